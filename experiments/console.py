@@ -1,0 +1,69 @@
+"""What commands print: progress on stderr, results on stdout, errors as one sentence. The only module that prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+stderr = Console(stderr=True)
+"""For people: progress, notes, errors."""
+
+stdout = Console()
+"""For results."""
+
+
+def emit(document: Mapping[str, Any], *, as_json: bool, title: str = "", rows: Sequence[tuple[str, Any]] | None = None) -> None:
+    """Prints a result: one JSON document, or a two-column table of `rows` (of the document's entries if None)."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+        return
+    table = Table(title=title or None, show_header=False, title_justify="left", title_style="bold")
+    table.add_column(style="cyan")
+    table.add_column(overflow="fold")
+    for name, value in rows if rows is not None else document.items():
+        table.add_row(name, str(value))
+    stdout.print(table)
+
+
+def emit_table(records: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "", columns: Sequence[str] | None = None) -> None:
+    """Prints rows of equal shape: a JSON list in a document ``{"rows": [...]}``, or a table with a header."""
+    if as_json:
+        emit({"rows": list(records)}, as_json=True)
+        return
+    names = list(columns or (records[0].keys() if records else ()))
+    table = Table(title=title or None, title_justify="left", title_style="bold", header_style="cyan")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for record in records:
+        table.add_row(*(str(record.get(name, "")) for name in names))
+    stdout.print(table)
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr."""
+    stderr.print(text, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress display on stderr with elapsed and remaining time; silent when stderr is not a terminal."""
+    with Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,
+    ) as display:
+        yield display
