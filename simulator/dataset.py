@@ -144,10 +144,12 @@ class Dataset:
 
     @property
     def n_users(self) -> int:
+        """Number of people."""
         return self.users.height
 
     @property
     def n_items(self) -> int:
+        """Number of items."""
         return len(self.catalog)
 
     @cached_property

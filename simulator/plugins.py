@@ -112,7 +112,9 @@ def _module(name: str, path: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise PluginError(f"'{path}': there is no module '{error.name}'; check the spelling, or install the package it is in.") from error
+            raise PluginError(
+                f"'{path}': there is no module '{error.name}'; check the spelling, or install the package it is in."
+            ) from error
         raise PluginError(f"'{path}' needs the package '{error.name}', which is not installed; try: pip install {error.name}.") from error
     except Exception as error:
         raise PluginError(f"'{path}' fails when it is imported: {type(error).__name__}: {error}.") from error

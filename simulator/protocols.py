@@ -173,5 +173,3 @@ class DatasetLoader(Protocol):
         Raises:
             DataError: one sentence with file, line, column, what was found and what is allowed.
         """
-
-

@@ -155,5 +155,7 @@ def with_actions(table: Table, actions: Sequence[Action]) -> Table:
             columns.append(Column(f"{action.column}_probability", pl.Float64(), f"probability with which `{action.column}` was drawn"))
         else:
             columns.append(Column(action.column, pl.Float64(), f"{action.meaning}; null if it did not happen"))
-            columns.append(Column(f"{action.column}_expected", pl.Float64(), f"expected value of `{action.column}`, whether it happened or not"))
+            columns.append(
+                Column(f"{action.column}_expected", pl.Float64(), f"expected value of `{action.column}`, whether it happened or not")
+            )
     return Table(table.name, table.meaning, tuple(columns), table.key)
