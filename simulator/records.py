@@ -406,15 +406,17 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """Free text wanted.
+    """Free text wanted, as the next turn of a conversation or as the continuation of a plain prompt.
 
     Attributes:
-        messages: the conversation; texts are plain text and never become control tokens.
+        messages: the conversation, put into the model's chat template; texts are plain text and never become control
+            tokens. Empty if `prompt` is given.
         max_tokens: at most this many new tokens.
         temperature: 0 takes the likeliest token.
         stop: the text ends before the first of these strings.
         stream: randomness of the sampler.
         schema: a JSON schema the text must satisfy, or None.
+        prompt: a prompt without probes that the text continues (its kept prefix is reused), or None.
     """
 
     messages: tuple[Message, ...]
@@ -423,6 +425,7 @@ class GenerationRequest:
     temperature: float = 0.7
     stop: tuple[str, ...] = ()
     schema: Mapping[str, object] | None = None
+    prompt: Prompt | None = None
 
 
 @dataclass(frozen=True, slots=True)
