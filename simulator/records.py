@@ -335,6 +335,45 @@ class Closing:
     reply: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PageTurn:
+    """One page turn of one person, as the log keeps it: what they faced, what they did, how long it took (seconds)."""
+
+    situation: Situation
+    decision: Decision
+    dwell: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """The end of one session.
+
+    Attributes:
+        situation: the last one of the session, with `SessionState` as it is after the last page.
+        exit: why it ended.
+    """
+
+    situation: Situation
+    exit: Literal["left", "last_page", "exhausted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a person brings into a round from earlier rounds; all of it can be read from the log.
+
+    Attributes:
+        sessions: sessions so far. last_end: end of the last one, simulated seconds, or None.
+        chosen: item codes chosen so far, oldest first. shown: item codes shown so far.
+        records: every memory record so far.
+    """
+
+    sessions: int = 0
+    last_end: int | None = None
+    chosen: tuple[int, ...] = ()
+    shown: tuple[int, ...] = ()
+    records: tuple[MemoryRecord, ...] = ()
+
+
 # --- inference ------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,65 @@
+"""From probabilities to decisions: the one place where actions are drawn.
+
+Every draw has its own stream, named by action and item, so that the same person in front of the same item at the same
+page draws the same number whatever stands around it. Two runs with different recommenders are therefore paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from simulator.records import Action, Closing, Decision, Outcome, Situation
+
+Probabilities = Mapping[str, np.ndarray]
+"""Action name -> probability of each label: shape (n_impressions, n_labels) for item actions, (1, n_labels) otherwise."""
+
+
+def decide(actions: Sequence[Action], situation: Situation, probabilities: Probabilities) -> Decision:
+    """Draws every item and page action of a page.
+
+    Args:
+        actions: of the experiment, in order of declaration: an action named in `only_if` stands before.
+        situation: its stream gives the randomness.
+        probabilities: for every item and page action.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for action in actions:
+        if action.scope == "session":
+            continue
+        keys = situation.page.items.tolist() if action.scope == "item" else [-1]
+        outcomes[action.name] = _draw(action, situation, probabilities[action.name], keys, outcomes)
+    return Decision(outcomes)
+
+
+def close(actions: Sequence[Action], situation: Situation, probabilities: Probabilities, reason: str = "", insight: str = "") -> Closing:
+    """Draws every session action; arguments as in `decide`."""
+    outcomes = {
+        action.name: _draw(action, situation, probabilities[action.name], [-1], {}) for action in actions if action.scope == "session"
+    }
+    return Closing(outcomes, reason, insight)
+
+
+def unusable(actions: Sequence[Action], situation: Situation, prior: Probabilities, status: str, reply: str) -> Decision:
+    """The documented fallback for a reply that cannot be used: nothing is chosen and the person leaves; it is counted."""
+    outcomes = {}
+    for action in actions:
+        if action.scope == "session":
+            continue
+        n = len(situation.page.impressions) if action.scope == "item" else 1
+        value = float(action.scope == "page") if action.is_binary else np.nan
+        outcomes[action.name] = Outcome(np.full(n, value), np.broadcast_to(prior[action.name], (n, len(action.labels))))
+    return Decision(outcomes, status, reply)
+
+
+def _draw(action: Action, situation: Situation, probabilities: np.ndarray, keys: Sequence[int], done: Mapping[str, Outcome]) -> Outcome:
+    cumulative = np.cumsum(probabilities, axis=1)
+    # An action's own session number keeps session actions apart from page actions of the last page.
+    stream = situation.stream.child(action.name)
+    uniforms = np.array([stream.child(key).generator().random() for key in keys])
+    index = np.minimum((uniforms[:, None] >= cumulative / cumulative[:, -1:]).sum(axis=1), len(action.labels) - 1)
+    values = np.array(action.values, dtype=np.float64)[index]
+    if action.only_if is not None:
+        values = np.where(done[action.only_if].values == 1.0, values, np.nan)
+    return Outcome(values, probabilities)

@@ -1,0 +1,241 @@
+"""Controls: people without a language model, behind the same seam, so that the model's own share can be measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from agents.choices import close, decide, unusable
+from agents.evidence import FEATURES, Evidence, choice_examples, star_probabilities
+from agents.priors import PriorConfig, Priors
+from simulator.dataset import Dataset
+from simulator.errors import ConfigError
+from simulator.plugins import ComponentConfig
+from simulator.protocols import DecisionContext
+from simulator.records import Action, Closing, Decision, Outcome, Situation, UserProfile
+from simulator.seeds import Stream
+
+
+class RandomDecisions:
+    """People who follow their prior (`agents.priors`) whatever is shown; session actions are uniform."""
+
+    Config = PriorConfig
+
+    def __init__(self, config: PriorConfig, *, context: DecisionContext) -> None:
+        self._actions = context.actions
+        self._priors = Priors(config, context.actions, ())
+
+    def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:  # noqa: ARG002
+        """Learns what a typical session length is."""
+        self._priors.typical_items = float(np.median([profile.rhythm.items_per_session for profile in profiles]))
+
+    def decide(self, situations: Sequence[Situation]) -> list[Decision]:
+        """See `simulator.protocols.DecisionModel.decide`."""
+        return [decide(self._actions, situation, self._probabilities(situation)) for situation in situations]
+
+    def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
+        """See `simulator.protocols.DecisionModel.close_sessions`; no text is written."""
+        return [close(self._actions, situation, self._closing_probabilities(situation)) for situation in situations]
+
+    def save(self, folder: Path) -> None:
+        """Writes ``priors.json``."""
+        (folder / "priors.json").write_text(json.dumps({"typical_items": self._priors.typical_items}), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote."""
+        self._priors.typical_items = json.loads((folder / "priors.json").read_text(encoding="utf-8"))["typical_items"]
+
+    def _probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
+        return self._priors.page(situation)
+
+    def _closing_probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
+        return {action.name: self._priors.of(action, situation.profile)[None, :] for action in self._actions if action.scope == "session"}
+
+
+class EvidenceDecisions(RandomDecisions):
+    """A logistic choice model on popularity, affinity and quality; ratings from user and item biases. No language model.
+
+    The weights are estimated by logistic regression (L2, C = 1) on the training part (`agents.evidence.choice_examples`).
+    The intercept is then set so that the mean probability over first pages of typical items is the prior's `choose_rate`,
+    since sampled negatives say nothing about how often shown items are taken. Ratings are normal around the overall mean plus
+    item bias plus the person's own bias, with the residual spread of the training part, rounded to stars.
+    Satisfaction is normal around the person's own scale: 5.5 plus 4.5 times the mean given rating's distance from the middle
+    of the scale (in half-ranges), 1 to 10; without a rating, the prior.
+    """
+
+    used: tuple[str, ...] = FEATURES
+    rates_items: bool = True
+
+    def __init__(self, config: PriorConfig, *, context: DecisionContext) -> None:
+        super().__init__(config, context=context)
+        self._choose_rate = config.choose_rate
+        self._scale = context.rating_scale
+        self._evidence: Evidence | None = None
+        self._weights = np.zeros(len(FEATURES))
+        self._intercept = 0.0
+
+    def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
+        """Estimates the weights on the training part."""
+        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import, needed here only
+
+        super().fit(train, profiles, rng)
+        features, labels = choice_examples(train, rng.child("choice examples").generator())
+        columns = [FEATURES.index(name) for name in self.used]
+        if len(np.unique(labels)) == 2:
+            model = LogisticRegression(C=1.0).fit(features[:, columns], labels)
+            self._weights = np.zeros(len(FEATURES))
+            self._weights[columns] = model.coef_[0]
+        self._evidence = Evidence(train.interactions, train.n_users, train.n_items)
+        self._intercept = self._matched_intercept(profiles, rng.child("intercept").generator())
+
+    def save(self, folder: Path) -> None:
+        """Writes the weights and the evidence."""
+        super().save(folder)
+        assert self._evidence is not None
+        self._evidence.save(folder)
+        document = {"weights": dict(zip(FEATURES, self._weights.tolist(), strict=True)), "intercept": self._intercept}
+        (folder / "choice_model.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote."""
+        super().load(folder)
+        self._evidence = Evidence.load(folder)
+        document = json.loads((folder / "choice_model.json").read_text(encoding="utf-8"))
+        self._weights = np.array([document["weights"][name] for name in FEATURES])
+        self._intercept = document["intercept"]
+
+    def _matched_intercept(self, profiles: Sequence[UserProfile], generator: np.random.Generator) -> float:
+        """The intercept at which the mean choice probability over popular items for some people is `choose_rate`."""
+        from scipy.optimize import brentq  # noqa: PLC0415 - needed here only
+
+        assert self._evidence is not None
+        draw = np.exp(self._evidence.popularity)
+        utilities = []
+        for index in generator.integers(len(profiles), size=min(200, 5 * len(profiles))):
+            items = generator.choice(len(draw), size=min(20, len(draw)), replace=False, p=draw / draw.sum())
+            utilities.append(self._evidence.features(profiles[int(index)].history, items) @ self._weights)
+        utility = np.concatenate(utilities)
+        return float(brentq(lambda intercept: (1 / (1 + np.exp(-(utility + intercept)))).mean() - self._choose_rate, -50, 50))
+
+    def _probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
+        assert self._evidence is not None
+        probabilities = super()._probabilities(situation)
+        items, profile = situation.page.items, situation.profile
+        utility = self._evidence.features(profile.history, items) @ self._weights + self._intercept
+        positive = 1.0 / (1.0 + np.exp(-utility))
+        for action in self._actions:
+            if action.name == "choose":
+                probabilities[action.name] = np.column_stack([positive if value else 1.0 - positive for value in action.values])
+            elif action.name == "rate" and self.rates_items and profile.pickiness is not None:
+                own = profile.pickiness.value - self._evidence.mean_rating
+                if len(profile.history):
+                    own -= float(self._evidence.item_bias[profile.history].mean())
+                means = self._evidence.mean_rating + own + self._evidence.item_bias[items]
+                probabilities[action.name] = star_probabilities(means, self._evidence.rating_sd, [float(value) for value in action.values])
+        return probabilities
+
+    def _closing_probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
+        probabilities = super()._closing_probabilities(situation)
+        mean = situation.state.mean_rating
+        if mean is not None and self._scale is not None and "satisfaction" in probabilities:
+            low, high = self._scale
+            action = next(action for action in self._actions if action.name == "satisfaction")
+            centre = 5.5 + 4.5 * (mean - (low + high) / 2) / ((high - low) / 2)
+            probabilities["satisfaction"] = star_probabilities(np.array([centre]), 1.0, [float(value) for value in action.values])
+        return probabilities
+
+
+class PopularityDecisions(EvidenceDecisions):
+    """As `EvidenceDecisions`, with popularity as the only evidence for a choice and the person's own histogram for ratings."""
+
+    used = ("popularity",)
+    rates_items = False
+
+
+class ReplayedConfig(ComponentConfig):
+    """Options of `ReplayedDecisions`.
+
+    Attributes:
+        run: folder of the run whose people are replayed; needs the same people and the same pages.
+    """
+
+    run: Path = Field(...)
+
+
+class ReplayedDecisions:
+    """People who do again what the log of an earlier run says they did on the same page.
+
+    A page that the log does not hold, or with other items, gives the status "not in the replayed log" and counts as unusable.
+    """
+
+    Config = ReplayedConfig
+
+    def __init__(self, config: ReplayedConfig, *, context: DecisionContext) -> None:
+        self._actions = context.actions
+        self._item_ids = context.catalog.item_ids
+        self._priors = Priors(PriorConfig(), context.actions, ())
+        frames = {}
+        for name in ("impressions", "pages", "sessions"):
+            file = config.run / f"{name}.parquet"
+            if not file.is_file():
+                raise ConfigError(f"[decision] run = '{config.run}': there is no {name}.parquet; give the folder of a complete run.")
+            frames[name] = pl.read_parquet(file)
+        self._items = {
+            (user, session, page): frame.sort("position")
+            for (user, session, page), frame in frames["impressions"].group_by("user", "session", "page", maintain_order=True)
+        }
+        self._pages = {(row["user"], row["session"], row["page"]): row for row in frames["pages"].iter_rows(named=True)}
+        self._sessions = {(row["user"], row["session"]): row for row in frames["sessions"].iter_rows(named=True)}
+
+    def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
+        """Nothing to learn."""
+
+    def decide(self, situations: Sequence[Situation]) -> list[Decision]:
+        """See `simulator.protocols.DecisionModel.decide`."""
+        return [self._replay(situation) for situation in situations]
+
+    def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
+        """See `simulator.protocols.DecisionModel.close_sessions`; no text is written."""
+        return [self._replay_session(situation) for situation in situations]
+
+    def save(self, folder: Path) -> None:
+        """Nothing to keep: the log is read again."""
+
+    def load(self, folder: Path) -> None:
+        """Nothing to restore."""
+
+    def _replay(self, situation: Situation) -> Decision:
+        key = (situation.profile.user_id, situation.state.session, situation.page.number)
+        logged, page = self._items.get(key), self._pages.get(key)
+        items = [self._item_ids[item] for item in situation.page.items]
+        if logged is None or page is None or logged["item"].to_list() != items:
+            prior = self._priors.page(situation)
+            return unusable(self._actions, situation, prior, "not in the replayed log", f"page {key[2]} of session {key[1]} of {key[0]}")
+        outcomes = {}
+        for action in self._actions:
+            if action.scope == "item":
+                outcomes[action.name] = _as_logged(action, logged[action.column].to_list())
+            elif action.scope == "page":
+                outcomes[action.name] = _as_logged(action, [page[action.column]])
+        return Decision(outcomes)
+
+    def _replay_session(self, situation: Situation) -> Closing:
+        row = self._sessions.get((situation.profile.user_id, situation.state.session))
+        actions = [action for action in self._actions if action.scope == "session"]
+        if row is None:
+            uniform = {action.name: self._priors.of(action, situation.profile)[None, :] for action in actions}
+            return Closing(close(self._actions, situation, uniform).outcomes, status="not in the replayed log")
+        return Closing({action.name: _as_logged(action, [row[action.column]]) for action in actions})
+
+
+def _as_logged(action: Action, values: Sequence[bool | float | None]) -> Outcome:
+    """Values of a log as an outcome; what did not happen is NaN, and the probabilities say what was done for certain."""
+    numbers = np.array([np.nan if value is None else float(value) for value in values])
+    certain = (numbers[:, None] == np.array(action.values, dtype=np.float64)[None, :]).astype(np.float64)
+    certain[certain.sum(axis=1) == 0] = 1.0 / len(action.labels)
+    return Outcome(numbers, certain)

@@ -1,0 +1,220 @@
+"""Decisions of people driven by a language model alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from agents.actions import of_scope
+from agents.choices import close, decide, unusable
+from agents.priors import PriorConfig, Priors
+from agents.prompts import PromptBuilder, PromptConfig
+from agents.text import clean
+from simulator.dataset import Dataset
+from simulator.errors import ConfigError, ModelError
+from simulator.protocols import DecisionContext
+from simulator.records import Action, Closing, Decision, Impression, Page, Scores, SessionState, Situation, UserProfile
+from simulator.seeds import Stream
+
+
+class LanguageModelConfig(PriorConfig):
+    """Options of `LanguageModelDecisions`.
+
+    Attributes:
+        recentre: corrects the model's own preference for labels and places (see `LanguageModelDecisions`).
+        reference_pages: pages of random people and items on which that preference is measured, once per run.
+        strength: what the model's corrected log-odds are multiplied by; 0 leaves the prior alone.
+        texts: whether a reason for the satisfaction is written.
+        prompt: what goes into the prompts.
+    """
+
+    recentre: bool = True
+    reference_pages: int = Field(48, ge=1, le=10_000)
+    strength: float = Field(1.0, ge=0, le=10)
+    texts: bool = True
+    prompt: PromptConfig = PromptConfig()
+
+
+class LanguageModelDecisions:
+    """People whose every decision is read from the probabilities of a language model.
+
+    A small model prefers some labels and some places whatever the item is. With `recentre`, the mean log-probability of
+    each label at each place is measured on reference pages (random training people, random training items) and
+    subtracted; what remains is added to the person's prior (`agents.priors`)::
+
+        p(label)  is proportional to  prior(label) * exp(strength * (log p_model(label) - reference(place, label)))
+
+    This is batch calibration (Zhou et al. 2024, "Batch calibration: rethinking calibration for in-context learning and
+    prompt engineering", equation 2) with a fixed reference batch, so that no person's decision depends on who else is
+    in the cohort. Without `recentre`, p(label) = p_model(label).
+
+    Args:
+        config: the options.
+        context: the catalog, the actions and the language model.
+
+    Raises:
+        ConfigError: the experiment has no language model.
+    """
+
+    Config = LanguageModelConfig
+
+    def __init__(self, config: LanguageModelConfig, *, context: DecisionContext) -> None:
+        if context.language_model is None:
+            raise ConfigError("[decision] agents.decisions:LanguageModelDecisions needs a section [language_model].")
+        self.config = config
+        self._context = context
+        self._model = context.language_model
+        self._actions = context.actions
+        self.prompts = PromptBuilder(context.catalog, context.actions, config.prompt)
+        self._priors = Priors(config, context.actions, ())
+        self._reference: dict[str, np.ndarray] = {}
+
+    def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
+        """Measures the model's preference for labels and places on reference pages."""
+        self._priors = Priors(self.config, self._actions, profiles)
+        if not self.config.recentre:
+            return
+        situations = reference_situations(train, profiles, self._context.page_size, self.config.reference_pages, rng)
+        pages = self._model.score([self.prompts.page(situation) for situation in situations])
+        closings = self._model.score([self.prompts.closing(_after_first_page(situation)) for situation in situations])
+        read = [self._read(scores, self._context.page_size) for scores in pages if scores.status == "ok"]
+        ends = [self._read_session(scores) for scores in closings if scores.status == "ok"]
+        if not read or not ends:
+            bad = next(scores for scores in (*pages, *closings) if scores.status != "ok")
+            raise ModelError(
+                f"none of the {len(situations)} reference pages could be scored ({bad.status}); one reply was: {bad.reply[:200]!r}."
+            )
+        for batch in (read, ends):
+            for name in batch[0]:
+                self._reference[name] = np.mean([logprobs[name] for logprobs in batch], axis=0)
+
+    def decide(self, situations: Sequence[Situation]) -> list[Decision]:
+        """See `simulator.protocols.DecisionModel.decide`. One scored prompt per page."""
+        answers = self._model.score([self.prompts.page(situation) for situation in situations])
+        return [self._decision(situation, scores) for situation, scores in zip(situations, answers, strict=True)]
+
+    def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
+        """See `simulator.protocols.DecisionModel.close_sessions`. One scored prompt per session, then the texts."""
+        answers = self._model.score([self.prompts.closing(situation) for situation in situations])
+        closings = [self._closing(situation, scores) for situation, scores in zip(situations, answers, strict=True)]
+        reasons = self._write_reasons(situations, closings) if self.config.texts else [""] * len(situations)
+        insights = self._write_insights(situations) if self._context.reflects else [""] * len(situations)
+        return [
+            Closing(closing.outcomes, reason, insight, closing.status, closing.reply)
+            for closing, reason, insight in zip(closings, reasons, insights, strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Writes ``language_model_decisions.json``."""
+        document = {
+            "typical_items": self._priors.typical_items,
+            "reference_log_probabilities": {name: values.tolist() for name, values in self._reference.items()},
+            "labels": {action.name: list(action.labels) for action in self._actions},
+        }
+        (folder / "language_model_decisions.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote."""
+        document = json.loads((folder / "language_model_decisions.json").read_text(encoding="utf-8"))
+        self._priors.typical_items = document["typical_items"]
+        self._reference = {name: np.array(values) for name, values in document["reference_log_probabilities"].items()}
+
+    # --- reading scores ---
+
+    def _read(self, scores: Scores, n_items: int) -> dict[str, np.ndarray]:
+        """Log-probabilities by action from the probes of a page prompt, in their order."""
+        per_item = len(self.prompts.item_actions)
+        read = {
+            action.name: np.array([scores.logprobs[place * per_item + k] for place in range(n_items)])
+            for k, action in enumerate(self.prompts.item_actions)
+        }
+        for k, action in enumerate(self.prompts.page_actions):
+            read[action.name] = scores.logprobs[n_items * per_item + k][None, :]
+        return read
+
+    def _read_session(self, scores: Scores) -> dict[str, np.ndarray]:
+        return {action.name: scores.logprobs[k][None, :] for k, action in enumerate(self.prompts.session_actions)}
+
+    def _probabilities(self, action: Action, logprobs: np.ndarray, profile: UserProfile) -> np.ndarray:
+        if not self.config.recentre:
+            return np.asarray(np.exp(logprobs))
+        # A page may be longer or shorter than the reference pages (a short last page); places beyond take the last one's.
+        places = np.minimum(np.arange(len(logprobs)), len(self._reference[action.name]) - 1)
+        utility = np.log(self._priors.of(action, profile)) + self.config.strength * (logprobs - self._reference[action.name][places])
+        weights = np.exp(utility - utility.max(axis=1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+    def _decision(self, situation: Situation, scores: Scores) -> Decision:
+        if scores.status != "ok":
+            return unusable(self._actions, situation, self._priors.page(situation), scores.status, scores.reply)
+        read = self._read(scores, len(situation.page.impressions))
+        actions = (*self.prompts.item_actions, *self.prompts.page_actions)
+        return decide(
+            self._actions, situation, {action.name: self._probabilities(action, read[action.name], situation.profile) for action in actions}
+        )
+
+    def _closing(self, situation: Situation, scores: Scores) -> Closing:
+        actions = self.prompts.session_actions
+        if scores.status != "ok":
+            prior = self._priors.page(situation)
+            drawn = close(self._actions, situation, {action.name: prior[action.name] for action in actions})
+            return Closing(drawn.outcomes, status=scores.status, reply=scores.reply)
+        read = self._read_session(scores)
+        return close(
+            self._actions, situation, {action.name: self._probabilities(action, read[action.name], situation.profile) for action in actions}
+        )
+
+    # --- texts ---
+
+    def _write_reasons(self, situations: Sequence[Situation], closings: Sequence[Closing]) -> list[str]:
+        requests = [
+            self.prompts.reason(
+                situation, [_label(action, closing) for action in self.prompts.session_actions], situation.stream.child("reason")
+            )
+            for situation, closing in zip(situations, closings, strict=True)
+        ]
+        return [_sentence(completion.text) for completion in self._model.generate(requests)]
+
+    def _write_insights(self, situations: Sequence[Situation]) -> list[str]:
+        requests = [self.prompts.insight(situation, situation.stream.child("insight")) for situation in situations]
+        return [_sentence(completion.text) for completion in self._model.generate(requests)]
+
+
+def _after_first_page(situation: Situation) -> Situation:
+    state = replace(situation.state, page=2, shown=len(situation.page.impressions), chosen=1)
+    return replace(situation, state=state)
+
+
+def _label(action: Action, closing: Closing) -> str:
+    return action.labels[action.values.index(closing.outcomes[action.name].values[0])]
+
+
+def _sentence(text: str) -> str:
+    text = clean(text, 160)
+    return f"I {text}." if text else ""
+
+
+def reference_situations(train: Dataset, profiles: Sequence[UserProfile], page_size: int, count: int, rng: Stream) -> list[Situation]:
+    """First pages of random training people, filled with random items they have no interaction with.
+
+    Items are drawn in proportion to their training interactions, as a recommender's pages lean to popular items too.
+    """
+    popularity = np.bincount(train.interactions["item"].to_numpy(), minlength=train.n_items).astype(np.float64) + 1.0
+    situations = []
+    for number in range(count):
+        stream = rng.child("reference", number)
+        generator = stream.generator()
+        profile = profiles[int(generator.integers(len(profiles)))]
+        weights = popularity.copy()
+        weights[profile.history] = 0.0
+        size = min(page_size, int((weights > 0).sum()))
+        items = generator.choice(len(weights), size=size, replace=False, p=weights / weights.sum())
+        page = Page(1, "reference", tuple(Impression(k + 1, int(item), 0.0, 1.0) for k, item in enumerate(items)))
+        state = SessionState(0, 0, 0, 0, 1, 0, 0, None, 0.0, profile.history)
+        situations.append(Situation(profile, (), page, state, stream))
+    return situations

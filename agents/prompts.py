@@ -1,0 +1,230 @@
+"""All text that the language model reads when it plays a person. The only place with prompt wording.
+
+A page prompt goes from what changes least to what changes most, so that a backend can keep prefixes::
+
+    [rules shared by all][who you are][what you remember][the page, with probes]
+
+Text that comes from a data set or from a model (titles, tastes, memories) passes `agents.text.clean` and stands inside
+a line of its own; it cannot start a line, a segment or a probe. Control tokens of a chat model are never produced from
+text (`simulator.protocols.LanguageModel`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from agents.actions import of_scope
+from agents.text import clean, item_text
+from simulator.dataset import Catalog
+from simulator.plugins import ComponentConfig
+from simulator.records import Action, GenerationRequest, MemoryRecord, Message, Probe, Prompt, Segment, SessionState, Situation, UserProfile
+from simulator.seeds import Stream
+
+
+class PromptConfig(ComponentConfig):
+    """What goes into a prompt; every part costs tokens.
+
+    Attributes:
+        liked, disliked: how many titles show the taste.
+        favourite_genres: how many genres with the highest lift.
+        traits, demographics, taste: whether these parts of the profile are told.
+        memories: at most this many recalled records are told; memory_chars: and at most this many characters, the
+            least relevant record is dropped first.
+        item_genres: genres told per item. description_chars: characters of an item's description (0: none).
+        mask_titles: replaces titles by "film 17" and so on, to measure what memorised titles contribute.
+    """
+
+    liked: int = Field(5, ge=0, le=50)
+    disliked: int = Field(2, ge=0, le=50)
+    favourite_genres: int = Field(3, ge=0, le=20)
+    traits: bool = True
+    demographics: bool = True
+    taste: bool = True
+    memories: int = Field(3, ge=0, le=50)
+    memory_chars: int = Field(280, ge=0, le=10_000)
+    item_genres: int = Field(2, ge=0, le=20)
+    description_chars: int = Field(0, ge=0, le=2_000)
+    mask_titles: bool = False
+
+
+TRAIT_WORDS = {
+    "activity": {"low": "rarely comes", "medium": "comes now and then", "high": "comes often"},
+    "conformity": {"low": "judges against the crowd", "medium": "often agrees with others", "high": "judges like everybody"},
+    "diversity": {"low": "keeps to a few genres", "medium": "likes several genres", "high": "tries all genres"},
+    "pickiness": {"low": "rates generously", "medium": "rates fairly", "high": "is hard to please"},
+}
+
+
+class PromptBuilder:
+    """Writes prompts for one data set and one list of actions.
+
+    Args:
+        catalog: the items and the words of their domain.
+        actions: what people can do; their questions become probes.
+        config: what goes in.
+    """
+
+    def __init__(self, catalog: Catalog, actions: Sequence[Action], config: PromptConfig | None = None) -> None:
+        self.catalog = catalog
+        self.config = config or PromptConfig()
+        self.item_actions = of_scope(actions, "item")
+        self.page_actions = of_scope(actions, "page")
+        self.session_actions = of_scope(actions, "session")
+        self._words = {word: getattr(catalog.domain, word) for word in ("item", "items", "choose", "chosen")}
+        self._rules = Segment((self._rules_text(),))
+
+    def page(self, situation: Situation) -> Prompt:
+        """The prompt of one page turn. Its probes: each item's actions in order of position, then the page's actions."""
+        return Prompt((*self._opening(situation), self._page_segment(situation)))
+
+    def closing(self, situation: Situation) -> Prompt:
+        """The prompt that looks back on a finished session. Its probes are the session's actions."""
+        parts: list[str | Probe] = [self._visit_text(situation.state)]
+        for action in self.session_actions:
+            parts += [self._question(action), Probe(action.name, action.labels), "\n"]
+        return Prompt((*self._opening(situation), Segment(tuple(parts[:-1]))))
+
+    def reason(self, situation: Situation, answers: Sequence[str], stream: Stream) -> GenerationRequest:
+        """Asks for the reason of the session actions' `answers` (labels), as the continuation of the same text."""
+        text = self._visit_text(situation.state)
+        for action, answer in zip(self.session_actions, answers, strict=True):
+            text += f"{self._question(action)} {answer}\n"
+        prompt = Prompt((*self._opening(situation), Segment((text,)), Segment(("The reason in one short sentence: I",))))
+        return GenerationRequest((), max_tokens=18, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
+
+    def insight(self, situation: Situation, stream: Stream) -> GenerationRequest:
+        """Asks for one sentence worth remembering about the session (reflection, Park et al. 2023, section 4.2)."""
+        domain = self.catalog.domain
+        text = self._visit_text(situation.state)
+        lead = f"What I learned about my taste in {domain.items}: I"
+        prompt = Prompt((*self._opening(situation), Segment((text,)), Segment((lead,))))
+        return GenerationRequest((), max_tokens=18, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
+
+    def taste(self, profile: UserProfile, stream: Stream) -> GenerationRequest:
+        """Asks for one paragraph about a person's taste, written once from the training history."""
+        domain = self.catalog.domain
+        request = f"In two sentences, describe this person's taste in {domain.items}."
+        messages = (
+            Message("system", f"You describe people's taste in {domain.items} from what they {domain.chosen} and liked."),
+            Message("user", f"{self.person_text(profile)}{request}"),
+        )
+        return GenerationRequest(messages, max_tokens=60, stream=stream, temperature=0.5, stop=("\n\n",))
+
+    def interview(
+        self,
+        profile: UserProfile,
+        memories: Sequence[MemoryRecord],
+        conversation: Sequence[Message],
+        stream: Stream,
+    ) -> GenerationRequest:
+        """Asks the person the last question of a conversation, in character.
+
+        Args:
+            profile: who is asked. memories: what the person has in mind, most relevant first.
+            conversation: alternating "user" (interviewer) and "assistant" (person) turns, ending with a question.
+            stream: randomness of the answer.
+        """
+        domain = self.catalog.domain
+        system = (
+            f"You play a person who uses a {domain.item} site. Answer in the first person, as this person, in one to three sentences. "
+            f"Say only what fits the description and the memories.\n{self.person_text(profile)}{self._memory_text(memories, limit=1_200, most=12)}"
+        )
+        return GenerationRequest((Message("system", system), *conversation), max_tokens=120, stream=stream, temperature=0.7)
+
+    # --- the parts ---
+
+    def _rules_text(self) -> str:
+        domain = self.catalog.domain
+        rating = any(action.name == "rate" for action in self.item_actions)
+        stars = " and how many stars, 1 to 5, it would get" if rating else ""
+        return (
+            f"Below is what one person did on a {domain.item} site. Each line is a {domain.item} that was shown, then whether the person "
+            f"did {domain.choose} it{stars}. The person decides by own taste, never by the order of the list.\n"
+        )
+
+    def person_text(self, profile: UserProfile) -> str:
+        """Who somebody is, one line."""
+        config, facts = self.config, []
+        if config.demographics:
+            told = [profile.gender, f"{profile.age} years old" if profile.age is not None else None, profile.occupation]
+            facts += [", ".join(clean(word, 40) for word in told if word)]
+        if config.favourite_genres and profile.genres:
+            facts.append(f"favourite genres {', '.join(clean(genre, 30) for genre in list(profile.genres)[: config.favourite_genres])}")
+        if config.traits:
+            facts += [
+                TRAIT_WORDS[name][trait.level]
+                for name in ("activity", "conformity", "diversity", "pickiness")
+                if (trait := getattr(profile, name)) is not None
+            ]
+        text = "The person: " + "; ".join(fact for fact in facts if fact) + "."
+        for lead, items, most in ((" Loves: ", profile.liked, config.liked), (" Dislikes: ", profile.disliked, config.disliked)):
+            if most and items:
+                text += lead + ", ".join(self._title(item) for item in items[:most]) + "."
+        if config.taste and profile.taste:
+            text += " " + clean(profile.taste, 300)
+        return text + "\n"
+
+    def _opening(self, situation: Situation) -> tuple[Segment, ...]:
+        memory = self._memory_text(situation.memories, limit=self.config.memory_chars, most=self.config.memories)
+        person = self.person_text(situation.profile)
+        return (self._rules, Segment((person + memory,)))
+
+    def _memory_text(self, memories: Sequence[MemoryRecord], *, limit: int, most: int) -> str:
+        told: list[str] = []
+        for record in memories[:most]:
+            text = clean(record.text, 160)
+            if sum(map(len, told)) + len(text) > limit:
+                break
+            told.append(text)
+        return f"Remembers: {' '.join(told)}\n" if told else ""
+
+    def _page_segment(self, situation: Situation) -> Segment:
+        state = situation.state
+        so_far = f", {state.chosen} of {state.shown} {self._words['chosen']} so far" if state.shown else ""
+        parts: list[str | Probe] = [f"Page {situation.page.number}{so_far}.\n"]
+        for impression in situation.page.impressions:
+            text = f"{impression.position}. {self._item_line(impression.item)} |"
+            for action in self.item_actions:
+                parts += [f"{text} {self._question(action)}", Probe(f"{action.name} {impression.position}", action.labels)]
+                text = ""
+            parts.append("\n")
+        for action in self.page_actions:
+            parts += [self._question(action), Probe(action.name, action.labels), "\n"]
+        return Segment(tuple(_merged(parts[:-1])))
+
+    def _question(self, action: Action) -> str:
+        return action.question.format(**self._words).strip()
+
+    def _title(self, item: int) -> str:
+        return f"{self._words['item']} {item}" if self.config.mask_titles else item_text(self.catalog, item, genres=0)
+
+    def _item_line(self, item: int) -> str:
+        config = self.config
+        if config.mask_titles:
+            genres = self.catalog.items["genres"][item].to_list()[: config.item_genres]
+            text = f"{self._words['item']} {item} {', '.join(clean(genre, 30) for genre in genres)}".strip()
+        else:
+            text = item_text(self.catalog, item, genres=config.item_genres)
+        description = self.catalog.items["description"][item] if config.description_chars else None
+        return f"{text}: {clean(description, config.description_chars)}" if description else text
+
+    def _visit_text(self, state: SessionState) -> str:
+        domain = self.catalog.domain
+        items = state.history[len(state.history) - state.chosen :][-5:]
+        named = ", ".join(self._title(int(item)) for item in items)
+        chosen = f"I {domain.chosen} {state.chosen} of {state.shown} {domain.items}" + (f": {named}" if named else "")
+        rated = f", {state.mean_rating:.1f} stars on average" if state.mean_rating is not None else ""
+        return f"After {state.page - 1} pages my visit is over. {chosen}{rated}.\n"
+
+
+def _merged(parts: Sequence[str | Probe]) -> list[str | Probe]:
+    """Neighbouring texts joined, so that they are tokenised as one."""
+    merged: list[str | Probe] = []
+    for part in parts:
+        if isinstance(part, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += part
+        else:
+            merged.append(part)
+    return merged

@@ -1,0 +1,125 @@
+"""Where cohorts are simulated: here, or in processes. One seam, `map`.
+
+The work of one process is a *worker*: a callable made once per process by a picklable factory (so that a language
+model is loaded once), then called with one task after another. Results come back in the order they finish; nothing
+about a result may depend on that order (see `simulator.seeds`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Generic, Protocol, TypeVar
+
+from simulator.errors import RunError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Worker = Callable[[Task], Result]
+WorkerFactory = Callable[[], Callable[[Task], Result]]
+
+
+class Execution(Protocol):
+    """Runs tasks somewhere."""
+
+    def map(self, tasks: Sequence[Any]) -> Iterator[Any]:
+        """The results of all tasks, in the order they finish. An exception of a task is raised here."""
+
+    def close(self) -> None:
+        """Frees what the workers hold."""
+
+
+class Here(Generic[Task, Result]):
+    """Runs tasks one after another in this process; the worker is made at the first task."""
+
+    def __init__(self, factory: WorkerFactory[Task, Result]) -> None:
+        self._factory = factory
+        self._worker: Worker[Task, Result] | None = None
+
+    def map(self, tasks: Sequence[Task]) -> Iterator[Result]:
+        """See `Execution.map`."""
+        for task in tasks:
+            if self._worker is None:
+                self._worker = self._factory()
+            yield self._worker(task)
+
+    def close(self) -> None:
+        """Drops the worker, closing what it holds if it can."""
+        closing = getattr(self._worker, "close", None)
+        if closing is not None:
+            closing()
+        self._worker = None
+
+
+class Processes(Generic[Task, Result]):
+    """Runs tasks in `workers` processes that live until `close`.
+
+    Processes are spawned, not forked: an inference library with threads does not survive a fork.
+    """
+
+    def __init__(self, factory: WorkerFactory[Task, Result], workers: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(factory, os.getpid()))
+
+    def map(self, tasks: Sequence[Task]) -> Iterator[Result]:
+        """See `Execution.map`.
+
+        Raises:
+            RunError: a worker process died.
+        """
+        futures: list[Future[Result]] = [self._pool.submit(_call_worker, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise RunError(
+                "a worker process ended unexpectedly (killed, or out of memory); nothing that was finished is lost: "
+                "continue with `usersim resume`, with fewer --workers if memory was short."
+            ) from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def execution(factory: WorkerFactory[Task, Result], workers: int) -> Here[Task, Result] | Processes[Task, Result]:
+    """The execution for a number of workers: here for 1, otherwise in that many processes."""
+    return Here(factory) if workers == 1 else Processes(factory, workers)
+
+
+_worker: Callable[[Any], Any] | None = None
+_worker_factory: Callable[[], Callable[[Any], Any]] | None = None
+
+
+def _start_worker(factory: Callable[[], Callable[[Any], Any]], parent: int) -> None:
+    global _worker_factory  # noqa: PLW0603 - one worker per process is the point
+    _worker_factory = factory
+    _end_with_parent(parent)
+
+
+def _call_worker(task: Any) -> Any:
+    # Made here and not in the initializer, so that an error of the factory reaches the caller as itself.
+    global _worker  # noqa: PLW0603
+    if _worker is None:
+        assert _worker_factory is not None
+        _worker = _worker_factory()
+    return _worker(task)
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends this process when the parent is gone, so that a killed run leaves nothing behind."""
+    import threading  # noqa: PLC0415
+    import time  # noqa: PLC0415
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

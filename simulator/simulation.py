@@ -1,0 +1,252 @@
+"""The rounds of a run: fit, simulate the cohorts, join. No language model and no file format is known here.
+
+::
+
+    for each round:
+        recommender.fit(log so far)
+        cohorts, by a stable hash of the user id
+        shards = execution.map(simulate, cohorts)
+        join: what people did becomes visible to the next round
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from simulator.errors import FallbackError
+from simulator.execution import Execution
+from simulator.log import tables_of
+from simulator.memory_table import from_frame
+from simulator.records import Action, Past, Usage, UserProfile
+from simulator.run_directory import RunDirectory
+from simulator.tables import IMPRESSIONS, MEMORIES, PAGES, SESSIONS, TEXTS, with_actions
+
+MIN_PAGES_FOR_FALLBACK_CHECK = 50
+"""Below so many pages a share of unusable replies says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be simulated.
+
+    Attributes:
+        people: everybody, in any order.
+        actions: of the experiment. item_ids: the data set's item id of each code.
+        rounds, cohort_size: counts, >= 1.
+        origin: start of the first round, simulated seconds since 1970 UTC. round_seconds: length of a round.
+        refit: whether the recommender is fitted before every round, or only before the first.
+        max_fallback_share: the run stops when a larger share of pages had an unusable reply.
+    """
+
+    people: Sequence[UserProfile]
+    actions: tuple[Action, ...]
+    item_ids: np.ndarray
+    rounds: int
+    cohort_size: int
+    origin: int
+    round_seconds: int
+    refit: bool
+    max_fallback_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class CohortTask:
+    """One cohort in one round: the unit of work, of recovery and of determinism."""
+
+    round: int
+    fitted_round: int
+    cohort: int
+    people: tuple[UserProfile, ...]
+    pasts: tuple[Past, ...]
+    start: int
+    end: int
+    origin: int
+
+
+@dataclass(frozen=True, slots=True)
+class CohortResult:
+    """What a worker says about a finished cohort; stored with its shard as ``result.json``.
+
+    Attributes:
+        pages, impressions, interactions: counts.
+        fallbacks: "status: reply" of unusable replies -> how often.
+        usage: work of the language model. seconds: wall time. peak_memory: bytes, of the process so far.
+    """
+
+    round: int
+    cohort: int
+    pages: int
+    impressions: int
+    interactions: int
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
+    usage: Usage = Usage()
+    seconds: float = 0.0
+    peak_memory: int = 0
+
+
+def cohorts_of(people: Iterable[UserProfile], size: int) -> list[tuple[UserProfile, ...]]:
+    """People in groups of at most `size`, by a stable hash of their id; the order they come in does not matter."""
+    ranked = sorted(people, key=lambda person: hashlib.blake2b(person.user_id.encode(), digest_size=8).digest())
+    return [tuple(ranked[start : start + size]) for start in range(0, len(ranked), size)]
+
+
+def simulate(
+    plan: Plan,
+    run: RunDirectory,
+    fit: Callable[[int, pl.DataFrame], None],
+    execution: Execution,
+    on_progress: Callable[[str, int, int, CohortResult | None], None],
+) -> dict[str, Any]:
+    """Simulates all rounds that are not on disk yet and joins the tables.
+
+    Args:
+        plan: what is to be simulated.
+        run: where; shards that exist are kept.
+        fit: fits the recommender of a round on the simulated interactions so far (columns user and item as codes,
+            rating, timestamp) and saves it, unless it is there already.
+        execution: runs `CohortTask` and returns `CohortResult`; writes the shard before it returns.
+        on_progress: called with (what, done, total, result) after every cohort and before every fit.
+
+    Returns:
+        counts and hashes for ``summary.json``.
+
+    Raises:
+        FallbackError: too many replies could not be used; finished shards stay.
+    """
+    cohorts = cohorts_of(plan.people, plan.cohort_size)
+    everything = range(len(cohorts))
+    total = plan.rounds * len(cohorts)
+    pasts: dict[str, Past] = {}
+    interactions = pl.DataFrame(schema={"user": pl.Int32(), "item": pl.Int32(), "rating": pl.Float32(), "timestamp": pl.Int64()})
+    results: list[CohortResult] = []
+    for round_number in range(plan.rounds):
+        fitted_round = round_number if plan.refit else 0
+        if fitted_round == round_number:
+            on_progress(f"round {round_number + 1}: fitting the recommender", len(results), total, None)
+            fit(round_number, interactions)
+        start = plan.origin + round_number * plan.round_seconds
+        pending = []
+        for number in everything:
+            if run.has_shard(round_number, number):
+                results.append(_read_result(run, round_number, number))
+                continue
+            people = cohorts[number]
+            past = tuple(pasts.get(person.user_id, Past()) for person in people)
+            pending.append(CohortTask(round_number, fitted_round, number, people, past, start, start + plan.round_seconds, plan.origin))
+        on_progress(f"round {round_number + 1}: people browse", len(results), total, None)
+        for result in execution.map(pending):
+            results.append(result)
+            _check_fallbacks(results, plan.max_fallback_share)
+            on_progress(f"round {round_number + 1}: people browse", len(results), total, result)
+        pasts, simulated = _join_round(plan, run, round_number, everything, pasts)
+        interactions = pl.concat([interactions, simulated])
+    return _summary(plan, run, everything, results)
+
+
+def write_shard(run: RunDirectory, result: CohortResult, tables: Mapping[str, pl.DataFrame]) -> None:
+    """Writes the tables of a cohort and its result; they appear together."""
+    folder = run.shard_folder(result.round, result.cohort)
+    with run.new_folder(*folder.relative_to(run.path).parts) as temporary:
+        for name, frame in tables.items():
+            frame.write_parquet(temporary / f"{name}.parquet")
+        (temporary / "result.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
+
+
+def _read_result(run: RunDirectory, round_number: int, cohort: int) -> CohortResult:
+    stored = json.loads((run.shard_folder(round_number, cohort) / "result.json").read_text(encoding="utf-8"))
+    return CohortResult(**{**stored, "usage": Usage(**stored["usage"])})
+
+
+def _check_fallbacks(results: Sequence[CohortResult], most: float) -> None:
+    pages = sum(result.pages for result in results)
+    bad: Counter[str] = Counter()
+    for result in results:
+        bad.update(result.fallbacks)
+    if pages >= MIN_PAGES_FOR_FALLBACK_CHECK and bad.total() > most * pages:
+        common = "; ".join(f"{count} x {reply}" for reply, count in bad.most_common(3))
+        raise FallbackError(
+            f"{bad.total()} of {pages} pages had a reply that could not be used, more than decision.max_fallback_share = {most}; "
+            f"the commonest: {common}. Nothing is lost: change the model or the share, then resume."
+        )
+
+
+def _join_round(
+    plan: Plan, run: RunDirectory, round_number: int, cohorts: Sequence[int], pasts: Mapping[str, Past]
+) -> tuple[dict[str, Past], pl.DataFrame]:
+    """What everybody brings into the next round, and the round's interactions with codes."""
+    codes = pl.DataFrame({"item": plan.item_ids.astype(str), "item_code": np.arange(len(plan.item_ids), dtype=np.int32)})
+    people = pl.DataFrame(
+        {"user": [person.user_id for person in plan.people], "user_code": [person.user for person in plan.people]},
+        schema={"user": pl.String, "user_code": pl.Int32},
+    )
+    shown = run.read_round(with_actions(IMPRESSIONS, plan.actions), round_number, cohorts)
+    shown = shown.join(codes, on="item", how="left", maintain_order="left").join(people, on="user", how="left", maintain_order="left")
+    sessions = run.read_round(with_actions(SESSIONS, plan.actions), round_number, cohorts)
+    records = from_frame(run.read_round(MEMORIES, round_number, cohorts), {str(item): code for code, item in enumerate(plan.item_ids)})
+    items_shown = {user: items for user, items in shown.group_by("user").agg("item_code").iter_rows()}
+    chosen = shown.filter(pl.col("chosen"))
+    items_chosen = {user: items for user, items in chosen.group_by("user", maintain_order=True).agg("item_code").iter_rows()}
+    ends = {user: (count, end) for user, count, end in sessions.group_by("user").agg(pl.len(), pl.col("end").max()).iter_rows()}
+    after = {}
+    for person in plan.people:
+        user = person.user_id
+        past = pasts.get(user, Past())
+        count, end = ends.get(user, (0, past.last_end))
+        after[user] = Past(
+            past.sessions + count,
+            end,
+            (*past.chosen, *items_chosen.get(user, ())),
+            (*past.shown, *items_shown.get(user, ())),
+            tuple(records.get(user, ())),
+        )
+    rating = pl.col("rating").cast(pl.Float32) if "rating" in chosen.columns else pl.lit(None, dtype=pl.Float32).alias("rating")
+    simulated = chosen.select(
+        pl.col("user_code").alias("user"), pl.col("item_code").alias("item"), rating, pl.col("time").alias("timestamp")
+    )
+    return after, simulated
+
+
+def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Sequence[CohortResult]) -> dict[str, Any]:
+    hashes, frames = {}, {}
+    for table in tables_of(plan.actions):
+        if table.name == MEMORIES.name:
+            frame = run.read_round(table, plan.rounds - 1, cohorts)  # a person's records carry over from round to round
+        else:
+            frame = pl.concat([run.read_round(table, number, cohorts) for number in range(plan.rounds)]).sort(table.key)
+        if table.name == TEXTS.name:
+            tastes = [
+                {"round": 0, "user": person.user_id, "session": -1, "kind": "taste", "text": person.taste}
+                for person in plan.people
+                if person.taste
+            ]
+            frame = pl.concat([frame, pl.DataFrame(tastes, schema=table.schema())]).sort(table.key)
+        hashes[table.name] = run.write_table(table, frame)
+        frames[table.name] = frame
+    impressions, pages = frames[IMPRESSIONS.name], frames[PAGES.name]
+    bad = pages.filter(pl.col("status") != "ok").height
+    return {
+        "people": len(plan.people),
+        "rounds": plan.rounds,
+        "sessions": frames[SESSIONS.name].height,
+        "pages": pages.height,
+        "impressions": impressions.height,
+        "interactions": int(impressions["chosen"].sum()),
+        "ratings": int(impressions["rating"].count()) if "rating" in impressions.columns else 0,
+        "memories": frames[MEMORIES.name].height,
+        "texts": frames[TEXTS.name].height,
+        "tokens": {
+            name: sum(getattr(result.usage, name) for result in results)
+            for name in ("prompt_tokens", "computed_tokens", "generated_tokens", "calls")
+        },
+        "fallback_share": bad / pages.height if pages.height else 0.0,
+        "peak_memory_gb": round(max((result.peak_memory for result in results), default=0) / 2**30, 3),
+        "sha256": hashes,
+    }
