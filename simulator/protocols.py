@@ -47,7 +47,12 @@ from simulator.seeds import Stream
 
 
 class Recommender(Protocol):
-    """Ranks items for people. Frozen between two calls of `fit`."""
+    """Ranks items for people. Frozen between two calls of `fit`.
+
+    A recommender that draws its ranking at random returns propensities, and gives `recommend` one more keyword,
+    ``exclude: Sequence[np.ndarray] | None = None``: item codes per person that must not be in the slate although they
+    are not in the history. The feed passes items already shown there, so that the propensities stay exact.
+    """
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Learns from the log so far.

@@ -1,0 +1,140 @@
+"""What most recommenders share: matrices from logs, the best unseen items of a score matrix, state on disk.
+
+Ties are always broken by item code, so that a list depends on neither the batch nor how many items are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from simulator.errors import RecommenderError
+from simulator.records import Slate
+
+BACKSTOP = 1e-6
+"""Weight of the popularity share that orders items about which a neighbourhood or linear model knows nothing."""
+
+
+def interaction_matrix(interactions: pl.DataFrame, n_items: int) -> sparse.csr_array:
+    """Who interacted with what, as a binary matrix.
+
+    Args:
+        interactions: columns `user` and `item`; repeated pairs count once.
+        n_items: items of the catalog.
+
+    Returns:
+        float32 ones, shape (highest user code + 1, n_items), column indices sorted.
+    """
+    pairs = interactions.select("user", "item").unique().sort("user", "item")
+    users, items = pairs["user"].to_numpy(), pairs["item"].to_numpy()
+    n_users = int(users.max()) + 1 if len(users) else 0
+    matrix = sparse.csr_array((np.ones(len(users), dtype=np.float32), (users, items)), shape=(n_users, n_items))
+    matrix.sort_indices()
+    return matrix
+
+
+def history_matrix(histories: Sequence[np.ndarray], n_items: int) -> sparse.csr_array:
+    """Histories as a binary matrix; order and repetitions within a history do not matter.
+
+    Args:
+        histories: b arrays of item codes.
+        n_items: items of the catalog.
+
+    Returns:
+        float32 ones, shape (b, n_items), column indices sorted.
+    """
+    unique = [np.unique(history) for history in histories]
+    ends = np.cumsum([0, *(len(items) for items in unique)])
+    columns = np.concatenate(unique) if unique else np.empty(0, dtype=np.int32)
+    return sparse.csr_array((np.ones(len(columns), dtype=np.float32), columns.astype(np.int32), ends), shape=(len(unique), n_items))
+
+
+def popularity_share(interactions: pl.DataFrame, n_items: int) -> np.ndarray:
+    """Share of the people in the log who interacted with each item, float32 in [0, 1], shape (n_items,)."""
+    pairs = interactions.select("user", "item").unique()
+    counts = np.bincount(pairs["item"].to_numpy(), minlength=n_items)
+    return (counts / max(pairs["user"].n_unique(), 1)).astype(np.float32)
+
+
+def top_unseen(scores: np.ndarray, histories: Sequence[np.ndarray], n: int) -> list[Slate]:
+    """The n best items outside the history of each person: highest score first, then lowest item code.
+
+    Args:
+        scores: finite, shape (b, n_items). It is overwritten.
+        histories: b arrays of item codes to leave out.
+        n: items wanted, at least 1.
+
+    Returns:
+        One deterministic slate per row, shorter than n only where fewer items are left.
+    """
+    b, m = scores.shape
+    if b == 0:
+        return []
+    rows = np.repeat(np.arange(b), [len(history) for history in histories])
+    scores[rows, np.concatenate(histories).astype(np.intp)] = -np.inf
+    k = min(n, m)
+    chosen = np.argpartition(scores, m - k, axis=1)[:, m - k :]
+    values = np.take_along_axis(scores, chosen, axis=1)
+    # Which of several items with the k-th best score a partition keeps is arbitrary: there, take the lowest codes.
+    last = values.min(axis=1, keepdims=True)
+    tied = (scores == last).sum(axis=1) > (values == last).sum(axis=1)
+    for row in np.flatnonzero(tied & np.isfinite(last[:, 0])):
+        above = np.flatnonzero(scores[row] > last[row])
+        chosen[row] = np.concatenate((above, np.flatnonzero(scores[row] == last[row])[: k - len(above)]))
+    chosen.sort(axis=1)
+    values = np.take_along_axis(scores, chosen, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    items = np.take_along_axis(chosen, order, axis=1).astype(np.int32)
+    values = np.take_along_axis(values, order, axis=1).astype(np.float64)
+    lengths = np.isfinite(values).sum(axis=1)
+    return [Slate(items[row, :length], values[row, :length]) for row, length in enumerate(lengths)]
+
+
+def top_unseen_of_order(order: np.ndarray, scores: np.ndarray, histories: Sequence[np.ndarray], n: int) -> list[Slate]:
+    """As `top_unseen` where everybody has the same scores, without making a matrix.
+
+    Args:
+        order: all item codes, best first, shape (n_items,).
+        scores: by item code, shape (n_items,).
+        histories: b arrays of item codes to leave out.
+        n: items wanted.
+    """
+    slates = []
+    for history in histories:
+        head = order[: n + len(history)]
+        items = head[~np.isin(head, history)][:n].astype(np.int32)
+        slates.append(Slate(items, scores[items].astype(np.float64)))
+    return slates
+
+
+def save_arrays(folder: Path, **arrays: np.ndarray) -> None:
+    """Writes arrays to ``state.npz`` in `folder`, exactly; equal arrays give equal bytes."""
+    np.savez(folder / "state.npz", allow_pickle=False, **arrays)
+
+
+def load_arrays(folder: Path, *names: str) -> list[np.ndarray]:
+    """Reads what `save_arrays` wrote, in the order of `names`.
+
+    Raises:
+        RecommenderError: the file is not there or is not the state of this recommender.
+    """
+    file = folder / "state.npz"
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return [stored[name] for name in names]
+    except (OSError, KeyError, ValueError) as error:
+        raise RecommenderError(f"{file} does not hold a fitted recommender of this kind ({error}); fit it again.") from error
+
+
+def not_fitted(recommender: object) -> NoReturn:
+    """Says that `recommend` or `save` came before `fit` or `load`.
+
+    Raises:
+        RecommenderError: always.
+    """
+    raise RecommenderError(f"{type(recommender).__name__} was used before fit or load was called.")

@@ -1,0 +1,244 @@
+"""Contract tests and a small known world that plug-in authors inherit.
+
+The test file of a new recommender::
+
+    from my_package.my_module import MyRecommender
+    from simulator.testing import PersonalisedRecommenderContract
+
+    class TestMyRecommender(PersonalisedRecommenderContract):
+        def make(self): return MyRecommender()
+
+Run it with pytest. This module itself needs no pytest.
+"""
+# ruff: noqa: D102 - the name of a test is its documentation
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, USERS_SCHEMA, Catalog, Dataset
+from simulator.protocols import Recommender
+from simulator.records import Slate
+from simulator.seeds import Stream
+
+
+@dataclass(frozen=True)
+class CheckerboardWorld:
+    """People with even codes like the items with even codes, people with odd codes those with odd codes.
+
+    Each person has interacted with a random half of the items they like. So the right answer is known: the unseen
+    items of a person's own colour come before all others.
+
+    Attributes:
+        n_users, n_items: size of the board, even numbers of at least 4.
+        ratings: whether the interactions have ratings (5 everywhere, on a scale of 1 to 5).
+        times: whether they have times, one minute apart in order of person and item.
+        seed: of the draw of the known halves.
+    """
+
+    n_users: int = 40
+    n_items: int = 48
+    ratings: bool = True
+    times: bool = True
+    seed: int = 1
+
+    def liked(self, user: int) -> np.ndarray:
+        """All items that a person likes, ascending, int32, shape (n_items / 2,)."""
+        return np.arange(user % 2, self.n_items, 2, dtype=np.int32)
+
+    def history(self, user: int) -> np.ndarray:
+        """The half of the liked items that is in the data, ascending, int32, shape (n_items // 4,)."""
+        generator = Stream(self.seed).child("checkerboard", user).generator()
+        return np.sort(generator.choice(self.liked(user), size=self.n_items // 4, replace=False))
+
+    def unseen_liked(self, user: int) -> np.ndarray:
+        """The right answer: liked items that are not in the data, ascending, int32."""
+        return np.setdiff1d(self.liked(user), self.history(user))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The world as a data set."""
+        histories = [self.history(user) for user in range(self.n_users)]
+        users = np.repeat(np.arange(self.n_users), [len(history) for history in histories])
+        n = len(users)
+        interactions = pl.DataFrame(
+            {
+                "user": users,
+                "item": np.concatenate(histories),
+                "rating": [5.0 if self.ratings else None] * n,
+                "timestamp": [1_000_000_000 + 60 * row if self.times else None for row in range(n)],
+            },
+            schema=dict(INTERACTIONS_SCHEMA),
+        )
+        items = range(self.n_items)
+        catalog = pl.DataFrame(
+            {
+                "item": items,
+                "item_id": [f"i{item}" for item in items],
+                "title": [f"Item {item}" for item in items],
+                "year": [None] * self.n_items,
+                "genres": [["even" if item % 2 == 0 else "odd"] for item in items],
+                "description": [None] * self.n_items,
+            },
+            schema=dict(ITEMS_SCHEMA),
+        )
+        people = pl.DataFrame(
+            {
+                "user": range(self.n_users),
+                "user_id": [f"u{user}" for user in range(self.n_users)],
+                "age": [None] * self.n_users,
+                "gender": [None] * self.n_users,
+                "occupation": [None] * self.n_users,
+            },
+            schema=dict(USERS_SCHEMA),
+        )
+        return Dataset("checkerboard", Catalog(catalog), people, interactions, (1.0, 5.0) if self.ratings else None)
+
+
+class RecommenderContract:
+    """What every recommender must do, as tests. Inherit, and override `make`.
+
+    Attributes:
+        world: the data that the tests fit on; override for a recommender that needs other data.
+    """
+
+    world = CheckerboardWorld()
+
+    def make(self) -> Recommender:
+        """A new recommender that has not been fitted."""
+        raise NotImplementedError("override make() in your test class")
+
+    def fitted(self) -> Recommender:
+        """A new recommender, fitted on `world`; equal calls give equal recommenders."""
+        recommender = self.make()
+        recommender.fit(self.world.dataset.interactions, self.world.dataset.catalog, Stream(5).child("fit"))
+        return recommender
+
+    def slates(self, recommender: Recommender, users: Sequence[int], n: int = 10) -> list[Slate]:
+        """The recommender's answer for people of the world with their histories in the data."""
+        histories = [self.world.history(user) for user in users]
+        return recommender.recommend(np.array(users, dtype=np.int32), histories, n, Stream(7).child("page"))
+
+    def test_every_person_gets_as_many_distinct_unseen_items_as_wanted(self) -> None:
+        users = range(self.world.n_users)
+        slates = self.slates(self.fitted(), users)
+        assert isinstance(slates, list)
+        assert len(slates) == len(users)
+        for user, slate in zip(users, slates, strict=True):
+            assert len(slate.items) == len(np.unique(slate.items)) == 10
+            assert slate.items.min() >= 0
+            assert slate.items.max() < self.world.n_items
+            assert not np.isin(slate.items, self.world.history(user)).any()
+
+    def test_scores_are_finite_and_do_not_increase(self) -> None:
+        for slate in self.slates(self.fitted(), range(self.world.n_users)):
+            assert slate.scores.shape == slate.items.shape
+            assert np.isfinite(slate.scores).all()
+            assert (np.diff(slate.scores) <= 0).all()
+
+    def test_propensities_are_probabilities(self) -> None:
+        for slate in self.slates(self.fitted(), range(self.world.n_users)):
+            if slate.propensities is not None:
+                assert slate.propensities.shape == slate.items.shape
+                assert (slate.propensities > 0).all()
+                assert (slate.propensities <= 1).all()
+
+    def test_the_batch_and_its_order_do_not_matter(self) -> None:
+        recommender = self.fitted()
+        users = list(range(self.world.n_users))
+        together = self.slates(recommender, users)
+        for order in (users[::-1], users[3:4], users[1::5]):
+            assert_same_slates(self.slates(recommender, order), [together[user] for user in order])
+
+    def test_all_items_that_are_left_are_returned_when_more_are_wanted(self) -> None:
+        for slate in self.slates(self.fitted(), range(4), n=10 * self.world.n_items):
+            assert len(slate.items) == self.world.n_items - self.world.n_items // 4
+
+    def test_a_deterministic_list_starts_like_a_longer_one(self) -> None:
+        recommender = self.fitted()
+        for short, long in zip(self.slates(recommender, range(8), n=3), self.slates(recommender, range(8), n=20), strict=True):
+            if short.propensities is None:
+                np.testing.assert_array_equal(short.items, long.items[:3])
+
+    def test_a_person_who_has_seen_everything_gets_an_empty_slate(self) -> None:
+        everything = np.arange(self.world.n_items, dtype=np.int32)
+        users = np.array([0], dtype=np.int32)
+        assert len(self.fitted().recommend(users, [everything], 5, Stream(7))[0].items) == 0
+
+    def test_unknown_people_get_an_answer_with_and_without_a_history(self) -> None:
+        users = np.array([self.world.n_users, self.world.n_users + 1_000_000], dtype=np.int32)
+        histories = [np.empty(0, dtype=np.int32), self.world.history(0)]
+        for slate, history in zip(self.fitted().recommend(users, histories, 10, Stream(7)), histories, strict=True):
+            assert len(slate.items) == 10
+            assert not np.isin(slate.items, history).any()
+
+    def test_a_history_that_grew_since_the_fit_is_left_out(self) -> None:
+        grown = np.concatenate((self.world.history(0), self.world.unseen_liked(0)[:5]))
+        slate = self.fitted().recommend(np.array([0], dtype=np.int32), [grown], 10, Stream(7))[0]
+        assert len(slate.items) == 10
+        assert not np.isin(slate.items, grown).any()
+
+    def test_repeated_interactions_of_a_growing_log_can_be_fitted(self) -> None:
+        recommender = self.make()
+        log = self.world.dataset.interactions
+        recommender.fit(pl.concat([log, log.head(50)]), self.world.dataset.catalog, Stream(5).child("fit"))
+        assert all(len(slate.items) == 10 for slate in self.slates(recommender, range(4)))
+
+    def test_two_fits_on_the_same_data_give_the_same_lists(self) -> None:
+        users = range(self.world.n_users)
+        assert_same_slates(self.slates(self.fitted(), users), self.slates(self.fitted(), users))
+
+    def test_saved_and_loaded_it_gives_the_same_lists(self, tmp_path: Path) -> None:
+        before = self.fitted()
+        before.save(tmp_path)
+        after = self.make()
+        after.load(tmp_path)
+        users = [*range(self.world.n_users)]
+        assert_same_slates(self.slates(after, users), self.slates(before, users))
+
+    def test_excluded_items_are_left_out_where_the_keyword_exists(self) -> None:
+        recommender = self.fitted()
+        slate = self.slates(recommender, [0])[0]
+        if slate.propensities is None:
+            return
+        users, histories = np.array([0], dtype=np.int32), [self.world.history(0)]
+        again = recommender.recommend(users, histories, self.world.n_items, Stream(7), exclude=[slate.items])[0]  # type: ignore[call-arg]
+        assert len(again.items) == self.world.n_items - self.world.n_items // 4 - len(slate.items)
+        assert not np.isin(again.items, slate.items).any()
+
+
+class PersonalisedRecommenderContract(RecommenderContract):
+    """What a recommender that learns a person's taste must do in addition: get the checkerboard right."""
+
+    def test_people_get_the_items_of_their_own_colour(self) -> None:
+        users = range(self.world.n_users)
+        for user, slate in zip(users, self.slates(self.fitted(), users, n=len(self.world.unseen_liked(0))), strict=True):
+            np.testing.assert_array_equal(np.sort(slate.items), self.world.unseen_liked(user))
+
+    def test_a_new_person_gets_the_colour_of_the_history(self) -> None:
+        users = np.array([self.world.n_users, self.world.n_users + 1], dtype=np.int32)
+        histories = [self.world.liked(0)[:3], self.world.liked(1)[-3:]]
+        for colour, slate in enumerate(self.fitted().recommend(users, histories, 5, Stream(7))):
+            assert (slate.items % 2 == colour).all()
+
+
+def assert_same_slates(left: Sequence[Slate], right: Sequence[Slate]) -> None:
+    """Fails unless two lists of slates are equal to the last bit.
+
+    Raises:
+        AssertionError: they differ.
+    """
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        np.testing.assert_array_equal(one.items, other.items)
+        np.testing.assert_array_equal(one.scores, other.scores)
+        if one.propensities is None or other.propensities is None:
+            assert one.propensities is other.propensities
+        else:
+            np.testing.assert_array_equal(one.propensities, other.propensities)
