@@ -62,8 +62,11 @@ def random_records(stream: Stream, catalog: Catalog, n: int, *, first: int = 0, 
     """Records of all kinds with growing numbers and times, some of equal time and importance.
 
     Args:
-        stream: all randomness. catalog: the items they are about.
-        n: how many. first: number of the first one. start: simulated seconds of the earliest.
+        stream: all randomness.
+        catalog: the items they are about.
+        n: how many.
+        first: number of the first one.
+        start: simulated seconds of the earliest.
     """
     draw = stream.generator()
     kinds: tuple[MemoryKind, ...] = ("seen", "chosen", "rated", "feeling", "insight")
