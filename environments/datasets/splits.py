@@ -1,0 +1,126 @@
+"""Dividing a data set into the part that everything is fitted on and the part that is held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from simulator.dataset import Catalog, Dataset, require
+from simulator.errors import DataError
+from simulator.plugins import ComponentConfig
+from simulator.seeds import Stream
+
+
+class SplitConfig(ComponentConfig):
+    """How to divide a data set.
+
+    Attributes:
+        method: "temporal" holds out the latest share of each person's interactions, "leave-one-out" one interaction per
+            person (the latest, or a random one for data without times), "random" a random share of each person's.
+        test_share: share of a person's interactions to hold out, rounded to whole interactions; in (0, 1). Not used by leave-one-out.
+        k_core: people and items with fewer interactions than this are left out, again and again until all have as many; 0 keeps all.
+        min_rating: interactions rated lower are left out before anything else; None keeps all.
+    """
+
+    method: Literal["temporal", "leave-one-out", "random"] = "temporal"
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    k_core: int = Field(default=0, ge=0)
+    min_rating: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A divided data set.
+
+    Attributes:
+        train: people, items and training interactions; profiles, traits, recommenders and calibration see only this.
+        test: the held-out interactions, `INTERACTIONS_SCHEMA`, in the codes of `train`, sorted likewise.
+    """
+
+    train: Dataset
+    test: pl.DataFrame
+
+
+def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
+    """Divides each person's interactions; at least one stays in the training part.
+
+    The last interactions are the last in the data set's own order (time, then place in the file), so ties are broken by
+    the file. Whether a row is held out depends on that person's rows alone.
+
+    Args:
+        dataset: what to divide.
+        config: how.
+        rng: randomness of the random choices; person u draws from ``rng.child(user_id)``, so other people cannot matter.
+
+    Raises:
+        DataError: the method needs times or ratings that the data does not have, or nothing is left after filtering.
+    """
+    dataset = filtered(dataset, config)
+    if config.method == "temporal":
+        require(dataset, times="a temporal split")
+    rows = dataset.interactions
+    counts = np.bincount(rows["user"].to_numpy(), minlength=dataset.n_users)
+    held_out = np.ones_like(counts) if config.method == "leave-one-out" else np.floor(counts * config.test_share + 0.5).astype(np.int64)
+    held_out = np.minimum(held_out, np.maximum(counts - 1, 0))
+    by_time = config.method == "temporal" or (config.method == "leave-one-out" and dataset.has_times)
+    rank = _rank_from_the_end(counts) if by_time else _random_rank(dataset, counts, rng)
+    is_test = pl.Series(rank < np.repeat(held_out, counts))
+    return Split(dataset.with_interactions(rows.filter(~is_test)), rows.filter(is_test))
+
+
+def filtered(dataset: Dataset, config: SplitConfig) -> Dataset:
+    """The data set without low ratings and, if a k-core is asked for, without rare people and items.
+
+    With ``k_core = 0`` people, items and their codes stay as they are, also where nothing of them is left. With a k-core, those who
+    drop out leave the tables too, and the codes of the rest are counted anew in the old order; the data's own ids never change.
+
+    Raises:
+        DataError: `min_rating` is set for data without ratings, or nothing is left.
+    """
+    rows = dataset.interactions
+    if config.min_rating is not None:
+        require(dataset, ratings="dataset.min_rating")
+        rows = rows.filter(pl.col("rating") >= config.min_rating)
+    if config.k_core:
+        rows = _core(rows, config.k_core)
+    if rows.is_empty():
+        raise DataError(
+            f"no interaction of data set '{dataset.name}' is left with k_core = {config.k_core} and "
+            f"min_rating = {config.min_rating}; lower them."
+        )
+    if not config.k_core:
+        return dataset.with_interactions(rows)
+    users, rows = _recode(dataset.users, rows, "user")
+    items, rows = _recode(dataset.catalog.items, rows, "item")
+    return replace(dataset, catalog=Catalog(items, dataset.catalog.domain), users=users, interactions=rows)
+
+
+def _core(rows: pl.DataFrame, k: int) -> pl.DataFrame:
+    while True:
+        kept = rows.filter((pl.len().over("user") >= k) & (pl.len().over("item") >= k))
+        if kept.height == rows.height:
+            return rows
+        rows = kept
+
+
+def _recode(table: pl.DataFrame, rows: pl.DataFrame, code: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    kept = table.filter(pl.col(code).is_in(rows[code].unique().implode()))
+    old = kept[code]
+    new = pl.Series(np.arange(old.len(), dtype=np.int32))
+    return kept.with_columns(new.alias(code)), rows.with_columns(pl.col(code).replace_strict(old, new, return_dtype=pl.Int32))
+
+
+def _rank_from_the_end(counts: np.ndarray) -> np.ndarray:
+    """For rows sorted by person: 0 for a person's last row, 1 for the one before ..."""
+    ends = np.cumsum(counts)
+    return np.asarray(np.repeat(ends, counts) - 1 - np.arange(int(counts.sum())))
+
+
+def _random_rank(dataset: Dataset, counts: np.ndarray, rng: Stream) -> np.ndarray:
+    ids = dataset.users["user_id"].to_list()
+    ranks = [rng.child(ids[user]).generator().permutation(count) for user, count in enumerate(counts) if count]
+    return np.concatenate(ranks)
