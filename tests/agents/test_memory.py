@@ -225,8 +225,23 @@ def test_the_highest_forgetting_score_of_recagent_goes_first():
 def test_importance_decides_even_among_very_old_memories():
     memory = retrieval(capacity=2)
     late = START + 5000 * DAY
-    memory.remember([record(0, importance=0.2), record(1, importance=0.9), record(2, time=late)])
-    assert forgotten(memory) == [0]
+    memory.remember([record(0, importance=0.9), record(1, importance=0.2), record(2, time=late)])
+    assert forgotten(memory) == [1]
+
+
+def test_beta_sets_how_much_age_outweighs_importance():
+    # Recency 0.3, 0.6 and 1 at the time of the last record.
+    records = [record(0, importance=1.0), record(1, time=START + 138 * 3600), record(2, time=START + 240 * 3600)]
+    for beta, expected in ((1.5, [0]), (1.0, [1])):
+        memory = retrieval(capacity=2, beta=beta)
+        memory.remember(records)
+        assert forgotten(memory) == expected
+
+
+def test_a_record_that_was_never_recalled_counts_from_when_it_was_made():
+    memory = retrieval()
+    memory.remember([MemoryRecord(0, "seen", 0, 0, START, "I skipped Heat.")])
+    assert memory.records()[0].last_recall == START
 
 
 def test_the_older_goes_first_among_equals():
