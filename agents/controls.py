@@ -25,12 +25,13 @@ class RandomDecisions:
     """People who follow their prior (`agents.priors`) whatever is shown; session actions are uniform."""
 
     Config = PriorConfig
+    uses_language_model = False
 
     def __init__(self, config: PriorConfig, *, context: DecisionContext) -> None:
         self._actions = context.actions
         self._priors = Priors(config, context.actions, ())
 
-    def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:  # noqa: ARG002
+    def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Learns what a typical session length is."""
         self._priors.typical_items = float(np.median([profile.rhythm.items_per_session for profile in profiles]))
 
@@ -174,6 +175,7 @@ class ReplayedDecisions:
     """
 
     Config = ReplayedConfig
+    uses_language_model = False
 
     def __init__(self, config: ReplayedConfig, *, context: DecisionContext) -> None:
         self._actions = context.actions

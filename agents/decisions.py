@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from agents.actions import of_scope
 from agents.choices import close, decide, unusable
 from agents.priors import PriorConfig, Priors
 from agents.prompts import PromptBuilder, PromptConfig

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from agents.actions import of_scope
-from agents.text import clean, item_text
+from agents.text import clean, item_name, item_text
 from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
 from simulator.records import Action, GenerationRequest, MemoryRecord, Message, Probe, Prompt, Segment, SessionState, Situation, UserProfile
@@ -129,7 +129,8 @@ class PromptBuilder:
         domain = self.catalog.domain
         system = (
             f"You play a person who uses a {domain.item} site. Answer in the first person, as this person, in one to three sentences. "
-            f"Say only what fits the description and the memories.\n{self.person_text(profile)}{self._memory_text(memories, limit=1_200, most=12)}"
+            f"Say only what fits the description and the memories.\n"
+            f"{self.person_text(profile)}{self._memory_text(memories, limit=1_200, most=12)}"
         )
         return GenerationRequest((Message("system", system), *conversation), max_tokens=120, stream=stream, temperature=0.7)
 
@@ -198,7 +199,7 @@ class PromptBuilder:
         return action.question.format(**self._words).strip()
 
     def _title(self, item: int) -> str:
-        return f"{self._words['item']} {item}" if self.config.mask_titles else item_text(self.catalog, item, genres=0)
+        return f"{self._words['item']} {item}" if self.config.mask_titles else item_name(self.catalog, item)
 
     def _item_line(self, item: int) -> str:
         config = self.config

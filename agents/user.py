@@ -127,11 +127,11 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
             records_of_page(
                 situation.page,
                 decision,
-                self._habits.catalog,
-                situation.state,
-                self._next_record,
-                scale=self._habits.rating_scale,
+                catalog=self._habits.catalog,
+                state=situation.state,
                 own_mean=own_mean,
+                scale=self._habits.rating_scale,
+                next_record=self._next_record,
             )
         )
         self._page += 1
@@ -150,8 +150,15 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
 
     def look_back(self, end: SessionEnd, closing: Closing) -> None:
         """Remembers the session; the next one of this round begins, if there is one."""
+        this_visit = [record for record in self.memory.records() if record.session == self._session and record.kind in ("chosen", "rated")]
         self._remember(
-            records_of_session(closing, end.situation.state, self._next_record, self.memory.records(), catalog=self._habits.catalog)
+            records_of_session(
+                closing,
+                end.situation.state,
+                catalog=self._habits.catalog,
+                rests_on=[*end.situation.memories, *this_visit],
+                next_record=self._next_record,
+            )
         )
         self._shown_before = (*self._shown_before, *self._shown) if self._habits.repeat == "never" else ()
         self._session += 1

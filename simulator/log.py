@@ -25,7 +25,7 @@ class CohortLog:
         self._actions = tuple(actions)
         self._item_ids = item_ids
         self._rows: dict[str, list[dict[str, Any]]] = {table.name: [] for table in (IMPRESSIONS, PAGES, SESSIONS, TEXTS)}
-        self._memories: list[pl.DataFrame] = []
+        self._memories: list[tuple[str, Sequence[MemoryRecord]]] = []
 
     def page(self, turn: PageTurn) -> None:
         """One page turn: a row of `pages`, and one of `impressions` for each shown item."""
@@ -88,7 +88,7 @@ class CohortLog:
 
     def memories(self, profile: UserProfile, records: Sequence[MemoryRecord]) -> None:
         """All records of one person, in their state at the end of the round."""
-        self._memories.append(to_frame(profile.user_id, records, self._item_ids))
+        self._memories.append((profile.user_id, records))
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Table name -> rows, sorted by the table's key."""
@@ -96,7 +96,7 @@ class CohortLog:
         for table in (IMPRESSIONS, PAGES, SESSIONS, TEXTS):
             full = with_actions(table, self._actions)
             frames[table.name] = pl.DataFrame(self._rows[table.name], schema=full.schema(), orient="row").sort(table.key)
-        frames[MEMORIES.name] = pl.concat([pl.DataFrame(schema=MEMORIES.schema()), *self._memories]).sort(MEMORIES.key)
+        frames[MEMORIES.name] = to_frame(self._memories, self._item_ids).sort(MEMORIES.key)
         return frames
 
     def _outcome_columns(self, outcomes: Mapping[str, Outcome], scope: str, place: int) -> dict[str, Any]:

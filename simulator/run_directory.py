@@ -136,12 +136,6 @@ class RunDirectory:
         """Whether a cohort of a round has been simulated."""
         return self.shard_folder(round_number, cohort).is_dir()
 
-    def write_shard(self, round_number: int, cohort: int, tables: Mapping[str, pl.DataFrame]) -> None:
-        """Writes all tables of a cohort; they appear together."""
-        with self.new_folder("rounds", f"{round_number:03d}", f"cohort-{cohort:04d}") as folder:
-            for name, frame in tables.items():
-                frame.write_parquet(folder / f"{name}.parquet")
-
     def read_round(self, table: Table, round_number: int, cohorts: Sequence[int]) -> pl.DataFrame:
         """One table of one round from its shards, sorted by the table's key."""
         files = [self.shard_folder(round_number, cohort) / f"{table.name}.parquet" for cohort in cohorts]

@@ -87,7 +87,7 @@ class CohortResult:
     impressions: int
     interactions: int
     fallbacks: Mapping[str, int] = field(default_factory=dict)
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     peak_memory: int = 0
 
@@ -191,9 +191,9 @@ def _join_round(
     shown = shown.join(codes, on="item", how="left", maintain_order="left").join(people, on="user", how="left", maintain_order="left")
     sessions = run.read_round(with_actions(SESSIONS, plan.actions), round_number, cohorts)
     records = from_frame(run.read_round(MEMORIES, round_number, cohorts), {str(item): code for code, item in enumerate(plan.item_ids)})
-    items_shown = {user: items for user, items in shown.group_by("user").agg("item_code").iter_rows()}
+    items_shown = dict(shown.group_by("user", maintain_order=True).agg("item_code").iter_rows())
     chosen = shown.filter(pl.col("chosen"))
-    items_chosen = {user: items for user, items in chosen.group_by("user", maintain_order=True).agg("item_code").iter_rows()}
+    items_chosen = dict(chosen.group_by("user", maintain_order=True).agg("item_code").iter_rows())
     ends = {user: (count, end) for user, count, end in sessions.group_by("user").agg(pl.len(), pl.col("end").max()).iter_rows()}
     after = {}
     for person in plan.people:

@@ -1,0 +1,44 @@
+# usersim: `make run` sets up and simulates; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "usersim needs Python 3.11 or newer; this is %s. Try: make PYTHON=python3.11 ..." % sys.version.split()[0])'
+	@echo "Setting up $(VENV); llama-cpp-python is compiled, which takes about five minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+setup: $(STAMP) ## create the environment
+
+run: $(STAMP) ## simulate MovieLens-100K people: data, model, run, report
+	@$(BIN)/usersim data get ml-100k
+	@$(BIN)/usersim models get smollm2-135m-instruct
+	@$(BIN)/usersim run movielens
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP) ## ruff, mypy (strict), import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## run the benchmarks; results go to results/benchmarks/
+	$(BIN)/python -m experiments.benchmarks.pages
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

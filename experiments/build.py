@@ -1,0 +1,278 @@
+"""The only wiring place: makes every part of a simulation from an experiment's configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from agents.actions import actions_for
+from agents.arrivals import Window
+from agents.stars import to_scale
+from agents.user import Habits, UserAgent
+from environments.datasets.splits import Split, split
+from environments.feed import Feed
+from experiments.config import ExperimentConfig, Section
+from simulator.dataset import Catalog, Dataset
+from simulator.errors import ConfigError
+from simulator.log import CohortLog
+from simulator.plugins import build, load, resolve
+from simulator.protocols import DecisionContext, DecisionModel, LanguageModel, Memory, Recommender
+from simulator.records import Action
+from simulator.run_directory import RunDirectory
+from simulator.seeds import Stream
+from simulator.session import Cohort
+from simulator.simulation import CohortResult, CohortTask, write_shard
+
+METHODS = {
+    "dataset": ("load",),
+    "recommender": ("fit", "recommend", "save", "load"),
+    "memory": ("remember", "recall", "records", "restore"),
+    "decision": ("fit", "decide", "close_sessions", "save", "load"),
+    "language_model": ("score", "generate", "count_tokens", "close"),
+}
+"""What the component of each section must define."""
+
+
+def resolved(config: ExperimentConfig) -> dict[str, dict[str, Any]]:
+    """The options of every component with defaults filled in; checks all of them.
+
+    Raises:
+        ConfigError, PluginError: the first thing that is wrong.
+    """
+    feed = config.recommender.feed_config().model_dump(mode="json")
+    sections: dict[str, tuple[Section, dict[str, Any]]] = {
+        "dataset": (config.dataset, config.dataset.options),
+        "memory": (config.memory, config.memory.options),
+        "decision": (config.decision, config.decision.options),
+        "recommender": (config.recommender, config.recommender.options_of_recommender),
+    }
+    if config.language_model is not None:
+        sections["language_model"] = (config.language_model, config.language_model.options)
+    options = {
+        name: {**resolve(section.use, given, where=name, methods=METHODS[name]), "use": portable(section.use)}
+        for name, (section, given) in sections.items()
+    }
+    if uses_language_model(config) and config.language_model is None:
+        raise ConfigError(f"{config.decision.use} (or population.taste) needs a section [language_model], but language_model = false.")
+    options["recommender"] |= feed
+    return options
+
+
+def portable(use: str) -> str:
+    """An import path that works from any folder: a file becomes absolute."""
+    module, colon, name = use.partition(":")
+    return f"{Path(module).expanduser().resolve()}{colon}{name}" if module.endswith(".py") else use
+
+
+def uses_language_model(config: ExperimentConfig) -> bool:
+    """Whether this experiment asks a language model anything."""
+    decision = load(config.decision.use, methods=METHODS["decision"])
+    return bool(getattr(decision, "uses_language_model", True)) or config.population.taste
+
+
+def data(config: ExperimentConfig) -> Split:
+    """The data set of an experiment, read and split."""
+    section = config.dataset
+    loader = build(section.use, section.options, where="dataset", methods=METHODS["dataset"])
+    return split(loader.load(), section.split_config(), Stream(config.seed).child("split"))
+
+
+def actions(dataset: Dataset) -> tuple[Action, ...]:
+    """The actions for a data set, with ratings in the data's own units."""
+    scale = dataset.rating_scale
+    return tuple(
+        replace(action, values=tuple(float(to_scale(value, scale)) for value in action.values))
+        if action.needs_ratings and scale
+        else action
+        for action in actions_for(dataset)
+    )
+
+
+def language_model(config: ExperimentConfig, *, threads: int | None = None, always: bool = False) -> LanguageModel | None:
+    """The language model of an experiment, or None if nothing asks one.
+
+    Args:
+        config: the experiment.
+        threads: for an inference library in this process, where the experiment does not say; None leaves it to the backend.
+        always: makes it even if the simulation itself asks nothing.
+    """
+    section = config.language_model
+    if section is None or not (always or uses_language_model(config)):
+        return None
+    options = section.options
+    model = load(section.use, methods=METHODS["language_model"])
+    if threads is not None and "threads" in getattr(getattr(model, "Config", None), "model_fields", ()):
+        options.setdefault("threads", threads)
+    made: LanguageModel = build(section.use, options, where="language_model", methods=METHODS["language_model"])
+    return made
+
+
+def recommender(config: ExperimentConfig) -> Recommender:
+    """A new, unfitted recommender."""
+    section = config.recommender
+    made: Recommender = build(section.use, section.options_of_recommender, where="recommender", methods=METHODS["recommender"])
+    return made
+
+
+def policy_id(config: ExperimentConfig) -> str:
+    """A short readable id of recommender, options and exposure rule, such as ``BPR-3f2a91``; equal configurations have equal ids."""
+    section = config.recommender
+    feed = config.recommender.feed_config()
+    options = {"use": section.use, **section.options, **feed.model_dump(mode="json")}
+    digest = hashlib.blake2b(json.dumps(options, sort_keys=True, default=str).encode(), digest_size=3).hexdigest()
+    explores = "" if feed.exploration == "none" else f"+{feed.exploration}"
+    return f"{section.use.rpartition(':')[2]}{explores}-{digest}"
+
+
+def memory(config: ExperimentConfig, catalog: Catalog) -> Memory:
+    """The empty memory of one person."""
+    section = config.memory
+    made: Memory = build(section.use, section.options, where="memory", methods=METHODS["memory"], catalog=catalog)
+    return made
+
+
+def decisions(config: ExperimentConfig, context: DecisionContext) -> DecisionModel:
+    """The decision model, before it is fitted or loaded."""
+    section = config.decision
+    made: DecisionModel = build(section.use, section.options, where="decision", methods=METHODS["decision"], context=context)
+    return made
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a worker process needs to make its parts; travels to it pickled.
+
+    Attributes:
+        config: the experiment. catalog, actions, rating_scale: of its data.
+        run: folder of the run. threads: for inference in one process, or None.
+    """
+
+    config: ExperimentConfig
+    catalog: Catalog
+    actions: tuple[Action, ...]
+    rating_scale: tuple[float, float] | None
+    run: Path
+    threads: int | None = None
+
+    def context(self, model: LanguageModel | None) -> DecisionContext:
+        """What a decision model is made with."""
+        feed = self.config.recommender.feed_config()
+        return DecisionContext(
+            catalog=self.catalog,
+            actions=self.actions,
+            language_model=model,
+            rating_scale=self.rating_scale,
+            page_size=feed.page_size,
+            max_pages=feed.max_pages,
+            reflects=bool(getattr(memory(self.config, self.catalog), "reflects", False)),
+            seed=self.config.seed,
+        )
+
+
+class CohortWorker:
+    """Simulates cohorts, one after another, with one language model loaded once."""
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self._blueprint = blueprint
+        self._run = RunDirectory(blueprint.run)
+        self._model = language_model(blueprint.config, threads=blueprint.threads)
+        self._decisions = decisions(blueprint.config, blueprint.context(self._model))
+        self._decisions.load(blueprint.run / "decisions")
+        self._policy = policy_id(blueprint.config)
+        self._feeds: dict[int, Feed] = {}
+
+    def __call__(self, task: CohortTask) -> CohortResult:
+        """Simulates one cohort for one round and writes its shard."""
+        started, before = time.perf_counter(), self._model.usage if self._model else None
+        blueprint = self._blueprint
+        log = CohortLog(blueprint.actions, blueprint.catalog.item_ids)
+        stream = Stream(blueprint.config.seed)
+        cohort = Cohort(
+            lambda model: [self._user(model, task, number, stream) for number in range(len(task.people))],
+            self._feed(task.fitted_round),
+            self._decisions,
+            log,
+            stream.child("cohort", task.round, task.cohort),
+        )
+        cohort.run()
+        tables = log.tables()
+        pages = tables["pages"]
+        bad = Counter(f"{status}: {reply[:120]}" for status, reply in pages.select("status", "reply").iter_rows() if status != "ok")
+        result = CohortResult(
+            task.round,
+            task.cohort,
+            pages=pages.height,
+            impressions=tables["impressions"].height,
+            interactions=int(tables["impressions"]["chosen"].sum()),
+            fallbacks=dict(bad),
+            seconds=time.perf_counter() - started,
+            peak_memory=peak_memory(),
+        )
+        if self._model is not None and before is not None:
+            result = replace(result, usage=self._model.usage - before)
+        write_shard(self._run, result, tables)
+        return result
+
+    def close(self) -> None:
+        """Frees the language model."""
+        if self._model is not None:
+            self._model.close()
+
+    def _feed(self, fitted_round: int) -> Feed:
+        if fitted_round not in self._feeds:
+            fitted = recommender(self._blueprint.config)
+            fitted.load(self._run.recommender_folder(fitted_round))
+            feed = Feed(fitted, self._policy, self._blueprint.config.recommender.feed_config(), len(self._blueprint.catalog))
+            self._feeds = {fitted_round: feed}
+        return self._feeds[fitted_round]
+
+    def _user(self, model: Any, task: CohortTask, number: int, stream: Stream) -> UserAgent:
+        blueprint, past = self._blueprint, task.pasts[number]
+        feed, config = blueprint.config.recommender.feed_config(), blueprint.config
+        own = memory(config, blueprint.catalog)
+        own.restore(past.records)
+        habits = Habits(
+            blueprint.catalog, blueprint.rating_scale, feed.max_pages, config.population.sessions, config.memory.recall_at, feed.repeat
+        )
+        return UserAgent(
+            model,
+            task.people[number],
+            own,
+            past,
+            habits,
+            round_number=task.round,
+            window=Window(task.start, task.end),
+            origin=task.origin,
+            stream=stream,
+        )
+
+
+def worker_factory(blueprint: Blueprint) -> partial[CohortWorker]:
+    """A picklable maker of workers."""
+    return partial(CohortWorker, blueprint)
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes."""
+    try:
+        import resource  # noqa: PLC0415 - not on every platform
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    except ImportError:
+        return int(psutil.Process().memory_info().rss)
+
+
+def cores() -> int:
+    """Physical cores this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))

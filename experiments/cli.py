@@ -1,0 +1,88 @@
+"""The command line `usersim`. Each command is a module of `experiments.commands`; this file mounts them and ends well.
+
+Exit status: 0 success, 1 a run that failed, 2 wrong input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+OURS = ("simulator", "agents", "environments", "experiments")
+
+
+def foreign_packages() -> list[str]:
+    """Sentences about top-level packages of ours that Python would import from somewhere else."""
+    home = Path(__file__).resolve().parent.parent
+    found = []
+    for name in OURS:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin is None or origin.parent.parent != home:
+            where = origin.parent if origin else "nowhere"
+            found.append(
+                f"the package '{name}' is found at {where} and not beside usersim at {home}: another distribution (or a folder here) has the "
+                f"same name; install usersim in an environment of its own: python3 -m venv .venv && .venv/bin/pip install usersim."
+            )
+    return found
+
+
+def main() -> None:
+    """Entry point of the command `usersim`."""
+    foreign = foreign_packages()
+    if foreign:
+        sys.stderr.write(f"usersim: {foreign[0]}\n")
+        sys.exit(2)
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit status."""
+    import click  # noqa: PLC0415 - after the check that our packages are ours
+
+    from experiments.console import note  # noqa: PLC0415
+    from simulator.errors import UsersimError  # noqa: PLC0415
+
+    try:
+        result: Any = application()(arguments, prog_name="usersim", standalone_mode=False)
+    except UsersimError as error:
+        note(f"usersim: {error}")
+        return error.exit_status
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        note("usersim: interrupted; what was finished is kept, `usersim resume RUN` continues a run.")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return int(result or 0)
+
+
+def application() -> Any:
+    """The typer application with all commands."""
+    import typer  # noqa: PLC0415
+
+    from experiments.commands import data, doctor, export, interview, models, plot, run  # noqa: PLC0415
+
+    app = typer.Typer(
+        name="usersim",
+        help="Simulates the users of a recommender: LLM-driven people browse pages that a recommender fills.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for command in (run, interview, plot, export, doctor):
+        command.register(app)
+    app.add_typer(data.app, name="data")
+    app.add_typer(models.app, name="models")
+    return app
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""`usersim interview`: a conversation with one simulated person, in character, from their profile and memories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.console import emit, note, stderr, stdout
+
+Run = Annotated[Path, typer.Argument(help="Folder of a complete run.")]
+User = Annotated[str, typer.Option("--user", help="Id of the person, as in the log.")]
+Ask = Annotated[
+    list[str] | None, typer.Option("--ask", help="A question; may be repeated. Without it, questions are read from the terminal.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout; needs --ask.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("interview", help="Ask a simulated person questions; they answer from their profile and memories.")(interview)
+
+
+def interview(run: Run, user: User, ask: Ask = None, json: Json = False) -> None:
+    """Interviews one person of a run."""
+    from experiments.interview import Interview  # noqa: PLC0415 - slow imports, and only here
+    from simulator.errors import ConfigError  # noqa: PLC0415
+
+    if json and not ask:
+        raise ConfigError("--json needs at least one --ask, since questions cannot be read from the terminal then.")
+    with stderr.status("waking up the person"):
+        session = Interview(run, user)
+    try:
+        if ask:
+            answers = [(question, session.ask(question)) for question in ask]
+            if json:
+                turns = [{"question": question, "answer": answer} for question, answer in answers]
+                emit({"run": str(run), "user": user, "person": session.person, "turns": turns}, as_json=True)
+            else:
+                for question, answer in answers:
+                    stdout.print(f"[bold]> {_escaped(question)}[/bold]\n{_escaped(answer)}", highlight=False)
+            return
+        note(f"{session.person}\nAsk; an empty line ends the interview.")
+        while question := _question():
+            stdout.print(_escaped(session.ask(question)), highlight=False)
+    finally:
+        session.close()
+
+
+def _question() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")

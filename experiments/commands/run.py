@@ -1,0 +1,100 @@
+"""`usersim run` and `usersim resume`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from experiments.console import emit, note, progress, stderr
+
+if TYPE_CHECKING:
+    from simulator.simulation import CohortResult
+
+Config = Annotated[Path, typer.Argument(help="Experiment file (.toml), or the name of one that comes with usersim.")]
+Run = Annotated[Path, typer.Argument(help="Folder of a run, such as results/movielens/20260101-120000.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
+Output = Annotated[Path | None, typer.Option("--output", help="Folder of the run [default: results/<experiment>/<date and time>].")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; changes nothing but the speed [default: cores].")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("run", help="Run an experiment: simulate its people and write log, figures and report.")(run)
+    app.command("resume", help="Continue an interrupted run; the log becomes the same, to the byte.")(resume)
+
+
+def run(config: Config, set_: Set = None, output: Output = None, workers: Workers = None, seed: Seed = None, json: Json = False) -> None:
+    """Runs an experiment."""
+    from experiments import build, config as configuration  # noqa: PLC0415 - slow imports, and only here
+    from experiments.run import start  # noqa: PLC0415
+
+    overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
+    experiment = configuration.read(config, overrides)
+    with reporting() as report:
+        finished = start(experiment, output, workers or build.cores(), report)
+    _show(finished.path, finished.read_json("summary"), as_json=json)
+
+
+def resume(run: Run, workers: Workers = None, json: Json = False) -> None:
+    """Continues a run."""
+    from experiments import build  # noqa: PLC0415
+    from experiments.run import resume as continue_run  # noqa: PLC0415
+
+    with reporting() as report:
+        finished = continue_run(run, workers or build.cores(), report)
+    _show(finished.path, finished.read_json("summary"), as_json=json)
+
+
+@contextmanager
+def reporting() -> Iterator[Callable[[str, int, int, CohortResult | None], None]]:
+    """A progress display for `experiments.run`: a bar on a terminal, otherwise a line per stage and every half minute."""
+    with progress() as display:
+        task = display.add_task("starting", total=None, detail="")
+        started, last_line, last_what, pages = time.monotonic(), 0.0, "", 0
+
+        def report(what: str, done: int, total: int, result: CohortResult | None) -> None:
+            nonlocal last_line, last_what, pages
+            pages += result.pages if result else 0
+            detail = f"cohorts, {pages} pages" if total else ""
+            display.update(task, description=what, completed=done, total=total or None, detail=detail)
+            now = time.monotonic()
+            if not stderr.is_terminal and (what != last_what or now - last_line >= 30):
+                note(f"[{now - started:6.1f} s] {what}" + (f": {done} of {total} cohorts, {pages} pages" if result else ""))
+                last_line = now
+            last_what = what
+
+        yield report
+
+
+def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        emit({"run": str(path), **summary}, as_json=True)
+        return
+    tokens = summary["tokens"]
+    share = tokens["computed_tokens"] / tokens["prompt_tokens"] if tokens["prompt_tokens"] else 0.0
+    rows: list[tuple[str, Any]] = [
+        ("people", f"{summary['people']:,}"),
+        ("rounds", summary["rounds"]),
+        ("sessions", f"{summary['sessions']:,}"),
+        ("pages", f"{summary['pages']:,}"),
+        ("items shown", f"{summary['impressions']:,}"),
+        (
+            "interactions",
+            f"{summary['interactions']:,}  ({summary['interactions'] / max(1, summary['impressions']):.1%} of the items shown)",
+        ),
+        ("ratings", f"{summary['ratings']:,}"),
+        ("unusable replies", f"{summary['fallback_share']:.2%} of the pages"),
+        ("time", f"{summary['seconds']:.0f} s, of which {summary['simulation_seconds']:.0f} s simulation"),
+        ("speed", f"{summary['pages_per_second']:.1f} pages/s with {summary['workers']} worker(s)"),
+    ]
+    if tokens["prompt_tokens"]:
+        rows.append(("tokens", f"{tokens['prompt_tokens']:,} in prompts ({share:.0%} computed), {tokens['generated_tokens']:,} generated"))
+    rows += [("log", f"{path}/impressions.parquet"), ("report", f"{path}/report.html"), ("run", str(path))]
+    emit({}, as_json=False, title="What happened", rows=rows)

@@ -1,0 +1,247 @@
+"""The experiment file: one TOML document, sections mirror the parts of a simulation.
+
+A section that names a component has `use` (an import path), a few keys of its own listed here, and otherwise the
+component's own options. `read` checks all of it before anything is computed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agents.arrivals import Sessions
+from agents.population import PopulationConfig
+from environments.datasets.splits import SplitConfig
+from environments.feed import FeedConfig
+from simulator.errors import ConfigError, with_suggestion
+from simulator.plugins import explain
+
+DEFAULT_DATASET = "environments.datasets.movielens:MovieLens100K"
+DEFAULT_MEMORY = "agents.memory:RetrievalMemory"
+DEFAULT_DECISION = "agents.decisions:LanguageModelDecisions"
+DEFAULT_LANGUAGE_MODEL = "simulator.llm.llama_cpp:LlamaCpp"
+DEFAULT_RECOMMENDER = "environments.recommenders.bpr:BPR"
+
+
+class Section(BaseModel):
+    """A section that names a component: its own keys are fields, the component's options are extra keys."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    use: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The component's own options."""
+        return dict(self.model_extra or {})
+
+
+class DatasetSection(Section):
+    """[dataset]: where the data comes from, and how it is split (`environments.datasets.splits.SplitConfig`)."""
+
+    use: str = DEFAULT_DATASET
+    split: Literal["temporal", "leave-one-out", "random"] = "temporal"
+    test_share: float = Field(0.2, gt=0, lt=1)
+    k_core: int = Field(0, ge=0)
+    min_rating: float | None = None
+
+    def split_config(self) -> SplitConfig:
+        """The split's own configuration."""
+        return SplitConfig(method=self.split, test_share=self.test_share, k_core=self.k_core, min_rating=self.min_rating)
+
+
+class PopulationSection(PopulationConfig):
+    """[population]: who takes part and how often they come.
+
+    Attributes:
+        sessions: "one" session per person and round, or as many as the person's own "rhythm" gives.
+        taste: whether the language model writes a paragraph about each person's taste before the first round.
+    """
+
+    sessions: Sessions = "one"
+    taste: bool = False
+
+
+class MemorySection(Section):
+    """[memory]: what people remember, and whether they recall once per session or anew at each page."""
+
+    use: str = DEFAULT_MEMORY
+    recall_at: Literal["session", "page"] = "session"
+
+
+class DecisionSection(Section):
+    """[decision]: how people decide, and the share of pages that may have an unusable reply."""
+
+    use: str = DEFAULT_DECISION
+    max_fallback_share: float = Field(0.02, ge=0, le=1)
+
+
+class LanguageModelSection(Section):
+    """[language_model]: the model behind the people; leave the section out for people without one."""
+
+    use: str = DEFAULT_LANGUAGE_MODEL
+
+
+class RecommenderSection(Section):
+    """[recommender]: what fills the pages (`environments.feed.FeedConfig`), and whether it is fitted anew every round."""
+
+    use: str = DEFAULT_RECOMMENDER
+    refit: Literal["scratch", "never"] = "scratch"
+
+    def feed_config(self) -> FeedConfig:
+        """The feed's own configuration, taken from this section."""
+        given = {key: value for key, value in self.options.items() if key in FeedConfig.model_fields}
+        try:
+            return FeedConfig.model_validate(given)
+        except ValidationError as error:
+            raise ConfigError(explain(error, "recommender", FeedConfig)) from error
+
+    @property
+    def options_of_recommender(self) -> dict[str, Any]:
+        """The recommender's own options: everything that is not the feed's."""
+        return {key: value for key, value in self.options.items() if key not in FeedConfig.model_fields}
+
+
+class ExperimentConfig(BaseModel):
+    """One experiment.
+
+    Attributes:
+        name: of the experiment; runs go to ``results/<name>/``.
+        seed: of all randomness.
+        rounds: periods between two fits of the recommender; round_days: their simulated length.
+        cohort_size: people simulated together, at most.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)
+    seed: int = Field(7, ge=0, lt=2**63)
+    rounds: int = Field(1, ge=1, le=10_000)
+    round_days: float = Field(7.0, ge=1, le=3_650)
+    cohort_size: int = Field(32, ge=1, le=4_096)
+    dataset: DatasetSection = DatasetSection()
+    population: PopulationSection = PopulationSection()
+    memory: MemorySection = MemorySection()
+    decision: DecisionSection = DecisionSection()
+    language_model: LanguageModelSection | None = LanguageModelSection()
+    recommender: RecommenderSection = RecommenderSection()
+
+
+def read(file: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Reads and checks an experiment file.
+
+    Args:
+        file: a TOML file, or the name of one that comes with usersim ("movielens").
+        overrides: settings of the form ``section.key=value``; the value is TOML, or else taken as text.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, or a key or value is not allowed.
+    """
+    file = find(file)
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}).") from error
+    for override in overrides:
+        _apply(document, override)
+    return check(document, str(file))
+
+
+def check(document: Mapping[str, Any], source: str) -> ExperimentConfig:
+    """Checks the document of an experiment file.
+
+    Raises:
+        ConfigError: names the section, the key, what was found and what is allowed.
+    """
+    if document.get("language_model") is False:
+        document = {**document, "language_model": None}
+    try:
+        return ExperimentConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_sentence(error)}") from error
+
+
+def find(file: Path) -> Path:
+    """The experiment file of a path or of a name that comes with usersim.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if file.is_file():
+        return file
+    shipped = Path(__file__).parent / "configs"
+    named = shipped / f"{file.name.removesuffix('.toml')}.toml"
+    if len(file.parts) == 1 and named.is_file():
+        return named
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder; give an experiment file (.toml).")
+    names = sorted(path.stem for path in shipped.glob("*.toml"))
+    raise ConfigError(f"there is no experiment file {file}; experiments that come with usersim: {', '.join(names)}.")
+
+
+def dump(config: ExperimentConfig, resolved: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The resolved configuration as TOML: what was asked, with every default of every component filled in.
+
+    Args:
+        config: the experiment.
+        resolved: section -> the component's options with defaults.
+    """
+    document = config.model_dump(mode="json", exclude_none=True)
+    for section, options in resolved.items():
+        document[section] = {**document[section], **options}
+    if config.language_model is None:
+        document["language_model"] = False
+    return tomli_w.dumps(_without_none(document)).encode()
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(entry) for key, entry in value.items() if entry is not None}
+    return [_without_none(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"--set {override}: write section.key=value, for example population.users=50.")
+    try:
+        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    place = document
+    for step in path[:-1]:
+        place = place.setdefault(step, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override}: '{step}' is not a section.")
+    place[path[-1]] = parsed
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    section, *rest = (str(part) for part in first["loc"])
+    if rest and section in ExperimentConfig.model_fields:
+        annotation = ExperimentConfig.model_fields[section].annotation
+        model = LanguageModelSection if section == "language_model" else annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        if first["type"] == "extra_forbidden":
+            return f"[{section}] {with_suggestion('key', rest[-1], model.model_fields)}"
+        return f"[{section}] {'.'.join(rest)} = {first['input']!r}: {_lower(first['msg'])}."
+    if first["type"] == "extra_forbidden":
+        return with_suggestion("key or section", section, ExperimentConfig.model_fields)
+    if first["type"] == "missing":
+        return f"the key '{section}' is missing."
+    return f"{section} = {first['input']!r}: {_lower(first['msg'])}."
+
+
+def _lower(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:]

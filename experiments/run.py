@@ -1,0 +1,294 @@
+"""A run from beginning to end: data, people, preparation, rounds, tables, figures, report."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+
+from agents.population import choose_people
+from agents.profiles import fit_profiles
+from agents.prompts import PromptBuilder
+from agents.synthetic import synthesise
+from agents.taste import write_tastes
+from experiments import build, config as configuration
+from experiments.config import ExperimentConfig
+from experiments.people_tables import items_table, people_table, real_table
+from simulator.dataset import Dataset
+from simulator.errors import RunError
+from simulator.execution import execution
+from simulator.protocols import LanguageModel
+from simulator.records import UserProfile
+from simulator.run_directory import RunDirectory, write_atomically
+from simulator.seeds import Stream
+from simulator.simulation import CohortResult, Plan, simulate
+
+Report = Callable[[str, int, int, "CohortResult | None"], None]
+"""Called with (what is going on, done, total, result of the last cohort or None); total 0 means unknown."""
+
+ORIGIN_WITHOUT_TIMES = 946_684_800
+"""2000-01-01 UTC: where simulated time starts if the data has none."""
+
+PACKAGES = ("mesa", "torch", "transformers", "llama-cpp-python", "polars", "numpy", "scipy", "networkx", "pydantic")
+
+
+def start(config: ExperimentConfig, output: Path | None, workers: int, report: Report) -> RunDirectory:
+    """Runs an experiment from the start.
+
+    Args:
+        config: checked.
+        output: folder of the run, or None for ``results/<name>/<date and time>``.
+        workers: processes that simulate cohorts, >= 1; changes nothing but the speed.
+        report: told of the progress.
+
+    Raises:
+        UsersimError: anything the user can mend, see `simulator.errors`.
+    """
+    options = build.resolved(config)
+    run = RunDirectory.create(output or _new_path(config.name))
+    write_atomically(run.config_path, configuration.dump(config, options))
+    return _carry_out(run, config, workers, report)
+
+
+def resume(path: Path, workers: int, report: Report) -> RunDirectory:
+    """Continues an interrupted run; a complete one only gets figures and report again.
+
+    Raises:
+        RunError: there is no run at `path`, or data, model or version are not those it was started with.
+    """
+    run = RunDirectory.open(path)
+    config = configuration.read(run.config_path)
+    run.remove_leftovers()
+    return _carry_out(run, config, workers, report)
+
+
+def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report: Report) -> RunDirectory:
+    started = time.perf_counter()
+    if not run.is_complete:
+        report("reading the data", 0, 0, None)
+        parts = build.data(config)
+        train = parts.train
+        report("getting to know the people", 0, 0, None)
+        profiles = fit_profiles(train)
+        people = _people(config, train, profiles)
+        actions = build.actions(train)
+        blueprint = build.Blueprint(config, train.catalog, actions, train.rating_scale, run.path.resolve(), None if workers == 1 else 1)
+        people = _prepare(run, blueprint, train, profiles, people, report)
+        _write_tables(run, train, people)
+        plan = Plan(
+            people=people,
+            actions=actions,
+            item_ids=train.catalog.item_ids,
+            rounds=config.rounds,
+            cohort_size=config.cohort_size,
+            origin=origin(train),
+            round_seconds=int(config.round_days * 86_400),
+            refit=config.recommender.refit != "never",
+            max_fallback_share=config.decision.max_fallback_share,
+        )
+
+        def fit(round_number: int, simulated: pl.DataFrame) -> None:
+            _fit_recommender(run, config, train, round_number, simulated)
+
+        simulating = time.perf_counter()
+        here = 0
+
+        def on_progress(what: str, done: int, total: int, result: CohortResult | None) -> None:
+            nonlocal here
+            here += result.pages if result else 0
+            report(what, done, total, result)
+
+        workforce = execution(build.worker_factory(blueprint), workers)
+        try:
+            summary = simulate(plan, run, fit, workforce, on_progress)
+        finally:
+            workforce.close()
+        seconds = time.perf_counter() - simulating
+        summary |= {
+            "seconds": round(time.perf_counter() - started, 3),
+            "simulation_seconds": round(seconds, 3),
+            "pages_per_second": round(here / seconds, 3),
+            "workers": workers,
+        }
+        manifest = run.read_json("manifest")
+        run.write_json("manifest", {**manifest, "finished": _now()})
+        run.write_json("summary", summary)
+    report("drawing figures", 0, 0, None)
+    from experiments.analysis.report import write_report  # noqa: PLC0415 - matplotlib is not needed before
+
+    write_report(run.path)
+    return run
+
+
+def origin(train: Dataset) -> int:
+    """Start of the first round: midnight (UTC) after the last training interaction, or the year 2000 without times."""
+    if not train.has_times:
+        return ORIGIN_WITHOUT_TIMES
+    last = train.interactions["timestamp"].max()
+    assert isinstance(last, int)
+    return (last // 86_400 + 1) * 86_400
+
+
+def _people(config: ExperimentConfig, train: Dataset, profiles: list[UserProfile]) -> list[UserProfile]:
+    stream = Stream(config.seed).child("population")
+    people = choose_people(profiles, config.population, stream.child("choose"))
+    if config.population.synthetic:
+        people = [*people, *synthesise(profiles, config.population.synthetic, train, stream.child("synthesise"))]
+    return people
+
+
+def _prepare(
+    run: RunDirectory, blueprint: build.Blueprint, train: Dataset, profiles: list[UserProfile], people: list[UserProfile], report: Report
+) -> list[UserProfile]:
+    """Everything before the first round that is done once: manifest, tastes, the decision model's own preparation."""
+    config = blueprint.config
+    model = build.language_model(config)
+    try:
+        _manifest(run, config, train, model, people)
+        if config.population.taste and model is not None:
+            report("writing tastes", 0, 0, None)
+            prompts = getattr(build.decisions(config, blueprint.context(model)), "prompts", None)
+            builder = prompts if isinstance(prompts, PromptBuilder) else PromptBuilder(train.catalog, blueprint.actions)
+            people = write_tastes(people, model, builder, Stream(config.seed).child("taste"), run.path / "tastes.json")
+        if not (run.path / "decisions").is_dir():
+            report("preparing decisions", 0, 0, None)
+            decisions = build.decisions(config, blueprint.context(model))
+            decisions.fit(train, profiles, Stream(config.seed).child("decisions"))
+            with run.new_folder("decisions") as folder:
+                decisions.save(folder)
+    finally:
+        if model is not None:
+            model.close()
+    return people
+
+
+def _fit_recommender(run: RunDirectory, config: ExperimentConfig, train: Dataset, round_number: int, simulated: pl.DataFrame) -> None:
+    folder = run.recommender_folder(round_number)
+    if folder.is_dir():
+        return
+    recommender = build.recommender(config)
+    log = pl.concat([train.interactions, simulated.select(train.interactions.columns)]) if simulated.height else train.interactions
+    recommender.fit(log, train.catalog, Stream(config.seed).child("recommender", round_number))
+    with run.new_folder(*folder.relative_to(run.path).parts) as new:
+        recommender.save(new)
+
+
+def _write_tables(run: RunDirectory, train: Dataset, people: Sequence[UserProfile]) -> None:
+    for name, frame in (
+        ("people", people_table(train, people)),
+        ("items", items_table(train)),
+        ("real", real_table(train, people)),
+    ):
+        file = run.path / f"{name}.parquet"
+        if not file.is_file():
+            temporary = run.path / f".{name}.parquet.part"
+            frame.write_parquet(temporary)
+            temporary.rename(file)
+
+
+def _manifest(
+    run: RunDirectory, config: ExperimentConfig, train: Dataset, model: LanguageModel | None, people: Sequence[UserProfile]
+) -> None:
+    """Writes how the run is made, or checks on resuming that it is still made so."""
+    identity = model.identity if model is not None else None
+    must_equal = {
+        "usersim": metadata.version("usersim"),
+        "data": {
+            "name": train.name,
+            "fingerprint": train.fingerprint(),
+            "users": train.n_users,
+            "items": train.n_items,
+            "training_interactions": train.interactions.height,
+            "skipped": dict(train.skipped),
+        },
+        "model": None if identity is None else {"name": identity.name, "sha256": identity.sha256, "backend": identity.backend},
+    }
+    if (run.path / "manifest.json").is_file():
+        stored = run.read_json("manifest")
+        for key, value in must_equal.items():
+            if (
+                stored.get(key) is not None and {**stored[key], **value} != stored[key]
+                if isinstance(value, dict)
+                else stored.get(key) != value
+            ):
+                raise RunError(
+                    f"the run {run.path} was started with another {key}: {stored.get(key)} then, {value} now; "
+                    "a run is continued only with the same, so that its log stays one."
+                )
+        run.write_json("manifest", {**stored, "resumed": stored.get("resumed", 0) + 1})
+        return
+    run.write_json(
+        "manifest",
+        {
+            **must_equal,
+            "model": None if identity is None else {**must_equal["model"], "settings": dict(identity.settings)},  # type: ignore[dict-item]
+            "experiment": config.name,
+            "seed": config.seed,
+            "people": len(people),
+            "synthetic_people": sum(person.synthetic for person in people),
+            "split": config.dataset.split_config().model_dump(mode="json"),
+            "policy": build.policy_id(config),
+            "started": _now(),
+            "git_revision": _git_revision(),
+            "packages": {name: _version(name) for name in PACKAGES},
+            "machine": {
+                "system": platform.platform(),
+                "python": platform.python_version(),
+                "processor": _processor(),
+                "cores": build.cores(),
+                "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+            },
+        },
+    )
+
+
+def _new_path(name: str) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path("results") / name / stamp
+    number = 1
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{stamp}-{number}")
+    return path
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Revision of the checkout usersim runs from, with "+changes" if it is modified; None outside a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return None
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision + ("+changes" if changed.stdout.strip() else "")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
