@@ -107,7 +107,8 @@ class RetrievalMemory:
     TOIS 2025, arXiv 2306.02552), section on long-term memory: a record M with importance s and recency r is forgotten
     with probability ``g(M) = 1 - (s + r) / 2 * max(r ** beta, delta)``. Here it is no draw: when more than `capacity`
     records are held, those with the highest g are dropped, the older first among equals. `beta` and `delta` default to
-    the values of RecAgent's published code. Insights last longer than what they rest on, since they are more important.
+    the values of RecAgent's published code (which puts the record's rank in place of r inside the power).
+    Insights last longer than what they rest on, since they are more important.
 
     `reflects` says whether the person's insights are wanted; it follows the option `reflection`.
     """
