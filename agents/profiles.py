@@ -1,0 +1,256 @@
+"""Who people are: a `UserProfile` from each person's training history.
+
+`Norms` is what is usual in the population; `profile_parts` measures histories against it. Real people (`fit_profiles`) and
+drawn ones (`agents.synthetic`) go through the same code, so that their traits mean the same.
+
+Only the training part of the data is ever seen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from agents import traits
+from agents.rhythm import fit_rhythms
+from agents.shrinkage import dirichlet_strength, shrink_shares
+from agents.stars import stars
+from agents.traits import Histories
+from simulator.dataset import Dataset
+from simulator.errors import DataError
+from simulator.plugins import ComponentConfig
+from simulator.records import Trait, UserProfile
+
+
+class ProfileConfig(ComponentConfig):
+    """How profiles are fitted.
+
+    Attributes:
+        liked, disliked: how many item codes a profile names at most.
+        known_by: an item that a smaller share of people met says little to anybody; it is named after all others.
+        genre_smoothing: counts added to a genre's observed and expected ones (see `agents.traits.genre_lift`).
+        session_gap_minutes: a longer pause ends a session (see `agents.rhythm`).
+    """
+
+    liked: int = Field(default=10, ge=0)
+    disliked: int = Field(default=5, ge=0)
+    known_by: float = Field(default=0.05, ge=0.0, le=1.0)
+    genre_smoothing: float = Field(default=5.0, gt=0.0)
+    session_gap_minutes: float = Field(default=30.0, gt=0.0)
+
+
+class ProfileParts(TypedDict):
+    """The fields of a `UserProfile` that follow from its history."""
+
+    history: np.ndarray
+    ratings: np.ndarray | None
+    liked: tuple[int, ...]
+    disliked: tuple[int, ...]
+    genres: Mapping[str, float]
+    activity: Trait
+    conformity: Trait | None
+    diversity: Trait
+    pickiness: Trait | None
+    rating_histogram: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Norms:
+    """What is usual in the real population, from the training part.
+
+    Attributes:
+        config: how profiles are fitted.
+        rating_scale: (lowest, highest) rating, or None without ratings.
+        genre_names, genre_matrix: as in the catalog.
+        popularity: training interactions of each item, shape (n_items,).
+        item_means: mean training rating of each item, the population's mean for items without; None without ratings.
+        genre_shares: share of each genre among the genres of all training interactions, shape (n_genres,).
+        histogram: the population's probability of 1..5 stars; None without ratings.
+        histogram_strength: pseudo-ratings that complete a person's own histogram.
+        activity, conformity, diversity, pickiness: everybody's values, shape (n_people,); None without ratings.
+        n_people: with at least one training interaction.
+    """
+
+    config: ProfileConfig
+    rating_scale: tuple[float, float] | None
+    genre_names: list[str]
+    genre_matrix: np.ndarray
+    popularity: np.ndarray
+    item_means: np.ndarray | None
+    genre_shares: np.ndarray
+    histogram: np.ndarray | None
+    histogram_strength: float
+    activity: np.ndarray
+    conformity: np.ndarray | None
+    diversity: np.ndarray
+    pickiness: np.ndarray | None
+    n_people: int
+
+
+def fit_profiles(train: Dataset, config: ProfileConfig | None = None) -> list[UserProfile]:
+    """A profile of everybody who has a training interaction.
+
+    Args:
+        train: the training part of the data.
+        config: how; the defaults if None.
+
+    Returns:
+        Profiles in order of user code.
+
+    Raises:
+        DataError: there are no training interactions.
+    """
+    rows = _in_order(train)
+    histories, codes = _histories(train, rows)
+    norms = fit_norms(train, config)
+    times = rows["timestamp"].to_numpy() if train.has_times else None
+    rhythms = fit_rhythms(histories.people, times, histories.n, norms.config.session_gap_minutes * 60.0)
+    parts = profile_parts(histories, norms)
+    users = train.users[codes].select("user_id", "age", "gender", "occupation").rows()
+    return [
+        UserProfile(user=int(code), user_id=user_id, synthetic=False, rhythm=rhythm, age=age, gender=gender, occupation=occupation, **part)
+        for code, (user_id, age, gender, occupation), rhythm, part in zip(codes, users, rhythms, parts, strict=True)
+    ]
+
+
+def fit_norms(train: Dataset, config: ProfileConfig | None = None) -> Norms:
+    """What is usual among the people of a data set.
+
+    Args:
+        train: the training part of the data. config: how profiles are fitted; the defaults if None.
+
+    Raises:
+        DataError: there are no training interactions.
+    """
+    histories, _ = _histories(train, _in_order(train))
+    matrix = train.catalog.genre_matrix
+    popularity = np.bincount(histories.items, minlength=train.n_items).astype(np.float64)
+    counts = traits.genre_counts(histories, matrix)
+    totals = counts.sum(axis=0)
+    item_means = histogram = conformity = pickiness = None
+    strength = 0.0
+    if histories.ratings is not None and train.rating_scale is not None:
+        sums = np.bincount(histories.items, weights=histories.ratings, minlength=train.n_items)
+        item_means = np.divide(sums, popularity, out=np.full(train.n_items, sums.sum() / popularity.sum()), where=popularity > 0)
+        conformity, pickiness = traits.conformity(histories, item_means), traits.pickiness(histories)
+        given = star_counts(histories, train.rating_scale)
+        histogram = (given.sum(axis=0) + 1.0) / (given.sum() + 5.0)
+        strength = dirichlet_strength(given)
+    return Norms(
+        config=config or ProfileConfig(),
+        rating_scale=train.rating_scale,
+        genre_names=train.catalog.genre_names,
+        genre_matrix=matrix,
+        popularity=popularity,
+        item_means=item_means,
+        genre_shares=totals / max(totals.sum(), 1.0),
+        histogram=histogram,
+        histogram_strength=strength,
+        activity=traits.activity(histories),
+        conformity=conformity,
+        diversity=traits.diversity(counts),
+        pickiness=pickiness,
+        n_people=histories.n,
+    )
+
+
+def profile_parts(histories: Histories, norms: Norms) -> list[ProfileParts]:
+    """Everything in a profile that follows from the history, one per person.
+
+    Args:
+        histories: of real or drawn people. norms: of the real population.
+    """
+    n, ends = histories.n, histories.ends
+    counts = traits.genre_counts(histories, norms.genre_matrix)
+    lifts = traits.genre_lift(counts, norms.genre_shares, norms.config.genre_smoothing)
+    order = np.argsort(-lifts, axis=1, kind="stable")
+    met = norms.genre_shares > 0
+    liked, disliked = _taste(histories, norms)
+    active = traits.as_traits(traits.activity(histories), norms.activity)
+    diverse = traits.as_traits(traits.diversity(counts), norms.diversity)
+    conforming: list[Trait | None] = [None] * n
+    picky: list[Trait | None] = [None] * n
+    histograms: list[tuple[float, ...] | None] = [None] * n
+    if norms.item_means is not None and norms.conformity is not None and norms.pickiness is not None:
+        conforming = [*traits.as_traits(traits.conformity(histories, norms.item_means), norms.conformity, reverse=True)]
+        picky = [*traits.as_traits(traits.pickiness(histories), norms.pickiness, reverse=True)]
+    if norms.rating_scale is not None and norms.histogram is not None:
+        shares = shrink_shares(star_counts(histories, norms.rating_scale), norms.histogram, norms.histogram_strength)
+        histograms = [tuple(row) for row in shares.tolist()]
+    starts = np.concatenate(([0], ends[:-1]))
+    return [
+        ProfileParts(
+            history=histories.items[start:end],
+            ratings=None if histories.ratings is None else histories.ratings[start:end],
+            liked=liked[i],
+            disliked=disliked[i],
+            genres={norms.genre_names[g]: float(lifts[i, g]) for g in order[i] if met[g]},
+            activity=active[i],
+            conformity=conforming[i],
+            diversity=diverse[i],
+            pickiness=picky[i],
+            rating_histogram=histograms[i],
+        )
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+
+
+def star_counts(histories: Histories, scale: tuple[float, float]) -> np.ndarray:
+    """How often each person gave 1..5 stars, shape (n, 5)."""
+    given = stars(histories.ratings if histories.ratings is not None else [], scale)
+    return np.bincount(histories.people * 5 + given - 1, minlength=histories.n * 5).reshape(histories.n, 5).astype(np.float64)
+
+
+def _in_order(train: Dataset) -> pl.DataFrame:
+    if train.interactions.height == 0:
+        raise DataError(f"data set '{train.name}' has no training interactions, so there is nobody to simulate.")
+    return train.interactions.sort(["user", "timestamp"] if train.has_times else ["user"], maintain_order=True)
+
+
+def _histories(train: Dataset, rows: pl.DataFrame) -> tuple[Histories, np.ndarray]:
+    """The training histories, and the user code of each person in them."""
+    codes, people = np.unique(rows["user"].to_numpy(), return_inverse=True)
+    ratings = rows["rating"].to_numpy() if train.has_ratings and train.rating_scale is not None else None
+    return Histories(people, rows["item"].to_numpy(), ratings, len(codes)), codes
+
+
+def _taste(histories: Histories, norms: Norms) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """The items that show best what each person likes and dislikes, strongest first.
+
+    With ratings, an item counts as liked from 3 stars and the person's own mean on, as disliked up to 3 stars and below the
+    own mean. They are ordered by the distance of the rating from the own mean, then by what the item tells: the rarer, the
+    more (self-information, -log of its share of people), but items nearly nobody met (`known_by`) come last. Without ratings
+    the latest items stand for what is liked. The last of several interactions with an item counts.
+    """
+    n = histories.n
+    share = norms.popularity / norms.n_people
+    telling = np.where(share >= norms.config.known_by, -np.log(np.maximum(share, 1e-12)), -1.0 / np.maximum(norms.popularity, 0.5))
+    table = pl.DataFrame({"person": histories.people, "item": histories.items, "row": np.arange(len(histories.items))})
+    if histories.ratings is None or norms.rating_scale is None:
+        table = table.unique(["person", "item"], keep="last", maintain_order=True)
+        return _first(table.sort(["person", "row"], descending=[False, True]), norms.config.liked, n), [()] * n
+    own = traits.pickiness(histories)[histories.people]
+    table = table.with_columns(
+        distance=pl.Series(histories.ratings.astype(np.float64) - own).round(6),
+        stars=pl.Series(stars(histories.ratings, norms.rating_scale)),
+        telling=pl.Series(telling[histories.items]),
+    ).unique(["person", "item"], keep="last", maintain_order=True)
+    good = (pl.col("stars") >= 3) & (pl.col("distance") >= 0)
+    best = table.filter(good).sort(["person", "distance", "telling", "item"], descending=[False, True, True, False])
+    bad = (pl.col("stars") <= 3) & (pl.col("distance") <= 0) & ~good
+    worst = table.filter(bad).sort(["person", "distance", "telling", "item"], descending=[False, False, True, False])
+    return _first(best, norms.config.liked, n), _first(worst, norms.config.disliked, n)
+
+
+def _first(ranked: pl.DataFrame, at_most: int, n: int) -> list[tuple[int, ...]]:
+    """The first items of each person in a table sorted by person."""
+    found: list[tuple[int, ...]] = [()] * n
+    heads = ranked.group_by("person", maintain_order=True).agg(pl.col("item").head(at_most))
+    for person, items in heads.iter_rows():
+        found[person] = tuple(items)
+    return found
