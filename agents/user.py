@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import mesa
@@ -48,6 +48,21 @@ class Habits:
     repeat: Literal["session", "never", "allow"] = "session"
 
 
+@dataclass(slots=True)
+class _Visit:
+    """The session that is going on."""
+
+    start: int
+    time: int
+    page: int = 1
+    chosen: int = 0
+    left: bool = False
+    shown: list[int] = field(default_factory=list)
+    ratings: list[float] = field(default_factory=list)
+    memories: tuple[MemoryRecord, ...] | None = None
+    last: Situation | None = None
+
+
 class UserAgent(mesa.Agent):  # type: ignore[misc]
     """A person in one round.
 
@@ -89,67 +104,70 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         self._session = past.sessions
         self._last_end = past.last_end
         self._sessions_this_round = 0
+        self._visit: _Visit | None = None
         self._begin_session()
 
     @property
     def browsing(self) -> bool:
         """Whether a session is going on."""
-        return self._start is not None
+        return self._visit is not None
 
     def request(self) -> PageRequest:
         """Asks for the next page."""
-        shown = () if self._habits.repeat == "allow" else (*self._shown_before, *self._shown)
-        return PageRequest(self.profile.user, self._page, self._history, np.array(shown, dtype=np.int32), self._page_stream().child("feed"))
+        shown = () if self._habits.repeat == "allow" else (*self._shown_before, *self._here.shown)
+        stream = self._page_stream().child("feed")
+        return PageRequest(self.profile.user, self._here.page, self._history, np.array(shown, dtype=np.int32), stream)
 
     def perceive(self, page: Page) -> Situation:
         """Looks at a page, with what it brings to mind."""
-        if self._habits.recall == "page" or not self._recalled:
-            self._memories = self.memory.recall(page, self._time)
-            self._recalled = True
-        self._last = Situation(self.profile, self._memories, page, self._state(), self._page_stream())
-        return self._last
+        visit = self._here
+        if self._habits.recall == "page" or visit.memories is None:
+            visit.memories = self.memory.recall(page, visit.time)
+        visit.last = Situation(self.profile, visit.memories, page, self._state(), self._page_stream())
+        return visit.last
 
     def act(self, situation: Situation, decision: Decision) -> PageTurn:
         """Does what was decided; time passes, the page is remembered."""
-        items = situation.page.items
+        visit, items = self._here, situation.page.items
         chosen = decision.outcomes["choose"].values == 1.0
         rating = decision.outcomes.get("rate")
         if rating is not None:
-            self._ratings.extend(rating.values[chosen & ~np.isnan(rating.values)].tolist())
-        self._shown = (*self._shown, *items.tolist())
-        self._n_chosen += int(chosen.sum())
+            visit.ratings.extend(rating.values[chosen & ~np.isnan(rating.values)].tolist())
+        visit.shown.extend(items.tolist())
+        visit.chosen += int(chosen.sum())
+        visit.left = bool(decision.outcomes["leave"].values[0] == 1.0)
         self._history = np.concatenate([self._history, items[chosen]])
-        self._left = bool(decision.outcomes["leave"].values[0] == 1.0)
-        dwell = self._dwell(len(items), situation.stream)
-        self._time += dwell
-        own_mean = self.profile.pickiness.value if self.profile.pickiness else None
         self._remember(
             records_of_page(
                 situation.page,
                 decision,
                 catalog=self._habits.catalog,
                 state=situation.state,
-                own_mean=own_mean,
+                own_mean=self.profile.pickiness.value if self.profile.pickiness else None,
                 scale=self._habits.rating_scale,
                 next_record=self._next_record,
             )
         )
-        self._page += 1
+        dwell = self._dwell(len(items), situation.stream)
+        visit.time += dwell
+        visit.page += 1
         return PageTurn(situation, decision, dwell)
 
     def session_end(self, *, nothing_left: bool = False) -> SessionEnd | None:
         """The end of the session if it is over now (or must be, with `nothing_left` to show), else None."""
-        if self._page == 1:
+        visit = self._here
+        if visit.last is None:
             # Nothing could be shown at all: a session without a page leaves no trace.
-            self._start = None
+            self._visit = None
             return None
-        if not (self._left or nothing_left or self._page > self._habits.max_pages):
+        if not (visit.left or nothing_left or visit.page > self._habits.max_pages):
             return None
-        exit_: Literal["left", "last_page", "exhausted"] = "left" if self._left else "exhausted" if nothing_left else "last_page"
-        return SessionEnd(replace(self._last, state=self._state()), exit_)
+        exit_: Literal["left", "last_page", "exhausted"] = "left" if visit.left else "exhausted" if nothing_left else "last_page"
+        return SessionEnd(replace(visit.last, state=self._state()), exit_)
 
     def look_back(self, end: SessionEnd, closing: Closing) -> None:
         """Remembers the session; the next one of this round begins, if there is one."""
+        visit = self._here
         this_visit = [record for record in self.memory.records() if record.session == self._session and record.kind in ("chosen", "rated")]
         self._remember(
             records_of_session(
@@ -160,10 +178,11 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
                 next_record=self._next_record,
             )
         )
-        self._shown_before = (*self._shown_before, *self._shown) if self._habits.repeat == "never" else ()
+        if self._habits.repeat == "never":
+            self._shown_before = (*self._shown_before, *visit.shown)
         self._session += 1
         self._sessions_this_round += 1
-        self._last_end = self._time
+        self._last_end = visit.time
         self._begin_session()
 
     def records(self) -> list[MemoryRecord]:
@@ -171,40 +190,41 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         return self.memory.records()
 
     def _begin_session(self) -> None:
-        self._start: int | None
+        """Starts the next session of this round, or leaves the person away if there is none."""
+        start = self._next_start()
+        self._visit = _Visit(start, start) if start is not None else None
+
+    def _next_start(self) -> int | None:
         habits, rhythm = self._habits, self.profile.rhythm
         if habits.sessions == "rhythm":
-            self._start = next_arrival(rhythm, self._window, self._origin, self._last_end, self._session, self._stream)
-        elif self._sessions_this_round:
-            self._start = None
-        else:
-            # A session of the last round may have reached into this one.
-            self._start = max(one_arrival(rhythm, self._window, self._stream.child("round", self._round)), self._last_end or 0)
-        self._time = self._start or 0
-        self._page = 1
-        self._shown: tuple[int, ...] = ()
-        self._n_chosen = 0
-        self._ratings: list[float] = []
-        self._left = False
-        self._recalled = False
-        self._memories: tuple[MemoryRecord, ...] = ()
+            return next_arrival(rhythm, self._window, self._origin, self._last_end, self._session, self._stream)
+        if self._sessions_this_round:
+            return None
+        # A session of the last round may have reached into this one.
+        return max(one_arrival(rhythm, self._window, self._stream.child("round", self._round)), self._last_end or 0)
+
+    @property
+    def _here(self) -> _Visit:
+        assert self._visit is not None, "only somebody who is browsing can be asked this"
+        return self._visit
 
     def _state(self) -> SessionState:
+        visit = self._here
         return SessionState(
             round=self._round,
             session=self._session,
-            time=self._time,
-            start=self._start or 0,
-            page=self._page,
-            shown=len(self._shown),
-            chosen=self._n_chosen,
-            mean_rating=float(np.mean(self._ratings)) if self._ratings else None,
-            fatigue=float(1.0 - np.exp(-len(self._shown) / max(10.0, self.profile.rhythm.items_per_session))),
+            time=visit.time,
+            start=visit.start,
+            page=visit.page,
+            shown=len(visit.shown),
+            chosen=visit.chosen,
+            mean_rating=float(np.mean(visit.ratings)) if visit.ratings else None,
+            fatigue=float(1.0 - np.exp(-len(visit.shown) / max(10.0, self.profile.rhythm.items_per_session))),
             history=self._history,
         )
 
     def _page_stream(self) -> Stream:
-        return self._stream.child("session", self._session, "page", self._page)
+        return self._stream.child("session", self._session, "page", self._here.page)
 
     def _dwell(self, items: int, stream: Stream) -> int:
         """Seconds on a page: the person's median seconds per item times the items, times a lognormal factor (log-sd 0.5)."""

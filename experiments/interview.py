@@ -6,11 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from agents.synthetic import synthesise
+
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder
-from agents.synthetic import synthesise
 from agents.text import clean
-from experiments import build, config as configuration
+from experiments import build
+from experiments import config as configuration
+from simulator.dataset import Dataset
 from simulator.errors import ConfigError, RunError, with_suggestion
 from simulator.memory_table import from_frame
 from simulator.records import MemoryRecord, Message, UserProfile
@@ -79,7 +82,7 @@ class Interview:
                 told.append(record)
         return told[:MEMORIES_TOLD]
 
-    def _find(self, run: RunDirectory, train: build.Dataset, user: str) -> UserProfile:
+    def _find(self, run: RunDirectory, train: Dataset, user: str) -> UserProfile:
         people = run.read_table("people")
         ids = people["user"].to_list()
         if user not in ids:

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from agents.rhythm import SESSION_GAP
+from agents.profiles import ProfileConfig
 from simulator.dataset import Dataset
 from simulator.records import Trait, UserProfile
 
@@ -45,9 +45,9 @@ def people_table(train: Dataset, people: Sequence[UserProfile]) -> pl.DataFrame:
         }
         rows.append(row)
     floats = [f"{name}_{part}" for name in TRAITS for part in ("value", "percentile")] + ["mean_rating"]
-    overrides: dict[str, Any] = {name: pl.Float64 for name in floats}
+    overrides: dict[str, Any] = dict.fromkeys(floats, pl.Float64)
     overrides |= {f"{name}_level": pl.String for name in TRAITS} | {"age": pl.Int32, "interactions": pl.Int32}
-    overrides |= {name: pl.String for name in ("gender", "occupation", "taste")}
+    overrides |= dict.fromkeys(("gender", "occupation", "taste"), pl.String)
     overrides |= {name: pl.List(pl.String) for name in ("liked", "disliked", "favourite_genres")}
     return pl.DataFrame(rows, schema_overrides=overrides).sort("user")
 
@@ -79,7 +79,8 @@ def real_table(train: Dataset, people: Sequence[UserProfile]) -> pl.DataFrame:
     )
     frame = frame.join(train.catalog.items.select("item", "item_id"), on="item", how="left", maintain_order="left")
     if train.has_times:
-        new_session = (pl.col("timestamp").diff().over("user") > SESSION_GAP).fill_null(value=False)
+        gap = ProfileConfig().session_gap_minutes * 60
+        new_session = (pl.col("timestamp").diff().over("user") > gap).fill_null(value=False)
         frame = frame.with_columns(session=new_session.cum_sum().over("user").cast(pl.Int32))
     else:
         frame = frame.with_columns(session=pl.lit(None, dtype=pl.Int32))

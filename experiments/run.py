@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import psutil
-
 from agents.population import choose_people
+from agents.synthetic import synthesise
+
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder
-from agents.synthetic import synthesise
 from agents.taste import write_tastes
-from experiments import build, config as configuration
+from experiments import build
+from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.people_tables import items_table, people_table, real_table
 from simulator.dataset import Dataset

@@ -1,0 +1,43 @@
+import os
+import signal
+from functools import partial
+
+import pytest
+
+from simulator.errors import RunError
+from simulator.execution import execution
+
+
+class Doubler:
+    def __init__(self, bonus):
+        self.bonus = bonus
+
+    def __call__(self, task):
+        if task == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task == "fail":
+            raise ValueError("task failed")
+        return 2 * task + self.bonus
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_is_done_whoever_does_it(workers):
+    work = execution(partial(Doubler, 1), workers)
+    assert sorted(work.map(list(range(10)))) == [2 * task + 1 for task in range(10)]
+    assert sorted(work.map([])) == []
+    work.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_a_task_reaches_the_caller_as_itself(workers):
+    work = execution(partial(Doubler, 1), workers)
+    with pytest.raises(ValueError, match="task failed"):
+        list(work.map(["fail"]))
+    work.close()
+
+
+def test_a_killed_worker_is_reported_with_what_to_do():
+    work = execution(partial(Doubler, 1), 2)
+    with pytest.raises(RunError, match="usersim resume"):
+        list(work.map([1, "die", 2]))
+    work.close()
