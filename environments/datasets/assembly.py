@@ -16,6 +16,7 @@ from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, USERS_SCHEMA, C
 from simulator.errors import DataError
 
 Duplicates = Literal["error", "keep", "last"]
+Unlisted = Literal["error", "add"]
 
 _ARTICLES = "The|A|An|La|Le|Les|Il|Lo|El|Los|Las|Der|Die|Das|Det|Den|Un|Una|Une"
 _YEAR = r"^(.*?)\s*\((\d{4})(?:\s*[-–]\s*(?:\d{4})?)?\)\s*(?:\((?:TV|V|mV)\))?\s*$"
@@ -138,6 +139,7 @@ def assemble(
     domain: Domain,
     rating_scale: tuple[float, float] | None,
     duplicates: Duplicates = "error",
+    unlisted: Unlisted = "error",
     items_from: str = "the file of items",
     users_from: str = "the file of people",
 ) -> Dataset:
@@ -153,7 +155,8 @@ def assemble(
         domain: the words for the items.
         rating_scale: lowest and highest possible rating; None takes those that occur.
         duplicates: what to do with a person's second row for the same item: stop, keep all, or keep the last (by time, then
-            place in the file).
+            place in the file) and count the others as skipped.
+        unlisted: what to do with ids that are not in `items` or `users`: stop, or add them with nothing but their id.
         items_from: where the table of items comes from, for messages.
         users_from: where the table of people comes from, for messages.
 
@@ -166,6 +169,9 @@ def assemble(
         items = items_from_ids(table.frame["item_id"])
     if users is None:
         users = users_from_ids(table.frame["user_id"])
+    if unlisted == "add":
+        users = _with_unlisted(users, users_from_ids(table.frame["user_id"]), "user", USERS_SCHEMA)
+        items = _with_unlisted(items, items_from_ids(table.frame["item_id"]), "item", ITEMS_SCHEMA)
     table = reader.known(table, "user_id", users["user_id"], users_from)
     table = reader.known(table, "item_id", items["item_id"], items_from)
     if duplicates == "error":
@@ -179,7 +185,10 @@ def assemble(
         .sort("user", "timestamp", maintain_order=True, nulls_last=False)
     )
     if duplicates == "last":
-        frame = frame.unique(["user", "item"], keep="last", maintain_order=True)
+        last = frame.unique(["user", "item"], keep="last", maintain_order=True)
+        if last.height < frame.height:
+            reader.skipped["earlier row of a repeated user and item"] = frame.height - last.height
+        frame = last
     interactions = frame.select(pl.col(column).cast(dtype) for column, dtype in INTERACTIONS_SCHEMA.items())
     ratings = interactions["rating"].drop_nulls()
     if rating_scale is None and ratings.len():
@@ -189,6 +198,11 @@ def assemble(
 
 def _coded(frame: pl.DataFrame, code: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     return frame.with_row_index(code).select(pl.col(column).cast(dtype) for column, dtype in schema.items())
+
+
+def _with_unlisted(listed: pl.DataFrame, found: pl.DataFrame, code: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    new = found.join(listed, on=f"{code}_id", how="anti", maintain_order="left")
+    return _coded(pl.concat([listed.drop(code), new.drop(code)]), code, schema)
 
 
 def _natural_order(ids: pl.Series) -> pl.Series:

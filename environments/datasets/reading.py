@@ -212,7 +212,9 @@ class Reader:
         """
         text = pl.col(column).str.strip_chars()
         value = text.cast(pl.Float64, strict=False)
-        allowed = "a number" if scale is None else f"a number from {scale[0]:g} to {scale[1]:g}"
+        allowed = "a number"
+        if scale is not None:
+            allowed = f"a number from {scale[0]:g} to {scale[1]:g}" if scale[1] < float("inf") else f"a number of at least {scale[0]:g}"
         of = of or column
         bad = value.is_null() | ~value.is_finite()
         if optional:
