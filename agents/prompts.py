@@ -217,7 +217,8 @@ class PromptBuilder:
         named = ", ".join(self._title(int(item)) for item in items)
         chosen = f"I {domain.chosen} {state.chosen} of {state.shown} {domain.items}" + (f": {named}" if named else "")
         rated = f", {state.mean_rating:.1f} stars on average" if state.mean_rating is not None else ""
-        return f"After {state.page - 1} pages my visit is over. {chosen}{rated}.\n"
+        pages = "1 page" if state.page == 2 else f"{state.page - 1} pages"
+        return f"After {pages} my visit is over. {chosen}{rated}.\n"
 
 
 def _merged(parts: Sequence[str | Probe]) -> list[str | Probe]:

@@ -80,3 +80,7 @@ def film_files(tmp_path_factory: pytest.TempPathFactory, film_world: Dataset) ->
     log = film_world.interactions.iter_rows()
     (folder / "u.data").write_text("".join(f"{user}\t{ids[item]}\t{rating:.0f}\t{time}\n" for user, item, rating, time in log), encoding="latin-1")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden prompt files anew")
