@@ -7,6 +7,7 @@ come through pip, with pip's own configuration (index, PIP_FIND_LINKS ...).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -135,6 +136,8 @@ def fetch(
             ) from error
         else:
             return Fetched(folder, source, transferred=True, notes=tuple(notes))
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # only if it is empty
     raise DownloadError(f"'{name}' could not be fetched: {'; '.join(notes)}. Check the network, or put the files into '{folder}' yourself.")
 
 

@@ -255,7 +255,7 @@ def _folder(path: Path | None, name: str) -> Path:
     if path is not None:
         return path.expanduser()
     folder = data_folder(name)
-    if not folder.is_dir():
+    if not folder.is_dir() or not any(folder.iterdir()):
         raise DataError(f"data set '{name}' is not on this machine (looked in {folder}); fetch it with: usersim data get {name}")
     return folder
 

@@ -157,7 +157,7 @@ def test_a_redirect_is_followed_and_a_busy_server_asked_again(server, tmp_path):
 )
 def test_what_a_server_does_wrong_is_said_and_leaves_nothing_behind(server, tmp_path, path, reason):
     with pytest.raises(DownloadError, match=reason) as caught:
-        fetch("x", tmp_path, [at(server, path)], patience=0.5)
+        fetch("x", tmp_path / "cache", [at(server, path)], patience=0.5)
     assert caught.value.exit_status == 2
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == []
