@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+from pydantic import Field
 
 from environments.datasets.assembly import assemble, item_table, user_table
 from environments.datasets.fields import FieldsConfig, demographics, find, item_text, ratings_and_times
@@ -35,6 +36,10 @@ class InteractionTables:
             columns: names of the columns of the interactions if that file has no header. item_columns, user_columns: likewise.
             item_key: column of the items' file with the item's id, if it has another name than in the interactions. user_key: likewise.
             list_separator: between the genres of an item.
+            item_genres: file with one row per item and genre (or tag), for data that keeps genres apart. Columns: the item's id, the genre.
+            genre_names: file from a genre's id to its name, where `item_genres` holds ids. Columns: the id, the name.
+            max_genres: genres from `item_genres` that an item keeps, those first that the most items have.
+            item_genre_columns: names of the columns of `item_genres` if it has no header.
             weight: column with a strength such as a play count; such data has no ratings. It is checked, used by `min_weight`,
                 and not kept.
             min_weight: interactions with a lower weight are left out.
@@ -53,6 +58,10 @@ class InteractionTables:
         item_key: str | None = None
         user_key: str | None = None
         list_separator: str = "|"
+        item_genres: Path | None = None
+        genre_names: Path | None = None
+        max_genres: int = Field(default=5, ge=1)
+        item_genre_columns: tuple[str, str] | None = None
         weight: str | None = None
         min_weight: float = 0.0
         time_format: str | None = None
@@ -99,7 +108,28 @@ class InteractionTables:
         for role in ("title", "year", "genres", "description"):
             wanted |= find(raw, role, getattr(self.config, role))
         table = raw.pick(wanted)
-        return item_table(reader, table, item_text(self.config, table.columns, self.config.list_separator))[1]
+        separator = self.config.list_separator
+        if self.config.item_genres is not None:
+            genres = self._genres(reader, self.config.item_genres)
+            table = replace(
+                table, frame=table.frame.drop("genres", strict=False).join(genres, on="item_id", how="left", maintain_order="left")
+            )
+            separator = "\x1f"
+        return item_table(reader, table, item_text(self.config, table.columns, separator))[1]
+
+    def _genres(self, reader: Reader, file: Path) -> pl.DataFrame:
+        """Columns item_id and genres (joined by the unit separator), one row per item."""
+        raw = self._table(reader, file, self.config.item_genre_columns)
+        pairs = raw.pick(dict(zip(("item_id", "genre"), _two(raw), strict=True))).frame
+        if self.config.genre_names is not None:
+            named = self._table(reader, self.config.genre_names, None)
+            names = reader.unique(named.pick(dict(zip(("genre", "name"), _two(named), strict=True))), ["genre"], "genre").frame
+            pairs = pairs.join(names.select("genre", "name"), on="genre").select("item_id", genre="name")
+        genre = pl.col("genre").str.strip_chars()
+        ranked = pairs.select("item_id", genre=genre).filter(pl.col("genre") != "").unique()
+        ranked = ranked.with_columns(items=pl.len().over("genre")).sort(["item_id", "items", "genre"], descending=[False, True, False])
+        best = ranked.group_by("item_id", maintain_order=True).head(self.config.max_genres)
+        return best.group_by("item_id", maintain_order=True).agg(genres=pl.col("genre").str.join("\x1f"))
 
     def _users(self, reader: Reader, file: Path) -> pl.DataFrame:
         raw = self._table(reader, file, self.config.user_columns)
@@ -127,6 +157,14 @@ class InteractionTables:
         if quoted and len(separator) > 1:
             raise DataError(f"dataset.quoted = true needs a separator of one character, found {separator!r}.")
         return reader.text_table(path, separator=separator, columns=columns, encoding=self.config.encoding, quoted=quoted)
+
+
+def _two(table: RawTable) -> list[str]:
+    if len(table.columns) < 2:
+        raise DataError(
+            f"{table.path}, line 1: found the columns {', '.join(table.columns)}, allowed are two: an id and what belongs to it."
+        )
+    return table.columns[:2]
 
 
 def _parquet(path: Path, list_separator: str) -> RawTable:

@@ -89,6 +89,17 @@ def test_play_counts_with_crlf_and_tabs_become_interactions_without_ratings(tmp_
     assert table(tmp_path, **options, min_weight=5).interactions.height == 2
 
 
+def test_tags_in_a_table_of_their_own_become_the_commonest_few_genres(tmp_path):
+    (tmp_path / "log.csv").write_text("user,item\nu,1\nu,2\nu,3\n")
+    (tmp_path / "items.csv").write_text("item,title\n1,A\n2,B\n3,C\n")
+    (tmp_path / "pairs.tsv").write_text("1\t8\n1\t9\n1\t7\n2\t9\n2\t9\n2\t8\n3\t9\n")
+    (tmp_path / "names.csv").write_text("tagID,tagValue\n7,jazz\n8,hard rock\n9,metal\n")
+    options = {"interactions": "log.csv", "items": "items.csv", "item_genres": "pairs.tsv", "item_genre_columns": ("item", "tag")}
+    data = table(tmp_path, **options, genre_names="names.csv", max_genres=2)
+    assert data.catalog.items["genres"].to_list() == [["metal", "hard rock"], ["metal", "hard rock"], ["metal"]]
+    assert table(tmp_path, **options).catalog.items["genres"].to_list() == [["9", "8", "7"], ["9", "8"], ["9"]]
+
+
 def test_quoted_csv_may_hold_commas_quotes_and_lines(tmp_path):
     (tmp_path / "log.csv").write_text("user,item\nu,1\nu,2\n")
     (tmp_path / "items.csv").write_text('item,title,description\n1,"Me, You","A ""good""\nfilm"\n2,Plain,\n')
@@ -144,7 +155,20 @@ def test_what_is_written_is_what_is_read_in_order_of_person_then_time_then_file(
 
 
 def test_the_real_lastfm_play_counts_load_with_only_a_configuration(shared_data):
-    folder = shared_data / "lastfm-hetrec-2k"
-    data = table(folder, interactions="user_artists.dat", items="artists.dat", separator="\t", weight="weight", domain="music")
+    data = table(
+        shared_data / "lastfm-hetrec-2k",
+        name="lastfm",
+        interactions="user_artists.dat",
+        items="artists.dat",
+        item_genres="artist_tag_hin.dat",
+        item_genre_columns=("artist", "tag"),
+        genre_names="tags.dat",
+        separator="\t",
+        weight="weight",
+        encoding="latin-1",  # the artists are UTF-8, the tags latin-1
+        domain="music",
+    )
     assert (data.n_users, data.n_items, data.interactions.height) == (1892, 17632, 92834)
     assert data.catalog.titles[0] == "MALICE MIZER"
+    assert "j-rock" in data.catalog.items["genres"][0].to_list()
+    assert data.catalog.items["genres"].list.len().max() == 5
