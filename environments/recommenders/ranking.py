@@ -49,9 +49,9 @@ def history_matrix(histories: Sequence[np.ndarray], n_items: int) -> sparse.csr_
         float32 ones, shape (b, n_items), column indices sorted.
     """
     unique = [np.unique(history) for history in histories]
-    ends = np.cumsum([0, *(len(items) for items in unique)])
-    columns = np.concatenate(unique) if unique else np.empty(0, dtype=np.int32)
-    return sparse.csr_array((np.ones(len(columns), dtype=np.float32), columns.astype(np.int32), ends), shape=(len(unique), n_items))
+    ends = np.cumsum([0, *(len(items) for items in unique)], dtype=np.int32)
+    columns = np.concatenate(unique).astype(np.int32) if unique else np.empty(0, dtype=np.int32)
+    return sparse.csr_array((np.ones(len(columns), dtype=np.float32), columns, ends), shape=(len(unique), n_items))
 
 
 def popularity_share(interactions: pl.DataFrame, n_items: int) -> np.ndarray:
@@ -106,8 +106,10 @@ def top_unseen_of_order(order: np.ndarray, scores: np.ndarray, histories: Sequen
     """
     slates = []
     for history in histories:
+        unseen = np.ones(len(order), dtype=bool)
+        unseen[history] = False
         head = order[: n + len(history)]
-        items = head[~np.isin(head, history)][:n].astype(np.int32)
+        items = head[unseen[head]][:n].astype(np.int32)
         slates.append(Slate(items, scores[items].astype(np.float64)))
     return slates
 

@@ -1,0 +1,201 @@
+"""BPR: matrix factorisation trained to rank what people chose above what they did not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+from scipy import sparse
+
+from environments.recommenders.ranking import history_matrix, interaction_matrix, load_arrays, not_fitted, save_arrays, top_unseen
+from simulator.dataset import Catalog
+from simulator.plugins import ComponentConfig
+from simulator.records import Slate
+from simulator.seeds import Stream
+
+
+class BPRConfig(ComponentConfig):
+    """Options of `BPR`.
+
+    Attributes:
+        dimension: length of the factors.
+        epochs: passes over the interactions, during which the learning rate falls to 0.
+        batch_size: pairs of a chosen and an unchosen item per step.
+        learning_rate: of Adam, in the first epoch.
+        l2: weight of the squared factors and item biases of each pair.
+        fold_in_l2: ridge of the map from a history to a person's factors, in people.
+    """
+
+    dimension: int = Field(default=64, ge=1)
+    epochs: int = Field(default=80, ge=1)
+    batch_size: int = Field(default=4_096, ge=1)
+    learning_rate: float = Field(default=0.01, gt=0)
+    l2: float = Field(default=0.0075, ge=0)
+    fold_in_l2: float = Field(default=10.0, gt=0)
+
+
+class BPR:
+    """The score of item i for person u is ``p_u . q_i + b_i``.
+
+    The factors minimise ``-log sigmoid(score_ui - score_uj) + l2 (|p_u|^2 + |q_i|^2 + |q_j|^2 + b_i^2 + b_j^2)`` over
+    interactions (u, i) with j uniform over the items that u has not (Rendle et al., "BPR: Bayesian personalized ranking
+    from implicit feedback", UAI 2009, section 4), by mini-batches and Adam.
+
+    **Folding in.** Histories grow between two fits, and new people come. After training, a ridge regression over all
+    people maps histories to factors: ``p_u ~ f(h) = [sum of q_i over h / sqrt(|h|), 1] W``. A person's factors are
+    ``p_u + f(history now) - f(history at the fit)``: exactly the trained ones while nothing has changed, moving with
+    every new item, and ``f(history)`` for somebody new. An empty history is ranked for the average newcomer.
+
+    Training needs torch; recommending needs numpy alone, so that a process that only loads a fitted model never
+    imports torch.
+    """
+
+    Config = BPRConfig
+
+    def __init__(self, config: BPRConfig | None = None) -> None:
+        self.config = config or BPRConfig()
+        self._items: np.ndarray | None = None  # (dimension, n_items): the transposed item factors
+        self._biases = np.empty(0, dtype=np.float32)
+        self._fold = np.empty((0, 0), dtype=np.float32)  # (dimension + 1, dimension): the map W
+        self._residuals = np.empty((0, 0), dtype=np.float32)  # (n_users, dimension): p_u - f(history at the fit)
+
+    def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
+        """Trains from scratch; equal data and `rng` give equal factors on the same machine."""
+        matrix = interaction_matrix(interactions, len(catalog))
+        users, items, self._biases = train(matrix, self.config, rng)
+        self._items = np.ascontiguousarray(items.T)
+        known = np.flatnonzero(np.diff(matrix.indptr))
+        features = _features(matrix[known], items).astype(np.float64)
+        gram = features.T @ features + self.config.fold_in_l2 * np.eye(features.shape[1])
+        self._fold = np.linalg.solve(gram, features.T @ users[known]).astype(np.float32)
+        self._residuals = np.zeros_like(users)
+        self._residuals[known] = users[known] - self._folded(matrix[known], items)
+
+    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
+        """The n best unseen items (see `simulator.protocols.Recommender`).
+
+        Raises:
+            RecommenderError: it has not been fitted.
+        """
+        if self._items is None:
+            not_fitted(self)
+        users = self._folded(history_matrix(histories, self._items.shape[1]), self._items.T)
+        known = np.flatnonzero(user_ids < len(self._residuals))
+        users[known] += self._residuals[user_ids[known]]
+        # not a matrix product: BLAS rounds differently for batches of different size
+        scores = np.einsum("ud,di->ui", users, self._items)
+        return top_unseen(scores + self._biases, histories, n)
+
+    def save(self, folder: Path) -> None:
+        """Writes ``state.npz``.
+
+        Raises:
+            RecommenderError: it has not been fitted.
+        """
+        if self._items is None:
+            not_fitted(self)
+        save_arrays(folder, items=self._items, biases=self._biases, fold=self._fold, residuals=self._residuals)
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote.
+
+        Raises:
+            RecommenderError: the folder does not hold it.
+        """
+        self._items, self._biases, self._fold, self._residuals = load_arrays(folder, "items", "biases", "fold", "residuals")
+
+    def _folded(self, histories: sparse.csr_array, items: np.ndarray) -> np.ndarray:
+        """f(h) for each row of a binary matrix, float32, shape (b, dimension)."""
+        folded: np.ndarray = np.einsum("uk,kd->ud", _features(histories, items), self._fold)
+        return folded
+
+
+def _features(histories: sparse.csr_array, items: np.ndarray) -> np.ndarray:
+    """Summed item factors over the root of their number, and a constant; float32, shape (b, dimension + 1)."""
+    lengths = np.diff(histories.indptr).astype(np.float32)
+    sums = (histories @ np.ascontiguousarray(items)) / np.sqrt(np.maximum(lengths, 1.0))[:, None]
+    return np.hstack((sums, np.ones((len(lengths), 1), dtype=np.float32)))
+
+
+class NegativeSampler:
+    """Draws items that a person has not, uniformly and without rejection.
+
+    The r-th item outside a sorted history h is ``r + (number of k with h_k - k <= r)``; one binary search in the
+    histories of all people, laid end to end, answers any number of draws.
+    """
+
+    def __init__(self, matrix: sparse.csr_array) -> None:
+        """Prepares a binary matrix, shape (n_users, n_items), column indices sorted."""
+        n_users, self._n_items = matrix.shape
+        lengths = np.diff(matrix.indptr)
+        self._starts = matrix.indptr[:-1].astype(np.int64)
+        self.free = self._n_items - lengths
+        users = np.repeat(np.arange(n_users, dtype=np.int64), lengths)
+        ranks = np.arange(len(matrix.indices)) - self._starts[users]
+        self._keys = users * (self._n_items + 1) + matrix.indices - ranks
+
+    def draw(self, users: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """One item per entry of `users` (who must each lack an item), int64, shape (n,)."""
+        free = self.free[users]
+        r = np.minimum((generator.random(len(users)) * free).astype(np.int64), free - 1)
+        passed = np.searchsorted(self._keys, users * (self._n_items + 1) + r, side="right") - self._starts[users]
+        drawn: np.ndarray = r + passed
+        return drawn
+
+
+def train(matrix: sparse.csr_array, config: BPRConfig, rng: Stream) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Trains the factors.
+
+    Args:
+        matrix: who has what, shape (n_users, n_items).
+        config: options.
+        rng: all randomness; torch's own generator is not used.
+
+    Returns:
+        Person factors (n_users, dimension), item factors (n_items, dimension) and item biases (n_items,), float32.
+    """
+    import torch  # noqa: PLC0415 - only a fit needs it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # gradients are summed in an order of their own by each thread, so more than one is not repeatable
+    try:
+        return _optimise(matrix, config, rng)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _optimise(matrix: sparse.csr_array, config: BPRConfig, rng: Stream) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    import torch  # noqa: PLC0415
+
+    n_users, n_items = matrix.shape
+    start = rng.child("start").generator()
+    draw = rng.child("pairs").generator()
+    shapes = ((n_users, config.dimension), (n_items, config.dimension), (n_items, 1))
+    scales = [config.dimension**-0.5 * 0.1, config.dimension**-0.5 * 0.1, 0.0]
+    parameters = [
+        torch.from_numpy((scale * start.standard_normal(shape)).astype(np.float32)).requires_grad_()
+        for shape, scale in zip(shapes, scales, strict=True)
+    ]
+    people, items, biases = parameters
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
+    sampler = NegativeSampler(matrix)
+    users, chosen = (indices.astype(np.int64) for indices in matrix.nonzero())
+    usable = sampler.free[users] > 0  # who has everything has nothing to compare with
+    users, chosen = users[usable], chosen[usable]
+    for epoch in range(config.epochs):
+        optimizer.param_groups[0]["lr"] = config.learning_rate * (1.0 - epoch / config.epochs)
+        order = draw.permutation(len(users))
+        triples = (users[order], chosen[order], sampler.draw(users[order], draw))
+        for u, i, j in zip(*(torch.from_numpy(part).split(config.batch_size) for part in triples), strict=True):
+            p, q_i, q_j, b_i, b_j = people[u], items[i], items[j], biases[i], biases[j]
+            margin = (p * (q_i - q_j)).sum(1, keepdim=True) + b_i - b_j
+            penalty = sum(part.square().sum() for part in (p, q_i, q_j, b_i, b_j))
+            loss = torch.nn.functional.softplus(-margin).sum() + config.l2 * penalty
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    trained = tuple(parameter.detach().numpy().copy() for parameter in (people, items, biases[:, 0]))
+    return trained[0], trained[1], trained[2]
