@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 from pydantic import Field
@@ -36,10 +37,13 @@ class InteractionTables:
             columns: names of the columns of the interactions if that file has no header. item_columns, user_columns: likewise.
             item_key: column of the items' file with the item's id, if it has another name than in the interactions. user_key: likewise.
             list_separator: between the genres of an item.
-            item_genres: file with one row per item and genre (or tag), for data that keeps genres apart. Columns: the item's id, the genre.
-            genre_names: file from a genre's id to its name, where `item_genres` holds ids. Columns: the id, the name.
-            max_genres: genres from `item_genres` that an item keeps, those first that the most items have.
-            item_genre_columns: names of the columns of `item_genres` if it has no header.
+            item_genres: file of pairs of an item and a genre (or tag), for data that keeps genres apart; a pair may come often.
+            item_genre_columns: names of its columns if it has no header.
+            genre: its column with the genre. The item's column is `item`, or a usual name.
+            genre_names: file from a genre's id (first column) to its name (second column), where `genre` holds ids.
+            genre_ids: "id", or "row" where `item_genres` counts the rows of the items' and of the names' file from 1
+                instead of using their ids, as the heterogeneous-network copies of some data sets do.
+            max_genres: genres from `item_genres` that an item keeps: those first that it has most often, then the commonest ones.
             weight: column with a strength such as a play count; such data has no ratings. It is checked, used by `min_weight`,
                 and not kept.
             min_weight: interactions with a lower weight are left out.
@@ -59,9 +63,11 @@ class InteractionTables:
         user_key: str | None = None
         list_separator: str = "|"
         item_genres: Path | None = None
+        item_genre_columns: tuple[str, ...] | None = None
+        genre: str = "genre"
         genre_names: Path | None = None
+        genre_ids: Literal["id", "row"] = "id"
         max_genres: int = Field(default=5, ge=1)
-        item_genre_columns: tuple[str, str] | None = None
         weight: str | None = None
         min_weight: float = 0.0
         time_format: str | None = None
@@ -111,25 +117,36 @@ class InteractionTables:
         separator = self.config.list_separator
         if self.config.item_genres is not None:
             genres = self._genres(reader, self.config.item_genres)
-            table = replace(
-                table, frame=table.frame.drop("genres", strict=False).join(genres, on="item_id", how="left", maintain_order="left")
-            )
+            frame = self._numbered(table.frame.drop("genres", strict=False), "item_id")
+            joined = frame.join(genres, left_on="key", right_on="item_id", how="left", maintain_order="left")
+            table = replace(table, frame=joined.drop("key"))
             separator = "\x1f"
         return item_table(reader, table, item_text(self.config, table.columns, separator))[1]
 
     def _genres(self, reader: Reader, file: Path) -> pl.DataFrame:
         """Columns item_id and genres (joined by the unit separator), one row per item."""
         raw = self._table(reader, file, self.config.item_genre_columns)
-        pairs = raw.pick(dict(zip(("item_id", "genre"), _two(raw), strict=True))).frame
+        item = find(raw, "item", self._shared(raw, self.config.item), needed=True)
+        pairs = raw.pick(item | {"genre": self.config.genre}).frame
         if self.config.genre_names is not None:
             named = self._table(reader, self.config.genre_names, None)
-            names = reader.unique(named.pick(dict(zip(("genre", "name"), _two(named), strict=True))), ["genre"], "genre").frame
-            pairs = pairs.join(names.select("genre", "name"), on="genre").select("item_id", genre="name")
-        genre = pl.col("genre").str.strip_chars()
-        ranked = pairs.select("item_id", genre=genre).filter(pl.col("genre") != "").unique()
-        ranked = ranked.with_columns(items=pl.len().over("genre")).sort(["item_id", "items", "genre"], descending=[False, True, False])
+            if len(named.columns) < 2:
+                raise DataError(
+                    f"{named.path}, line 1: found only the column {named.columns[0]}, allowed are two: a genre's id and its name."
+                )
+            named = reader.unique(named.pick({"id": named.columns[0], "name": named.columns[1]}), ["id"], "genre")
+            names = self._numbered(named.frame, "id").select(genre="key", name="name")
+            pairs = pairs.join(names, on="genre").select("item_id", genre="name")
+        counted = pairs.select("item_id", genre=pl.col("genre").str.strip_chars()).filter(pl.col("genre") != "")
+        ranked = counted.group_by("item_id", "genre").agg(times=pl.len()).with_columns(items=pl.len().over("genre"))
+        ranked = ranked.sort(["item_id", "times", "items", "genre"], descending=[False, True, True, False])
         best = ranked.group_by("item_id", maintain_order=True).head(self.config.max_genres)
         return best.group_by("item_id", maintain_order=True).agg(genres=pl.col("genre").str.join("\x1f"))
+
+    def _numbered(self, frame: pl.DataFrame, column: str) -> pl.DataFrame:
+        """With a column `key`: what `item_genres` calls the rows of this table."""
+        by_row = pl.int_range(1, pl.len() + 1).cast(pl.String)
+        return frame.with_columns(key=by_row if self.config.genre_ids == "row" else pl.col(column))
 
     def _users(self, reader: Reader, file: Path) -> pl.DataFrame:
         raw = self._table(reader, file, self.config.user_columns)
@@ -157,14 +174,6 @@ class InteractionTables:
         if quoted and len(separator) > 1:
             raise DataError(f"dataset.quoted = true needs a separator of one character, found {separator!r}.")
         return reader.text_table(path, separator=separator, columns=columns, encoding=self.config.encoding, quoted=quoted)
-
-
-def _two(table: RawTable) -> list[str]:
-    if len(table.columns) < 2:
-        raise DataError(
-            f"{table.path}, line 1: found the columns {', '.join(table.columns)}, allowed are two: an id and what belongs to it."
-        )
-    return table.columns[:2]
 
 
 def _parquet(path: Path, list_separator: str) -> RawTable:

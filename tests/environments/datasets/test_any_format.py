@@ -90,14 +90,17 @@ def test_play_counts_with_crlf_and_tabs_become_interactions_without_ratings(tmp_
 
 
 def test_tags_in_a_table_of_their_own_become_the_commonest_few_genres(tmp_path):
-    (tmp_path / "log.csv").write_text("user,item\nu,1\nu,2\nu,3\n")
-    (tmp_path / "items.csv").write_text("item,title\n1,A\n2,B\n3,C\n")
-    (tmp_path / "pairs.tsv").write_text("1\t8\n1\t9\n1\t7\n2\t9\n2\t9\n2\t8\n3\t9\n")
+    (tmp_path / "log.csv").write_text("user,item\nu,11\nu,12\nu,13\n")
+    (tmp_path / "items.csv").write_text("item,title\n11,A\n12,B\n13,C\n")
     (tmp_path / "names.csv").write_text("tagID,tagValue\n7,jazz\n8,hard rock\n9,metal\n")
-    options = {"interactions": "log.csv", "items": "items.csv", "item_genres": "pairs.tsv", "item_genre_columns": ("item", "tag")}
-    data = table(tmp_path, **options, genre_names="names.csv", max_genres=2)
-    assert data.catalog.items["genres"].to_list() == [["metal", "hard rock"], ["metal", "hard rock"], ["metal"]]
-    assert table(tmp_path, **options).catalog.items["genres"].to_list() == [["9", "8", "7"], ["9", "8"], ["9"]]
+    (tmp_path / "tagged.csv").write_text("user,item,tag\nu,11,8\nu,11,9\nu,11,7\nv,11,7\nu,12,9\nu,12,8\nu,13,9\n")
+    options = {"interactions": "log.csv", "items": "items.csv", "genre": "tag", "genre_names": "names.csv"}
+    expected = [["jazz", "metal"], ["metal", "hard rock"], ["metal"]]
+    by_id = table(tmp_path, **options, item_genres="tagged.csv", max_genres=2)
+    assert by_id.catalog.items["genres"].to_list() == expected
+    (tmp_path / "rows.tsv").write_text("1\t2\n1\t3\n1\t1\n1\t1\n2\t3\n2\t2\n3\t3\n")
+    by_row = table(tmp_path, **options, item_genres="rows.tsv", item_genre_columns=("item", "tag"), genre_ids="row", max_genres=2)
+    assert by_row.catalog.items["genres"].to_list() == expected
 
 
 def test_quoted_csv_may_hold_commas_quotes_and_lines(tmp_path):
@@ -161,7 +164,8 @@ def test_the_real_lastfm_play_counts_load_with_only_a_configuration(shared_data)
         interactions="user_artists.dat",
         items="artists.dat",
         item_genres="artist_tag_hin.dat",
-        item_genre_columns=("artist", "tag"),
+        item_genre_columns=("artistID", "genre"),
+        genre_ids="row",
         genre_names="tags.dat",
         separator="\t",
         weight="weight",
@@ -170,5 +174,7 @@ def test_the_real_lastfm_play_counts_load_with_only_a_configuration(shared_data)
     )
     assert (data.n_users, data.n_items, data.interactions.height) == (1892, 17632, 92834)
     assert data.catalog.titles[0] == "MALICE MIZER"
-    assert "j-rock" in data.catalog.items["genres"][0].to_list()
+    genres = dict(zip(data.catalog.titles, data.catalog.items["genres"].to_list(), strict=True))
+    assert genres["Miles Davis"][0] == "jazz"
+    assert "new age" in genres["David Nevue"]
     assert data.catalog.items["genres"].list.len().max() == 5
