@@ -216,7 +216,7 @@ def _histories(train: Dataset, rows: pl.DataFrame) -> tuple[Histories, np.ndarra
     """The training histories, and the user code of each person in them."""
     codes, people = np.unique(rows["user"].to_numpy(), return_inverse=True)
     ratings = rows["rating"].to_numpy() if train.has_ratings and train.rating_scale is not None else None
-    return Histories(people, rows["item"].to_numpy(), ratings, len(codes)), codes
+    return Histories(people, rows["item"].to_numpy(), ratings, len(codes), train.has_times), codes
 
 
 def _taste(histories: Histories, norms: Norms) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
@@ -225,21 +225,22 @@ def _taste(histories: Histories, norms: Norms) -> tuple[list[tuple[int, ...]], l
     With ratings, an item counts as liked from 3 stars and the person's own mean on, as disliked up to 3 stars and below the
     own mean. They are ordered by the distance of the rating from the own mean, then by what the item tells: the rarer, the
     more (self-information, -log of its share of people), but items nearly nobody met (`known_by`) come last. Without ratings
-    the latest items stand for what is liked. The last of several interactions with an item counts.
+    the latest items stand for what is liked, and without times either, those that tell most. The last of several
+    interactions with an item counts.
     """
     n = histories.n
     share = norms.popularity / norms.n_people
     telling = np.where(share >= norms.config.known_by, -np.log(np.maximum(share, 1e-12)), -1.0 / np.maximum(norms.popularity, 0.5))
     table = pl.DataFrame({"person": histories.people, "item": histories.items, "row": np.arange(len(histories.items))})
+    table = table.with_columns(telling=pl.Series(telling[histories.items])).unique(["person", "item"], keep="last", maintain_order=True)
     if histories.ratings is None or norms.rating_scale is None:
-        table = table.unique(["person", "item"], keep="last", maintain_order=True)
-        return _first(table.sort(["person", "row"], descending=[False, True]), norms.config.liked, n), [()] * n
-    own = traits.pickiness(histories)[histories.people]
+        by = ["person", "row", "item"] if histories.timed else ["person", "telling", "item"]
+        return _first(table.sort(by, descending=[False, True, False]), norms.config.liked, n), [()] * n
+    distance = histories.ratings.astype(np.float64) - traits.pickiness(histories)[histories.people]
     table = table.with_columns(
-        distance=pl.Series(histories.ratings.astype(np.float64) - own).round(6),
-        stars=pl.Series(stars(histories.ratings, norms.rating_scale)),
-        telling=pl.Series(telling[histories.items]),
-    ).unique(["person", "item"], keep="last", maintain_order=True)
+        distance=pl.Series(distance[table["row"].to_numpy()]).round(6),
+        stars=pl.Series(stars(histories.ratings[table["row"].to_numpy()], norms.rating_scale)),
+    )
     good = (pl.col("stars") >= 3) & (pl.col("distance") >= 0)
     best = table.filter(good).sort(["person", "distance", "telling", "item"], descending=[False, True, True, False])
     bad = (pl.col("stars") <= 3) & (pl.col("distance") <= 0) & ~good

@@ -21,19 +21,21 @@ from simulator.records import Level, Trait
 
 @dataclass(frozen=True, slots=True)
 class Histories:
-    """Interactions of several people, person by person, oldest first.
+    """Interactions of several people, person by person, oldest first where times are known.
 
     Attributes:
         people: 0..n-1 and non-decreasing, shape (rows,); everybody has at least one row.
         items: item codes, int32, shape (rows,).
         ratings: the data's units, float32, shape (rows,), or None without ratings.
         n: number of people.
+        timed: whether the order of the rows is one of time.
     """
 
     people: np.ndarray
     items: np.ndarray
     ratings: np.ndarray | None
     n: int
+    timed: bool = False
 
     @property
     def ends(self) -> np.ndarray:

@@ -86,6 +86,13 @@ def test_data_without_ratings_has_taste_by_recency_and_no_rating_traits(make_dat
     assert profile.activity.value == 3
 
 
+def test_data_without_ratings_and_times_has_taste_by_rarity_whatever_the_order_of_the_rows(make_dataset) -> None:
+    crowd = [(user, item, None, None) for user in range(1, 10) for item in range(4) if user <= 2 * item + 2]
+    mine = [(0, 3, None, None), (0, 1, None, None), (0, 0, None, None), (0, 2, None, None)]
+    for rows in (crowd + mine, crowd + mine[::-1]):
+        assert fit_profiles(make_dataset(rows, GENRES, scale=None))[0].liked == (0, 1, 2, 3)
+
+
 def test_data_without_times_has_the_default_rhythm(make_dataset) -> None:
     profile = fit_profiles(make_dataset([(0, 0, 4.0, None), (0, 1, 2.0, None)], GENRES))[0]
     assert profile.rhythm.source == "default"
