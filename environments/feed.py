@@ -199,7 +199,8 @@ def check_slates(slates: object, left_out: Sequence[np.ndarray], n: int, n_items
     repeated = keys[1:][keys[1:] == keys[:-1]]
     if len(repeated):
         raise RecommenderError(f"{name}.recommend returned item {repeated[0] % n_items} twice in one slate; items must be distinct.")
-    forbidden = np.unique(_keys(left_out, n_items))
+    forbidden = np.sort(_keys(left_out, n_items))
+    forbidden = forbidden[np.diff(forbidden, prepend=-1) > 0]
     seen = keys[np.isin(keys, forbidden, assume_unique=True)]
     if len(seen):
         raise RecommenderError(
@@ -242,5 +243,5 @@ def _keys(lists: Sequence[np.ndarray], n_items: int) -> np.ndarray:
 
 def _outside(lists: Sequence[np.ndarray], others: Sequence[np.ndarray], n_items: int) -> list[np.ndarray]:
     """Per row, which items of `lists` are not in `others` (boolean masks)."""
-    outside = ~np.isin(_keys(lists, n_items), _keys(others, n_items))
+    outside = ~np.isin(_keys(lists, n_items), _keys(others, n_items), assume_unique=True)
     return np.split(outside, np.cumsum([len(items) for items in lists])[:-1])

@@ -73,7 +73,7 @@ class EASE:
         inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0.0)
-        self._weights = weights.astype(np.float32)
+        self._weights = weights.astype(np.float32, order="C")  # rows are what recommend adds up
         self._backstop = np.float32(BACKSTOP) * popularity_share(interactions, n)
 
     def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
