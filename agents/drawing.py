@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import minimize
 
 ROUNDS = 30
@@ -27,7 +28,7 @@ class RatingStyle:
     deviation: float
 
 
-def item_rates(popularity: np.ndarray, genre_matrix: np.ndarray, genre_targets: np.ndarray, mainstream: float, n: int) -> np.ndarray:
+def item_rates(popularity: np.ndarray, genres: sparse.csr_array, genre_targets: np.ndarray, mainstream: float, n: int) -> np.ndarray:
     """How eagerly a person takes each item, so that `n` items have the wanted genres and the wanted popularity.
 
     The rate is ``popularity_i ** e * exp(sum of the weights of the item's genres)``. An item is taken with probability
@@ -38,7 +39,7 @@ def item_rates(popularity: np.ndarray, genre_matrix: np.ndarray, genre_targets: 
 
     Args:
         popularity: interactions of each item, shape (n_items,); items with 0 are never taken.
-        genre_matrix: 0/1, shape (n_items, n_genres).
+        genres: 0/1, shape (n_items, n_genres).
         genre_targets: wanted shares of the genre counts, >= 0, shape (n_genres,).
         mainstream: wanted mean of ``log popularity`` of the items.
         n: wanted number of items, at most the number of items with popularity.
@@ -47,15 +48,15 @@ def item_rates(popularity: np.ndarray, genre_matrix: np.ndarray, genre_targets: 
         Rates >= 0, shape (n_items,).
     """
     logs = np.log(np.maximum(popularity, 1.0))
-    per_item = max(float(genre_matrix.sum(axis=1).max(initial=1.0)), 1.0)
+    per_item = max(float(np.asarray(genres.sum(axis=1)).max(initial=1.0)), 1.0)
     targets = genre_targets / max(float(genre_targets.sum()), 1e-12)
-    weights, exponent, shift = np.zeros(genre_matrix.shape[1]), 1.0, float(np.log(n / popularity.sum()))
+    weights, exponent, shift = np.zeros(genres.shape[1]), 1.0, float(np.log(n / popularity.sum()))
     rates: np.ndarray = popularity * np.exp(shift)
     for _ in range(ROUNDS):
         taken = -np.expm1(-rates)
         total = float(taken.sum())
         shift += float(np.log(n / total))
-        counts = taken @ genre_matrix
+        counts = taken @ genres
         shares = counts / max(float(counts.sum()), 1e-12)
         move = (targets > 0) & (shares > 0)
         # an item with many genres feels all their steps at once: 1 / per_item would surely converge, twice that does so faster
@@ -65,7 +66,7 @@ def item_rates(popularity: np.ndarray, genre_matrix: np.ndarray, genre_targets: 
         step = float(np.clip(0.5 * (mainstream - mean) / max(spread, 1e-3), -0.5, 0.5))
         exponent += step
         shift -= step * mean  # keeps the size of the history about right until the next round corrects it
-        rates = np.where(popularity > 0, np.exp(np.clip(shift + exponent * logs + genre_matrix @ weights, -60.0, 60.0)), 0.0)
+        rates = np.where(popularity > 0, np.exp(np.clip(shift + exponent * logs + genres @ weights, -60.0, 60.0)), 0.0)
     return rates
 
 

@@ -15,6 +15,7 @@ from typing import TypedDict
 import numpy as np
 import polars as pl
 from pydantic import Field
+from scipy import sparse
 
 from agents import traits
 from agents.rhythm import fit_rhythms
@@ -31,7 +32,7 @@ class ProfileConfig(ComponentConfig):
     """How profiles are fitted.
 
     Attributes:
-        liked, disliked: how many item codes a profile names at most.
+        liked, disliked: how many item codes a profile names at most. genres: how many genres.
         known_by: an item that a smaller share of people met says little to anybody; it is named after all others.
         genre_smoothing: counts added to a genre's observed and expected ones (see `agents.traits.genre_lift`).
         session_gap_minutes: a longer pause ends a session (see `agents.rhythm`).
@@ -39,6 +40,7 @@ class ProfileConfig(ComponentConfig):
 
     liked: int = Field(default=10, ge=0)
     disliked: int = Field(default=5, ge=0)
+    genres: int = Field(default=40, ge=0)
     known_by: float = Field(default=0.05, ge=0.0, le=1.0)
     genre_smoothing: float = Field(default=5.0, gt=0.0)
     session_gap_minutes: float = Field(default=30.0, gt=0.0)
@@ -66,7 +68,7 @@ class Norms:
     Attributes:
         config: how profiles are fitted.
         rating_scale: (lowest, highest) rating, or None without ratings.
-        genre_names, genre_matrix: as in the catalog.
+        genre_names: as in the catalog. genres: its genre matrix, sparse, float64, shape (n_items, n_genres).
         popularity: training interactions of each item, shape (n_items,).
         item_means: mean training rating of each item, the population's mean for items without; None without ratings.
         genre_shares: share of each genre among the genres of all training interactions, shape (n_genres,).
@@ -79,7 +81,7 @@ class Norms:
     config: ProfileConfig
     rating_scale: tuple[float, float] | None
     genre_names: list[str]
-    genre_matrix: np.ndarray
+    genres: sparse.csr_array
     popularity: np.ndarray
     item_means: np.ndarray | None
     genre_shares: np.ndarray
@@ -128,7 +130,7 @@ def fit_norms(train: Dataset, config: ProfileConfig | None = None) -> Norms:
         DataError: there are no training interactions.
     """
     histories, _ = _histories(train, _in_order(train))
-    matrix = train.catalog.genre_matrix
+    matrix = sparse.csr_array(train.catalog.genre_matrix, dtype=np.float64)
     popularity = np.bincount(histories.items, minlength=train.n_items).astype(np.float64)
     counts = traits.genre_counts(histories, matrix)
     totals = counts.sum(axis=0)
@@ -145,7 +147,7 @@ def fit_norms(train: Dataset, config: ProfileConfig | None = None) -> Norms:
         config=config or ProfileConfig(),
         rating_scale=train.rating_scale,
         genre_names=train.catalog.genre_names,
-        genre_matrix=matrix,
+        genres=matrix,
         popularity=popularity,
         item_means=item_means,
         genre_shares=totals / max(totals.sum(), 1.0),
@@ -166,10 +168,10 @@ def profile_parts(histories: Histories, norms: Norms) -> list[ProfileParts]:
         histories: of real or drawn people. norms: of the real population.
     """
     n, ends = histories.n, histories.ends
-    counts = traits.genre_counts(histories, norms.genre_matrix)
+    counts = traits.genre_counts(histories, norms.genres)
     lifts = traits.genre_lift(counts, norms.genre_shares, norms.config.genre_smoothing)
-    order = np.argsort(-lifts, axis=1, kind="stable")
-    met = norms.genre_shares > 0
+    met = np.flatnonzero(norms.genre_shares)
+    order = met[np.argsort(-lifts[:, met], axis=1, kind="stable")[:, : norms.config.genres]]
     liked, disliked = _taste(histories, norms)
     active = traits.as_traits(traits.activity(histories), norms.activity)
     diverse = traits.as_traits(traits.diversity(counts), norms.diversity)
@@ -189,7 +191,7 @@ def profile_parts(histories: Histories, norms: Norms) -> list[ProfileParts]:
             ratings=None if histories.ratings is None else histories.ratings[start:end],
             liked=liked[i],
             disliked=disliked[i],
-            genres={norms.genre_names[g]: float(lifts[i, g]) for g in order[i] if met[g]},
+            genres={norms.genre_names[g]: float(lifts[i, g]) for g in order[i]},
             activity=active[i],
             conformity=conforming[i],
             diversity=diverse[i],

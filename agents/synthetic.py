@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import eigh
 from scipy.stats import norm, rankdata
 
 from agents import traits
@@ -29,7 +30,7 @@ FEWEST_PEOPLE = 10
 CANDIDATES = 8
 """Histories drawn for one person; the one whose diversity is nearest to the drawn diversity is kept."""
 DONORS = 10
-"""Nearest real people who lend what has no order: gender, occupation, hours of the day."""
+"""Nearest real people; one lends what has no order (gender, occupation) and the taste outside `MOST_TASTES`, all their mean hours."""
 LIFT_SMOOTHING = 1.0
 """Weaker than for the profiles' own lifts: what is shrunk here would be shrunk again when the drawn history is measured."""
 MOST_TASTES = 20
@@ -129,9 +130,11 @@ class _Sketch:
     def __init__(self, profiles: Sequence[UserProfile], norms: Norms, train: Dataset) -> None:
         self.profiles, self.norms = profiles, norms
         people = _joined([profile.history for profile in profiles])
-        lifts = np.log(traits.genre_lift(traits.genre_counts(people, norms.genre_matrix), norms.genre_shares, LIFT_SMOOTHING))
+        lifts = np.log(traits.genre_lift(traits.genre_counts(people, norms.genres), norms.genre_shares, LIFT_SMOOTHING))
         self.mean_lift = lifts.mean(axis=0)
-        tastes, self.directions = _components(lifts - self.mean_lift)
+        self.directions = _components(lifts - self.mean_lift)
+        tastes = (lifts - self.mean_lift) @ self.directions.T
+        self.rest = lifts - self.mean_lift - tastes @ self.directions
         mainstream = people.mean(np.log(np.maximum(norms.popularity, 1.0))[people.items])
         self.copula = fit_copula({"mainstream": mainstream} | _quantities(profiles, tastes))
         self.hours = np.array([profile.rhythm.hours for profile in profiles])
@@ -143,8 +146,9 @@ class _Sketch:
         """A profile whose measured fields are still those of a donor, and the history and ratings to measure them on."""
         values, scores = draw(self.copula, rng)
         nearest = self._nearest(scores)
-        donor = self.profiles[int(rng.choice(nearest))]
-        items = self._history(values, rng, wanted)
+        index = int(rng.choice(nearest))
+        donor = self.profiles[index]
+        items = self._history(values, self.rest[index], rng, wanted)
         ratings = np.empty(0, dtype=np.float32)
         if self.norms.item_means is not None:
             means = self.norms.item_means[items]
@@ -162,16 +166,16 @@ class _Sketch:
         distances = ((self.copula.scores - scores) ** 2 * weights).sum(axis=1)
         return np.argsort(distances, kind="stable")[:DONORS]
 
-    def _history(self, values: dict[str, float], rng: np.random.Generator, wanted: int) -> np.ndarray:
+    def _history(self, values: dict[str, float], rest: np.ndarray, rng: np.random.Generator, wanted: int) -> np.ndarray:
         norms = self.norms
         n = int(min(max(round(np.exp(values["activity"])), 1), np.count_nonzero(norms.popularity)))
         tastes = np.array([values[name] for name in self.copula.names if name.startswith("taste ")])
-        targets = norms.genre_shares * np.exp(self.mean_lift + tastes @ self.directions)
-        rates = item_rates(norms.popularity, norms.genre_matrix.astype(np.float64), targets, values["mainstream"], n)
+        targets = norms.genre_shares * np.exp(self.mean_lift + tastes @ self.directions + rest)
+        rates = item_rates(norms.popularity, norms.genres, targets, values["mainstream"], n)
         best, distance = None, np.inf
         for _ in range(CANDIDATES):
             items = draw_items(rates, n, rng)
-            reached = traits.diversity(norms.genre_matrix[items].sum(axis=0, keepdims=True, dtype=np.float64))[0]
+            reached = traits.diversity(np.asarray(norms.genres[items].sum(axis=0))[None, :])[0]
             if abs(reached - values["diversity"]) < distance and np.sort(items).tobytes() not in self.taken:
                 best, distance = items, abs(reached - values["diversity"])
         if best is None:
@@ -199,11 +203,13 @@ def _joined(histories: Sequence[np.ndarray], ratings: np.ndarray | None = None) 
     return Histories(people, np.concatenate(histories), ratings, len(histories))
 
 
-def _components(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Principal component scores, shape (n_people, k), and directions, shape (k, n_genres)."""
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    directions = directions[:MOST_TASTES]
-    return centred @ directions.T, directions
+def _components(centred: np.ndarray) -> np.ndarray:
+    """Directions of the greatest variance, shape (k, n_genres), k at most `MOST_TASTES`."""
+    size = centred.shape[1]
+    if size == 0:
+        return np.zeros((0, 0))
+    _, vectors = eigh(centred.T @ centred, subset_by_index=(max(0, size - MOST_TASTES), size - 1))
+    return np.asarray(vectors.T[::-1])
 
 
 def _quantities(profiles: Sequence[UserProfile], tastes: np.ndarray) -> dict[str, np.ndarray]:

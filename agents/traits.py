@@ -75,11 +75,15 @@ def pickiness(histories: Histories) -> np.ndarray:
     return histories.mean(histories.ratings.astype(np.float64))
 
 
-def genre_counts(histories: Histories, genre_matrix: np.ndarray) -> np.ndarray:
-    """How often each genre occurs in each history, shape (n, n_genres); an item counts once for each of its genres."""
+def genre_counts(histories: Histories, genres: sparse.csr_array) -> np.ndarray:
+    """How often each genre occurs in each history, shape (n, n_genres); an item counts once for each of its genres.
+
+    Args:
+        histories: of any people. genres: 0/1, shape (n_items, n_genres); sparse, since tags can be thousands.
+    """
     ones = np.ones(len(histories.items))
-    seen = sparse.csr_matrix((ones, (histories.people, histories.items)), shape=(histories.n, len(genre_matrix)))
-    return np.asarray(seen @ genre_matrix.astype(np.float64))
+    seen = sparse.csr_array((ones, (histories.people, histories.items)), shape=(histories.n, genres.shape[0]))
+    return np.asarray((seen @ genres).toarray())
 
 
 def diversity(counts: np.ndarray, share: float = 0.8) -> np.ndarray:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.stats import ks_2samp, spearmanr
 
 from agents.drawing import RatingStyle, draw_items, draw_ratings, item_rates
@@ -157,7 +158,7 @@ def test_rates_meet_the_wanted_number_genres_and_popularity() -> None:
     popularity = np.floor(rng.lognormal(3, 1, 800)) * (rng.random(800) < 0.9)
     genres = (rng.random((800, 4)) < [0.5, 0.3, 0.2, 0.1]).astype(float)
     targets = np.array([0.2, 0.3, 0.2, 0.3])
-    taken = -np.expm1(-item_rates(popularity, genres, targets, 4.0, 50))
+    taken = -np.expm1(-item_rates(popularity, sparse.csr_array(genres), targets, 4.0, 50))
     assert taken.sum() == pytest.approx(50, rel=0.02)
     assert (taken @ genres) / (taken @ genres).sum() == pytest.approx(targets, abs=0.01)
     assert taken @ np.log(np.maximum(popularity, 1)) / taken.sum() == pytest.approx(4.0, abs=0.05)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from agents import traits
 from agents.shrinkage import STRENGTHS, dirichlet_strength, normal_strength, shrink_shares
@@ -25,7 +26,7 @@ def test_diversity_counts_the_genres_that_cover_four_fifths() -> None:
 
 def test_genres_of_an_item_count_each() -> None:
     histories = Histories(np.array([0, 0, 1]), np.array([0, 1, 1], dtype=np.int32), None, 2)
-    assert traits.genre_counts(histories, np.array([[1, 1], [0, 1]], dtype=np.float32)).tolist() == [[1, 2], [0, 1]]
+    assert traits.genre_counts(histories, sparse.csr_array(np.array([[1.0, 1.0], [0.0, 1.0]]))).tolist() == [[1, 2], [0, 1]]
 
 
 def test_lift_is_one_for_a_person_like_everybody_and_grows_with_evidence() -> None:
