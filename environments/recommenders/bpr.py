@@ -173,14 +173,13 @@ def _optimise(matrix: sparse.csr_array, config: BPRConfig, rng: Stream) -> tuple
     n_users, n_items = matrix.shape
     start = rng.child("start").generator()
     draw = rng.child("pairs").generator()
-    shapes = ((n_users, config.dimension), (n_items, config.dimension), (n_items, 1))
-    scales = [config.dimension**-0.5 * 0.1, config.dimension**-0.5 * 0.1, 0.0]
-    parameters = [
-        torch.from_numpy((scale * start.standard_normal(shape)).astype(np.float32)).requires_grad_()
-        for shape, scale in zip(shapes, scales, strict=True)
-    ]
-    people, items, biases = parameters
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
+    scale = 0.1 * config.dimension**-0.5
+    people = torch.from_numpy((scale * start.standard_normal((n_users, config.dimension))).astype(np.float32)).requires_grad_()
+    factors = np.zeros((n_items, config.dimension + 1), dtype=np.float32)  # the last column holds the biases
+    factors[:, :-1] = scale * start.standard_normal((n_items, config.dimension))
+    items = torch.from_numpy(factors).requires_grad_()
+    optimizer = torch.optim.Adam((people, items), lr=config.learning_rate)
+    rows = torch.nn.functional.embedding  # its gradient is summed faster than that of an indexed tensor
     sampler = NegativeSampler(matrix)
     users, chosen = (indices.astype(np.int64) for indices in matrix.nonzero())
     usable = sampler.free[users] > 0  # who has everything has nothing to compare with
@@ -188,14 +187,17 @@ def _optimise(matrix: sparse.csr_array, config: BPRConfig, rng: Stream) -> tuple
     for epoch in range(config.epochs):
         optimizer.param_groups[0]["lr"] = config.learning_rate * (1.0 - epoch / config.epochs)
         order = draw.permutation(len(users))
-        triples = (users[order], chosen[order], sampler.draw(users[order], draw))
-        for u, i, j in zip(*(torch.from_numpy(part).split(config.batch_size) for part in triples), strict=True):
-            p, q_i, q_j, b_i, b_j = people[u], items[i], items[j], biases[i], biases[j]
-            margin = (p * (q_i - q_j)).sum(1, keepdim=True) + b_i - b_j
-            penalty = sum(part.square().sum() for part in (p, q_i, q_j, b_i, b_j))
-            loss = torch.nn.functional.softplus(-margin).sum() + config.l2 * penalty
+        pairs = np.stack((chosen[order], sampler.draw(users[order], draw)))
+        batches = zip(
+            torch.from_numpy(users[order]).split(config.batch_size), torch.from_numpy(pairs).split(config.batch_size, 1), strict=True
+        )
+        for user, pair in batches:
+            p, q = rows(user, people), rows(pair, items)
+            better = q[0] - q[1]
+            margin = (p * better[:, :-1]).sum(1) + better[:, -1]
+            loss = torch.nn.functional.softplus(-margin).sum() + config.l2 * (p.square().sum() + q.square().sum())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    trained = tuple(parameter.detach().numpy().copy() for parameter in (people, items, biases[:, 0]))
-    return trained[0], trained[1], trained[2]
+    trained = items.detach().numpy()
+    return people.detach().numpy(), np.ascontiguousarray(trained[:, :-1]), trained[:, -1].copy()
