@@ -1,0 +1,43 @@
+"""`usersim export`: writes what people did in a run in the format of other software."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.console import emit, stderr
+
+Run = Annotated[Path, typer.Argument(help="Folder of a complete run.")]
+Format = Annotated[str, typer.Option("--format", help="recbole, movielens, csv or parquet.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", help="Folder to write, which must not exist (default: RUN/export/NAME-FORMAT). It names RecBole's files."),
+]
+IncludeReal = Annotated[
+    bool, typer.Option("--include-real", help="Put the training interactions of the same people first, marked as real.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("export", help="Write the interactions of a run for RecBole, as MovieLens files, CSV or Parquet.")(export)
+
+
+def export(run: Run, format: Format, output: Output = None, include_real: IncludeReal = False, json: Json = False) -> None:
+    """Exports a run."""
+    from experiments.export import export as write  # noqa: PLC0415 - polars takes a while to import, and only here
+
+    with stderr.status("exporting"):
+        exported = write(run, format, output, include_real=include_real)
+    document = {
+        "run": str(run),
+        "format": format,
+        "folder": str(exported.folder),
+        "files": list(exported.files),
+        "simulated_interactions": exported.simulated,
+        "real_interactions": exported.real,
+    }
+    emit(document, as_json=json, title=f"Export of {run}", rows=[(name.replace("_", " "), value) for name, value in document.items()])
