@@ -127,8 +127,8 @@ def key_numbers(run: FinishedRun) -> list[KeyNumber]:
 def notes(run: FinishedRun) -> list[str]:
     """What a reader must know before believing any of it: who decided, what failed, what the data cannot tell."""
     model, decision = run.manifest.get("model"), str(run.config.get("decision", {}).get("use", "unknown"))
-    who = f"by the language model {model['name']}" if model else "without a language model"
-    found = [f"Decisions were made by {decision}, {who}. The people are simulated; nothing here was observed of anybody."]
+    who = f"with the language model {model['name']}" if model else "without a language model"
+    found = [f"Decisions were made by {decision} {who}. The people are simulated; nothing here was observed of anybody."]
     share = metrics.fallback_share(run.pages, run.sessions)
     if share > 0:
         found.append(
@@ -141,11 +141,13 @@ def notes(run: FinishedRun) -> list[str]:
             f"{synthetic:,} of the {run.people.height:,} people are synthetic: drawn from the traits of real ones, marked in the log."
         )
     found.append(
-        "Intervals resample people and hold the recommender, the model and the seed fixed; they say nothing about other seeds or models. Comparisons "
-        "with real behaviour use training data, which profiles were fitted on; they are a description, not a test on held-out data."
+        "Intervals resample people and hold the recommender, the model and the seed fixed; they say nothing about other seeds or "
+        "models. Comparisons with real behaviour use training data, which profiles were fitted on; they are a description, not a test "
+        "on held-out data."
     )
     found.append("The real data holds reactions, not what was shown: watch rate, positions and pages have no real counterpart.")
-    if run.has_times and "ml" in run.data_name.lower().replace("movielens", "ml"):
+    name = run.data_name.lower()
+    if run.has_times and (name.startswith("ml-") or "movielens" in name):
         found.append(
             "Real sessions in MovieLens are sittings in which people rated films they had seen before, not visits in which they watched; "
             "their length is no target for a simulated session."
@@ -162,11 +164,11 @@ def notes(run: FinishedRun) -> list[str]:
 
 
 def _lead(run: FinishedRun) -> str:
-    counted = (
-        f"{run.people.height:,} people, {run.sessions.height:,} sessions in {run.sessions['round'].n_unique()} rounds, "
-        f"{run.pages.height:,} pages, {run.impressions.height:,} shown {run.domain.items}, of which they {run.domain.chosen} {run.chosen.height:,}"
+    rounds, shown, chosen = run.sessions["round"].n_unique(), run.impressions.height, run.chosen.height
+    return (
+        f"{run.people.height:,} people, {run.sessions.height:,} sessions in {rounds} {'round' if rounds == 1 else 'rounds'}, "
+        f"{run.pages.height:,} pages, {shown:,} shown {run.domain.items}, of which they {run.domain.chosen} {chosen:,}."
     )
-    return f"{counted}."
 
 
 def _how_made(run: FinishedRun) -> Sequence[tuple[str, str]]:
@@ -179,7 +181,7 @@ def _how_made(run: FinishedRun) -> Sequence[tuple[str, str]]:
         ("usersim", " ".join(str(part) for part in (manifest.get("usersim"), _revision(manifest.get("git_revision"))) if part)),
         ("Started", _moment(started)),
         ("Finished", _moment(finished)),
-        ("Resumed", f"{manifest['resumed']} times" if manifest.get("resumed") else ""),
+        ("Continued after an interruption", f"{manifest['resumed']}×" if manifest.get("resumed") else ""),
         ("Seed", run.seed),
         ("Data", ", ".join(f"{data[key]:,} {key.replace('_', ' ')}" for key in ("users", "items", "training_interactions") if key in data)),
         ("Data fingerprint", data.get("fingerprint")),
