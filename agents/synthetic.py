@@ -2,7 +2,7 @@
 
 A Gaussian copula (Sklar 1959; Nelsen, "An Introduction to Copulas", 2006) keeps each quantity's own distribution and the
 rank correlations between all of them: the traits, the spread of the ratings, the taste for popular items, the principal
-components of the log genre lifts, age, and the numbers of the rhythm. From the drawn quantities a history is drawn that agrees with them
+components of the log genre shares, age, and the numbers of the rhythm. From the drawn quantities a history is drawn that agrees with them
 (`agents.drawing`), and the profile is then *measured* on that history as for real people, so that it cannot contradict itself.
 """
 
@@ -19,6 +19,7 @@ from agents import traits
 from agents.drawing import RatingStyle, draw_items, draw_ratings, item_rates
 from agents.profiles import Norms, ProfileConfig, fit_norms, profile_parts
 from agents.rhythm import DEFAULT_RHYTHM
+from agents.shrinkage import dirichlet_strength, shrink_shares
 from agents.traits import Histories
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
@@ -31,10 +32,8 @@ CANDIDATES = 8
 """Histories drawn for one person; the one whose diversity is nearest to the drawn diversity is kept."""
 DONORS = 10
 """Nearest real people; one lends what has no order (gender, occupation) and the taste outside `MOST_TASTES`, all their mean hours."""
-LIFT_SMOOTHING = 1.0
-"""Weaker than for the profiles' own lifts: what is shrunk here would be shrunk again when the drawn history is measured."""
 MOST_TASTES = 20
-"""Principal components of the log genre lifts that enter the copula."""
+"""Principal components of the log genre shares that enter the copula."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +129,17 @@ class _Sketch:
     def __init__(self, profiles: Sequence[UserProfile], norms: Norms, train: Dataset) -> None:
         self.profiles, self.norms = profiles, norms
         people = _joined([profile.history for profile in profiles])
-        lifts = np.log(traits.genre_lift(traits.genre_counts(people, norms.genres), norms.genre_shares, LIFT_SMOOTHING))
-        self.mean_lift = lifts.mean(axis=0)
-        self.directions = _components(lifts - self.mean_lift)
-        tastes = (lifts - self.mean_lift) @ self.directions.T
-        self.rest = lifts - self.mean_lift - tastes @ self.directions
+        counts = traits.genre_counts(people, norms.genres)
+        # Half the estimated strength: shares n / (n + s/2) of the way from everybody's to the own ones vary between people as much as
+        # the true ones do, to first order, whereas full shrinkage makes all alike and none adds chance to chance
+        # (Louis, "Estimating a population of parameter values using Bayes and empirical Bayes methods", JASA 79, 1984).
+        tastes = np.log(np.maximum(shrink_shares(counts, norms.genre_shares, dirichlet_strength(counts) / 2.0), 1e-12))
+        self.usual = tastes.mean(axis=0)
+        self.directions = _components(tastes - self.usual)
+        places = (tastes - self.usual) @ self.directions.T
+        self.rest = tastes - self.usual - places @ self.directions
         mainstream = people.mean(np.log(np.maximum(norms.popularity, 1.0))[people.items])
-        self.copula = fit_copula({"mainstream": mainstream} | _quantities(profiles, tastes))
+        self.copula = fit_copula({"mainstream": mainstream} | _quantities(profiles, places))
         self.hours = np.array([profile.rhythm.hours for profile in profiles])
         self.taken = {np.sort(profile.history).tobytes() for profile in profiles}
         if norms.item_means is not None:
@@ -170,7 +173,7 @@ class _Sketch:
         norms = self.norms
         n = int(min(max(round(np.exp(values["activity"])), 1), np.count_nonzero(norms.popularity)))
         tastes = np.array([values[name] for name in self.copula.names if name.startswith("taste ")])
-        targets = norms.genre_shares * np.exp(self.mean_lift + tastes @ self.directions + rest)
+        targets = np.exp(self.usual + tastes @ self.directions + rest)
         rates = item_rates(norms.popularity, norms.genres, targets, values["mainstream"], n)
         best, distance = None, np.inf
         for _ in range(CANDIDATES):
