@@ -178,11 +178,12 @@ def traits(run: FinishedRun) -> Drawing | Skipped:
         axes.margins(y=0.15)
     handles, names = grid[min(1, len(panels) - 1)].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2)
+    reversed_levels = " (a high level of conformity means a small deviation, of pickiness a low mean)" if run.has_ratings else ""
     return Drawing(
         figure,
         f"Behaviour of {run.people.height:,} simulated people by level of their traits, with bootstrap 95 % intervals of the mean, and "
         "where the formula is the same the training data of the real ones among them; ρ is the rank correlation of a trait's value with "
-        "the simulated behaviour (a high level of conformity means a small deviation, of pickiness a low mean).",
+        f"the simulated behaviour{reversed_levels}.",
     )
 
 
