@@ -128,8 +128,8 @@ def watch_rate_by_position(run: FinishedRun) -> Drawing | Skipped:
     _percent(axes.yaxis)
     return Drawing(
         figure,
-        f"Share of the {run.impressions.height:,} items shown to simulated people that they {run.domain.chosen}, by place on the page, "
-        "with Wilson 95 % intervals; the data has no exposures, so there is no real curve.",
+        f"Share of {run.impressions.height:,} shown {run.domain.items} that were {run.domain.chosen}, by place on the page, with Wilson 95 % "
+        "intervals; the data has no exposures, so there is no real curve.",
     )
 
 
@@ -171,7 +171,7 @@ def traits(run: FinishedRun) -> Drawing | Skipped:
             places = [metrics.LEVELS.index(level) for level in known]
             axes.plot(places, [own[level] for level in known], "s--", color=REAL, markerfacecolor="white", label="real")
         rho = metrics.trait_correlation(trait, run.people, behaviours)
-        axes.set_title(trait.capitalize() + (f" (ρ = {rho:.2f})".replace("-", "−") if np.isfinite(rho) else ""))
+        axes.set_title(trait.capitalize() + (f" (ρ = {rho:.2f})".replace("-", "−") if np.isfinite(rho) else ""), fontsize=7.5)
         axes.set_ylabel(labels[trait], fontsize=7)
         axes.set_xticks(range(3), metrics.LEVELS)
         axes.set_xlim(-0.3, 2.3)
@@ -229,7 +229,13 @@ def popularity(run: FinishedRun) -> Drawing | Skipped:
         counts = metrics.item_counts(table, run.items)
         if counts.sum():
             word = run.domain.chosen if name == "chosen" else name
-            axes.plot(*metrics.lorenz(counts), line, color=colour, label=f"{word} (Gini {metrics.gini(counts):.2f})")
+            axes.plot(
+                *metrics.lorenz(counts),
+                line,
+                color=colour,
+                zorder=3 if name == "shown" else 2,
+                label=f"{word} (Gini {metrics.gini(counts):.2f})",
+            )
             drawn += 1
     if not drawn:
         return Skipped("there are no interactions")
@@ -305,9 +311,9 @@ def timeline(run: FinishedRun, user: str | None = None) -> Drawing | Skipped:
     more = f"; {hidden} further lines are not drawn" if hidden > 0 else ""
     return Drawing(
         figure,
-        f"What simulated person {who} did: each row of squares is a page, filled where they {run.domain.chosen} the {run.domain.item}, "
-        f"with their rating; at the end of a session their satisfaction (1 to 10), in italics the insight they keep (n = {shown.height} "
-        f"shown, {int(shown['chosen'].sum())} chosen{more}).",
+        f"What simulated person {who} did: each row of squares is a page, filled where the {run.domain.item} was {run.domain.chosen}, with "
+        f"the rating; at the end of a session their satisfaction (1 to 10), in italics the insight they keep (n = {shown.height} shown, "
+        f"{int(shown['chosen'].sum())} {run.domain.chosen}{more}).",
     )
 
 

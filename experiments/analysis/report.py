@@ -167,7 +167,7 @@ def _lead(run: FinishedRun) -> str:
     rounds, shown, chosen = run.sessions["round"].n_unique(), run.impressions.height, run.chosen.height
     return (
         f"{run.people.height:,} people, {run.sessions.height:,} sessions in {rounds} {'round' if rounds == 1 else 'rounds'}, "
-        f"{run.pages.height:,} pages, {shown:,} shown {run.domain.items}, of which they {run.domain.chosen} {chosen:,}."
+        f"{run.pages.height:,} pages, {shown:,} shown {run.domain.items}, of which {chosen:,} were {run.domain.chosen}."
     )
 
 
