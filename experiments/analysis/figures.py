@@ -128,8 +128,8 @@ def watch_rate_by_position(run: FinishedRun) -> Drawing | Skipped:
     _percent(axes.yaxis)
     return Drawing(
         figure,
-        f"Share of {run.impressions.height:,} shown {run.domain.items} that were {run.domain.chosen}, by place on the page, with Wilson 95 % "
-        "intervals; the data has no exposures, so there is no real curve.",
+        f"Share of {run.impressions.height:,} shown {run.domain.items} that were {run.domain.chosen}, by place on the page, with "
+        "Wilson 95 % intervals; the data has no exposures, so there is no real curve.",
     )
 
 
@@ -228,14 +228,8 @@ def popularity(run: FinishedRun) -> Drawing | Skipped:
     ):
         counts = metrics.item_counts(table, run.items)
         if counts.sum():
-            word = run.domain.chosen if name == "chosen" else name
-            axes.plot(
-                *metrics.lorenz(counts),
-                line,
-                color=colour,
-                zorder=3 if name == "shown" else 2,
-                label=f"{word} (Gini {metrics.gini(counts):.2f})",
-            )
+            label = f"{run.domain.chosen if name == 'chosen' else name} (Gini {metrics.gini(counts):.2f})"
+            axes.plot(*metrics.lorenz(counts), line, color=colour, zorder=3 if name == "shown" else 2, label=label)
             drawn += 1
     if not drawn:
         return Skipped("there are no interactions")
