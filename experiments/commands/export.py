@@ -39,5 +39,13 @@ def export(run: Run, format: Format, output: Output = None, include_real: Includ
         "files": list(exported.files),
         "simulated_interactions": exported.simulated,
         "real_interactions": exported.real,
+        "left_out": exported.left_out,
     }
-    emit(document, as_json=json, title=f"Export of {run}", rows=[(name.replace("_", " "), value) for name, value in document.items()])
+    rows: list[tuple[str, object]] = [
+        ("folder", exported.folder),
+        ("files", ", ".join(exported.files)),
+        ("simulated interactions", f"{exported.simulated:,}"),
+    ]
+    rows += [("real interactions", f"{exported.real:,}")] if include_real else []
+    rows += [("left out", f"{exported.left_out:,} (the format holds one per person and item)")] if exported.left_out else []
+    emit(document, as_json=json, title=f"Export of {run}", rows=rows)
