@@ -24,8 +24,8 @@ def foreign_packages() -> list[str]:
         if origin is None or origin.parent.parent != home:
             where = origin.parent if origin else "nowhere"
             found.append(
-                f"the package '{name}' is found at {where} and not beside usersim at {home}: another distribution (or a folder here) has the "
-                f"same name; install usersim in an environment of its own: python3 -m venv .venv && .venv/bin/pip install usersim."
+                f"the package '{name}' is found at {where} and not beside usersim at {home}: another distribution (or a folder here) "
+                f"has the same name; install usersim in an environment of its own: python3 -m venv .venv && .venv/bin/pip install usersim."
             )
     return found
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 def call(arguments: list[str]) -> int:
     """Runs one command line and returns its exit status."""
-    import click  # noqa: PLC0415 - after the check that our packages are ours
+    import typer  # noqa: PLC0415 - after the check that our packages are ours
 
     from experiments.console import note  # noqa: PLC0415
     from simulator.errors import UsersimError  # noqa: PLC0415
@@ -51,15 +51,18 @@ def call(arguments: list[str]) -> int:
     except UsersimError as error:
         note(f"usersim: {error}")
         return error.exit_status
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         note("usersim: interrupted; what was finished is kept, `usersim resume RUN` continues a run.")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        # A wrong option or argument; typer keeps its own copy of click, whose exceptions it does not export.
+        if not (hasattr(error, "show") and hasattr(error, "exit_code")):
+            raise
+        error.show()
+        return int(error.exit_code)
     return int(result or 0)
 
 

@@ -48,7 +48,7 @@ def emit_table(records: Sequence[Mapping[str, Any]], *, as_json: bool, title: st
 
 def note(text: str) -> None:
     """A line for people, on stderr."""
-    stderr.print(text, highlight=False)
+    stderr.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

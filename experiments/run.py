@@ -6,6 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -208,6 +209,7 @@ def _manifest(
             "items": train.n_items,
             "training_interactions": train.interactions.height,
             "skipped": dict(train.skipped),
+            "domain": asdict(train.catalog.domain),
         },
         "model": None if identity is None else {"name": identity.name, "sha256": identity.sha256, "backend": identity.backend},
     }

@@ -78,7 +78,9 @@ def film_files(tmp_path_factory: pytest.TempPathFactory, film_world: Dataset) ->
     )
     ids = catalog.item_ids
     log = film_world.interactions.iter_rows()
-    (folder / "u.data").write_text("".join(f"{user}\t{ids[item]}\t{rating:.0f}\t{time}\n" for user, item, rating, time in log), encoding="latin-1")
+    (folder / "u.data").write_text(
+        "".join(f"{user}\t{ids[item]}\t{rating:.0f}\t{time}\n" for user, item, rating, time in log), encoding="latin-1"
+    )
     return folder
 
 

@@ -52,9 +52,7 @@ def test_the_same_item_draws_the_same_wherever_it_stands_on_the_page():
 
 
 def test_actions_are_drawn_independently():
-    draws = [
-        decide(ACTIONS, situation((1,), Stream(1, ("user", user))), probabilities(1)).outcomes for user in range(2000)
-    ]
+    draws = [decide(ACTIONS, situation((1,), Stream(1, ("user", user))), probabilities(1)).outcomes for user in range(2000)]
     pairs = np.array([[d["choose"].values[0], d["leave"].values[0]] for d in draws])
     assert abs(np.corrcoef(pairs.T)[0, 1]) < 0.06
 

@@ -29,9 +29,7 @@ def memory(text, number=0):
 
 
 def with_title(world, item, title):
-    items = world.catalog.items.with_columns(
-        title=pl.when(pl.col("item") == item).then(pl.lit(title)).otherwise(pl.col("title"))
-    )
+    items = world.catalog.items.with_columns(title=pl.when(pl.col("item") == item).then(pl.lit(title)).otherwise(pl.col("title")))
     return Catalog(items, world.catalog.domain)
 
 
