@@ -124,10 +124,14 @@ def recommender(config: ExperimentConfig) -> Recommender:
 
 
 def policy_id(config: ExperimentConfig) -> str:
-    """A short readable id of recommender, options and exposure rule, such as ``BPR-3f2a91``; equal configurations have equal ids."""
+    """A short readable id of recommender, options and exposure rule, such as ``BPR-3f2a91``.
+
+    Equal configurations have equal ids, whether a default is written out (as in a resumed run) or not.
+    """
     section = config.recommender
     feed = config.recommender.feed_config()
-    options = {"use": section.use, **section.options, **feed.model_dump(mode="json")}
+    own = resolve(section.use, section.options_of_recommender, where="recommender", methods=METHODS["recommender"])
+    options = {"use": portable(section.use), **own, **feed.model_dump(mode="json")}
     digest = hashlib.blake2b(json.dumps(options, sort_keys=True, default=str).encode(), digest_size=3).hexdigest()
     explores = "" if feed.exploration == "none" else f"+{feed.exploration}"
     return f"{section.use.rpartition(':')[2]}{explores}-{digest}"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from agents.population import PopulationConfig
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agents.arrivals import Sessions
+from agents.population import PopulationConfig
 from environments.datasets.splits import SplitConfig
 from environments.feed import FeedConfig
 from simulator.errors import ConfigError, with_suggestion

@@ -6,10 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from agents.synthetic import synthesise
-
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder
+from agents.synthetic import synthesise
 from agents.text import clean
 from experiments import build
 from experiments import config as configuration

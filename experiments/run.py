@@ -13,11 +13,11 @@ from pathlib import Path
 
 import polars as pl
 import psutil
-from agents.population import choose_people
-from agents.synthetic import synthesise
 
+from agents.population import choose_people
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder
+from agents.synthetic import synthesise
 from agents.taste import write_tastes
 from experiments import build
 from experiments import config as configuration

@@ -88,9 +88,8 @@ def _data() -> list[dict[str, str]]:
 
 
 def _model() -> list[dict[str, str]]:
-    from simulator.llm.models import DEFAULT, is_present  # noqa: PLC0415
-
     from simulator.errors import UsersimError  # noqa: PLC0415
+    from simulator.llm.models import DEFAULT, is_present  # noqa: PLC0415
 
     if not is_present(DEFAULT):
         return [_row(f"model {DEFAULT}", "absent", f"usersim models get {DEFAULT}")]
@@ -103,7 +102,6 @@ def _model() -> list[dict[str, str]]:
 def _speed() -> str:
     """Prompt speed of the default model on one long text."""
     from simulator.llm.llama_cpp import LlamaCpp, LlamaCppConfig  # noqa: PLC0415
-
     from simulator.records import Probe, Prompt, Segment  # noqa: PLC0415
 
     model: Any = LlamaCpp(LlamaCppConfig())

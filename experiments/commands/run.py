@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def run(config: Config, set_: Set = None, output: Output = None, workers: Workers = None, seed: Seed = None, json: Json = False) -> None:
     """Runs an experiment."""
     from experiments import build  # noqa: PLC0415 - slow imports, and only here
-    from experiments import config as configuration
+    from experiments import config as configuration  # noqa: PLC0415
     from experiments.run import start  # noqa: PLC0415
 
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
