@@ -74,7 +74,7 @@ def records_of_page(
         if chosen.values[place] != 1:
             skipped.append(impression.item)
             continue
-        did = f"I {catalog.domain.chosen} {item_name(catalog, impression.item)}"
+        did = f"I {catalog.domain.chosen} {item_name(catalog, impression.item, year=False)}"
         rating = math.nan if rated is None else float(rated.values[place])
         if math.isnan(rating) or scale is None:
             add("chosen", f"{did}.", impression.item, CHOSEN_IMPORTANCE)
@@ -82,7 +82,7 @@ def records_of_page(
             stars = f"{rating:g} star" if rating == 1 else f"{rating:g} stars"
             add("rated", f"{did} and gave it {stars}.", impression.item, _rated_importance(rating, own_mean, scale))
     if skipped:
-        names = [item_name(catalog, item, limit=40) for item in skipped[:NAMED_SKIPS]]
+        names = [item_name(catalog, item, limit=40, year=False) for item in skipped[:NAMED_SKIPS]]
         more = f" and {len(skipped) - NAMED_SKIPS} more" if len(skipped) > NAMED_SKIPS else ""
         add("seen", f"I skipped {', '.join(names)}{more}.", skipped[0] if len(skipped) == 1 else -1, SEEN_IMPORTANCE)
     return records

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from agents.actions import of_scope
-from agents.text import clean, item_name, item_text
+from agents.text import clean, item_genres, item_name
 from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
 from simulator.records import Action, GenerationRequest, MemoryRecord, Message, Probe, Prompt, Segment, SessionState, Situation, UserProfile
@@ -32,6 +32,7 @@ class PromptConfig(ComponentConfig):
         traits, demographics, taste: whether these parts of the profile are told.
         memories: at most this many recalled records are told; memory_chars: and at most this many characters, the
             least relevant record is dropped first.
+        years: whether items are told with their year, which costs up to six tokens each.
         item_genres: genres told per item. description_chars: characters of an item's description (0: none).
         mask_titles: replaces titles by "film 17" and so on, to measure what memorised titles contribute.
     """
@@ -44,6 +45,7 @@ class PromptConfig(ComponentConfig):
     taste: bool = True
     memories: int = Field(3, ge=0, le=50)
     memory_chars: int = Field(280, ge=0, le=10_000)
+    years: bool = False
     item_genres: int = Field(2, ge=0, le=20)
     description_chars: int = Field(0, ge=0, le=2_000)
     mask_titles: bool = False
@@ -199,15 +201,14 @@ class PromptBuilder:
         return action.question.format(**self._words).strip()
 
     def _title(self, item: int) -> str:
-        return f"{self._words['item']} {item}" if self.config.mask_titles else item_name(self.catalog, item)
+        if self.config.mask_titles:
+            return f"{self._words['item']} {item}"
+        return item_name(self.catalog, item, year=self.config.years)
 
     def _item_line(self, item: int) -> str:
         config = self.config
-        if config.mask_titles:
-            genres = self.catalog.items["genres"][item].to_list()[: config.item_genres]
-            text = f"{self._words['item']} {item} {', '.join(clean(genre, 30) for genre in genres)}".strip()
-        else:
-            text = item_text(self.catalog, item, genres=config.item_genres)
+        genres = item_genres(self.catalog, item)[: config.item_genres]
+        text = f"{self._title(item)} {', '.join(genres)}".rstrip()
         description = self.catalog.items["description"][item] if config.description_chars else None
         return f"{text}: {clean(description, config.description_chars)}" if description else text
 

@@ -75,6 +75,7 @@ def _invisible(character: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
+    title: str
     name: str
     genres: tuple[str, ...]
 
@@ -85,19 +86,26 @@ def _lines(catalog: Catalog, limit: int) -> list[_Line]:
     for item_id, title, year, genres in catalog.items.select("item_id", "title", "year", "genres").iter_rows():
         name = clean(title or "", limit) or clean(f"{catalog.domain.item} {item_id}", limit)
         words = tuple(word for word in (clean(genre or "", 30) for genre in genres or ()) if word)
-        lines.append(_Line(name if year is None else f"{name} ({year})", words))
+        lines.append(_Line(name, name if year is None else f"{name} ({year})", words))
     return lines
 
 
-def item_name(catalog: Catalog, item: int, limit: int = 80) -> str:
+def item_name(catalog: Catalog, item: int, limit: int = 80, *, year: bool = True) -> str:
     """Title and year of an item, such as ``Heat (1995)``; the domain's word and the item's id where there is no title.
 
     Args:
         catalog: the items.
         item: item code.
         limit: largest length of the title in characters, the year not counted.
+        year: False leaves the year out; its digits cost a language model up to six tokens.
     """
-    return _lines(catalog, limit)[item].name
+    line = _lines(catalog, limit)[item]
+    return line.name if year else line.title
+
+
+def item_genres(catalog: Catalog, item: int) -> tuple[str, ...]:
+    """The genres of an item in the catalog's order, cleaned."""
+    return _lines(catalog, 80)[item].genres
 
 
 def item_text(catalog: Catalog, item: int, genres: int = 2, limit: int = 80) -> str:

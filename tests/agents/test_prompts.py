@@ -55,7 +55,7 @@ def builder(world, **options):
 )
 def test_prompts_read_as_the_golden_files_say(film_world, name, write, request):
     """After a wanted change of wording: pytest tests/agents/test_prompts.py --update-golden, then read the difference."""
-    text = write(builder(film_world), situation(film_world, [memory("I watched Film 4 (1954) and gave it 5 stars.")]))
+    text = write(builder(film_world), situation(film_world, [memory("I watched Film 4 and gave it 5 stars.")]))
     file = GOLDEN / f"{name}.txt"
     if request.config.getoption("--update-golden"):
         file.parent.mkdir(exist_ok=True)
@@ -118,6 +118,11 @@ def test_memories_beyond_the_budget_are_left_out_least_relevant_first(film_world
     assert "Remembers" not in builder(film_world, memories=0).page(situation(film_world, records)).text
 
 
+def test_years_are_told_on_request(film_world):
+    assert "Film 5 (1955) Comedy" in builder(film_world, years=True).page(situation(film_world)).text
+    assert "1955" not in builder(film_world).page(situation(film_world)).text
+
+
 def test_masked_titles_tell_no_title(film_world):
     text = builder(film_world, mask_titles=True, traits=False).page(situation(film_world)).text
     assert "Film" not in text.replace("film", "")
@@ -145,4 +150,4 @@ def test_history_of_the_visit_names_the_films_chosen_last(film_world):
     now = situation(film_world)
     history = np.concatenate([now.state.history, np.array([7, 9], dtype=np.int32)])
     text = builder(film_world).closing(replace(now, state=replace(now.state, history=history))).text
-    assert "I watched 2 of 5 films: Film 7 (1957), Film 9 (1959), 3.5 stars on average." in text
+    assert "I watched 2 of 5 films: Film 7, Film 9, 3.5 stars on average." in text
