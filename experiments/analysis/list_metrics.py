@@ -182,7 +182,7 @@ def serendipity(hits: np.ndarray, surprise: np.ndarray, k: int) -> np.ndarray:
     """
     shown = ~np.isnan(surprise[:, :k])
     total = np.where(shown, surprise[:, :k] * hits[:, :k], 0.0).sum(axis=1)
-    return np.divide(total, shown.sum(axis=1), out=np.full(len(total), np.nan), where=shown.any(axis=1))
+    return np.asarray(np.divide(total, shown.sum(axis=1), out=np.full(len(total), np.nan), where=shown.any(axis=1)))
 
 
 def better_than_popularity(ranked: np.ndarray, popularity: np.ndarray, k: int) -> np.ndarray:
@@ -238,4 +238,4 @@ def _mean_of_shown(ranked: np.ndarray, values: np.ndarray, k: int) -> np.ndarray
     cut = ranked[:, :k]
     there = cut >= 0
     total = np.where(there, values[np.maximum(cut, 0)], 0.0).sum(axis=1)
-    return np.divide(total, there.sum(axis=1), out=np.full(len(cut), np.nan), where=there.any(axis=1))
+    return np.asarray(np.divide(total, there.sum(axis=1), out=np.full(len(cut), np.nan), where=there.any(axis=1)))

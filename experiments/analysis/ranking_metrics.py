@@ -68,12 +68,12 @@ def hit_count(hits: np.ndarray, k: int) -> np.ndarray:
 
 def hit_rate(hits: np.ndarray, k: int) -> np.ndarray:
     """1 if there is a relevant item among the first k, else 0. Ideal 1."""
-    return hits[:, :k].any(axis=1).astype(np.float64)
+    return np.asarray(hits[:, :k].any(axis=1), dtype=np.float64)
 
 
 def precision(hits: np.ndarray, k: int) -> np.ndarray:
     """Relevant share of the first k places, ``hits / k``; a list shorter than k still counts k places. Ideal ``min(k, relevant) / k``."""
-    return hit_count(hits, k) / k
+    return np.asarray(hit_count(hits, k) / k)
 
 
 def recall(hits: np.ndarray, relevant: np.ndarray, k: int, normaliser: Normaliser = "relevant") -> np.ndarray:
@@ -93,7 +93,7 @@ def f_score(hits: np.ndarray, relevant: np.ndarray, k: int, beta: float = 1.0) -
     """``(1 + beta^2) P R / (beta^2 P + R)`` of precision and recall at k, 0 without a hit. Ideal depends on k and `relevant`."""
     p, r = precision(hits, k), recall(hits, relevant, k)
     below = beta**2 * p + r
-    return np.where(below > 0, (1 + beta**2) * p * r / np.where(below > 0, below, 1.0), below)
+    return np.asarray(np.where(below > 0, (1 + beta**2) * p * r / np.where(below > 0, below, 1.0), below))
 
 
 def _confusion(hits: np.ndarray, relevant: np.ndarray, k: int, n_items: int) -> tuple[np.ndarray, ...]:
@@ -103,9 +103,9 @@ def _confusion(hits: np.ndarray, relevant: np.ndarray, k: int, n_items: int) -> 
 
 
 def accuracy(hits: np.ndarray, relevant: np.ndarray, k: int, n_items: int) -> np.ndarray:
-    """Share of the catalog's items that are rightly recommended or rightly not, k items counting as recommended. Ideal at ``k = relevant``: 1."""
+    """Share of the catalog's items that are rightly recommended (k items count as that) or rightly not. Ideal 1, at ``k = relevant``."""
     tp, _, _, tn = _confusion(hits, relevant, k, n_items)
-    return (tp + tn) / n_items
+    return np.asarray((tp + tn) / n_items)
 
 
 def matthews_correlation(hits: np.ndarray, relevant: np.ndarray, k: int, n_items: int) -> np.ndarray:
@@ -272,4 +272,4 @@ def _normaliser(relevant: np.ndarray, k: int, normaliser: Normaliser) -> np.ndar
 
 
 def _divided(above: np.ndarray, below: np.ndarray, defined: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=defined > 0)
+    return np.asarray(np.divide(above, below, out=np.full(len(above), np.nan), where=defined > 0))
