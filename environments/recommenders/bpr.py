@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 from pydantic import Field
 from scipy import sparse
 
-from environments.recommenders.ranking import history_matrix, interaction_matrix, load_arrays, not_fitted, save_arrays, top_unseen
+from environments.recommenders.factors import FactorRecommender
+from environments.recommenders.ranking import interaction_matrix
 from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
-from simulator.records import Slate
 from simulator.seeds import Stream
 
 
@@ -37,17 +34,14 @@ class BPRConfig(ComponentConfig):
     fold_in_l2: float = Field(default=10.0, gt=0)
 
 
-class BPR:
+class BPR(FactorRecommender):
     """The score of item i for person u is ``p_u . q_i + b_i``.
 
     The factors minimise ``-log sigmoid(score_ui - score_uj) + l2 (|p_u|^2 + |q_i|^2 + |q_j|^2 + b_i^2 + b_j^2)`` over
     interactions (u, i) with j uniform over the items that u has not (Rendle et al., "BPR: Bayesian personalized ranking
     from implicit feedback", UAI 2009, section 4), by mini-batches and Adam.
 
-    **Folding in.** Histories grow between two fits, and new people come. After training, a ridge regression over all
-    people maps histories to factors: ``p_u ~ f(h) = [sum of q_i over h / sqrt(|h|), 1] W``. A person's factors are
-    ``p_u + f(history now) - f(history at the fit)``: exactly the trained ones while nothing has changed, moving with
-    every new item, and ``f(history)`` for somebody new. An empty history is ranked for the average newcomer.
+    People are folded in as in `factors.FoldIn`.
 
     Training needs torch; recommending needs numpy alone, so that a process that only loads a fitted model never
     imports torch.
@@ -56,68 +50,14 @@ class BPR:
     Config = BPRConfig
 
     def __init__(self, config: BPRConfig | None = None) -> None:
+        super().__init__()
         self.config = config or BPRConfig()
-        self._items: np.ndarray | None = None  # (dimension, n_items): the transposed item factors
-        self._biases = np.empty(0, dtype=np.float32)
-        self._fold = np.empty((0, 0), dtype=np.float32)  # (dimension + 1, dimension): the map W
-        self._residuals = np.empty((0, 0), dtype=np.float32)  # (n_users, dimension): p_u - f(history at the fit)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Trains from scratch; equal data and `rng` give equal factors on the same machine."""
         matrix = interaction_matrix(interactions, len(catalog))
-        users, items, self._biases = train(matrix, self.config, rng)
-        self._items = np.ascontiguousarray(items.T)
-        known = np.flatnonzero(np.diff(matrix.indptr))
-        features = _features(matrix[known], items).astype(np.float64)
-        gram = features.T @ features + self.config.fold_in_l2 * np.eye(features.shape[1])
-        self._fold = np.linalg.solve(gram, features.T @ users[known]).astype(np.float32)
-        self._residuals = np.zeros_like(users)
-        self._residuals[known] = users[known] - self._folded(matrix[known], items)
-
-    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
-        """The n best unseen items (see `simulator.protocols.Recommender`).
-
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._items is None:
-            not_fitted(self)
-        users = self._folded(history_matrix(histories, self._items.shape[1]), self._items.T)
-        known = np.flatnonzero(user_ids < len(self._residuals))
-        users[known] += self._residuals[user_ids[known]]
-        # not a matrix product: BLAS rounds differently for batches of different size
-        scores = np.einsum("ud,di->ui", users, self._items)
-        return top_unseen(scores + self._biases, histories, n)
-
-    def save(self, folder: Path) -> None:
-        """Writes ``state.npz``.
-
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._items is None:
-            not_fitted(self)
-        save_arrays(folder, items=self._items, biases=self._biases, fold=self._fold, residuals=self._residuals)
-
-    def load(self, folder: Path) -> None:
-        """Restores what `save` wrote.
-
-        Raises:
-            RecommenderError: the folder does not hold it.
-        """
-        self._items, self._biases, self._fold, self._residuals = load_arrays(folder, "items", "biases", "fold", "residuals")
-
-    def _folded(self, histories: sparse.csr_array, items: np.ndarray) -> np.ndarray:
-        """f(h) for each row of a binary matrix, float32, shape (b, dimension)."""
-        folded: np.ndarray = np.einsum("uk,kd->ud", _features(histories, items), self._fold)
-        return folded
-
-
-def _features(histories: sparse.csr_array, items: np.ndarray) -> np.ndarray:
-    """Summed item factors over the root of their number, and a constant; float32, shape (b, dimension + 1)."""
-    lengths = np.diff(histories.indptr).astype(np.float32)
-    sums = (histories @ np.ascontiguousarray(items)) / np.sqrt(np.maximum(lengths, 1.0))[:, None]
-    return np.hstack((sums, np.ones((len(lengths), 1), dtype=np.float32)))
+        users, items, biases = train(matrix, self.config, rng)
+        self._use(matrix, users, items, biases, self.config.fold_in_l2)
 
 
 class NegativeSampler:

@@ -136,6 +136,20 @@ def load_arrays(folder: Path, *names: str) -> list[np.ndarray]:
         raise RecommenderError(f"{file} does not hold a fitted recommender of this kind ({error}); fit it again.") from error
 
 
+def load_prefixed(folder: Path, prefix: str) -> dict[str, np.ndarray]:
+    """Those arrays of ``state.npz`` whose name starts with `prefix`, by the rest of their name.
+
+    Raises:
+        RecommenderError: the file is not there or is damaged.
+    """
+    file = folder / "state.npz"
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {name.removeprefix(prefix): stored[name] for name in stored.files if name.startswith(prefix)}
+    except (OSError, ValueError) as error:
+        raise RecommenderError(f"{file} does not hold a fitted recommender of this kind ({error}); fit it again.") from error
+
+
 def not_fitted(recommender: object) -> NoReturn:
     """Says that `recommend` or `save` came before `fit` or `load`.
 
