@@ -1,0 +1,140 @@
+"""Implicit ALS: weighted matrix factorisation by alternating least squares, trained by the library `implicit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+from scipy import sparse
+
+from environments.recommenders.ranking import (
+    BACKSTOP,
+    history_matrix,
+    interaction_matrix,
+    load_arrays,
+    not_fitted,
+    popularity_share,
+    save_arrays,
+    top_unseen,
+)
+from simulator.dataset import Catalog
+from simulator.errors import PluginError
+from simulator.plugins import ComponentConfig
+from simulator.records import Slate
+from simulator.seeds import Stream
+
+
+class ALSConfig(ComponentConfig):
+    """Options of `ALS`.
+
+    Attributes:
+        dimension: length of the factors.
+        iterations: alternations.
+        alpha: how much more an interaction weighs than its absence, which weighs 1.
+        l2: weight of the squared factors.
+        warm_start: whether a further fit continues from the item factors of the one before.
+    """
+
+    dimension: int = Field(default=64, ge=1)
+    iterations: int = Field(default=15, ge=1)
+    alpha: float = Field(default=10.0, gt=0)
+    l2: float = Field(default=10.0, gt=0)
+    warm_start: bool = False
+
+
+class ALS:
+    """The score of item i is ``p . q_i``, where p solves the person's own least squares for the history given.
+
+    The factors minimise ``sum over all u, i of c_ui (x_ui - p_u . q_i)^2 + l2 (|P|^2 + |Q|^2)`` with x 1 for an
+    interaction and 0 otherwise, c ``1 + alpha`` and 1 (Hu et al., "Collaborative filtering for implicit feedback
+    datasets", ICDM 2008, eq. 3-4), trained by conjugate gradients in `implicit` (Frederickson). Given the items,
+    ``p = (Q'Q + alpha Q_h'Q_h + l2 I)^-1 (1 + alpha) sum of q_i over the history h``, so it knows people by the history
+    given at `recommend` only; new people and grown histories need nothing special. A millionth of the item's popularity
+    share is added, which orders items for an empty history.
+
+    Training needs `implicit` (pip install implicit); recommending needs numpy alone.
+    """
+
+    Config = ALSConfig
+
+    def __init__(self, config: ALSConfig | None = None) -> None:
+        self.config = config or ALSConfig()
+        self._items: np.ndarray | None = None  # (n_items, dimension)
+        self._backstop = np.empty(0, dtype=np.float32)
+        self._columns = np.empty((0, 0), dtype=np.float32)
+        self._all = np.empty((0, 0))  # Q'Q + l2 I
+
+    def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
+        """Trains; equal data and `rng` give equal factors on the same machine.
+
+        Raises:
+            PluginError: `implicit` is not installed.
+        """
+        try:
+            from implicit.cpu.als import AlternatingLeastSquares  # noqa: PLC0415 - an optional package, and only a fit needs it
+        except ImportError as error:
+            raise PluginError("ALS is trained by the package 'implicit', which is not installed; try: pip install implicit.") from error
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        n_items, d = len(catalog), self.config.dimension
+        matrix = interaction_matrix(interactions, n_items)
+        backstop = np.float32(BACKSTOP) * popularity_share(interactions, n_items)
+        if matrix.nnz == 0:
+            self._use(np.zeros((n_items, d), dtype=np.float32), backstop)
+            return
+        with threadpool_limits(1, "blas"):  # implicit has threads of its own
+            model = AlternatingLeastSquares(
+                factors=d,
+                regularization=self.config.l2,
+                alpha=1.0,
+                iterations=self.config.iterations,
+                random_state=rng.child("als").integer(),
+            )
+            if self.config.warm_start and self._items is not None and self._items.shape == (n_items, d):
+                model.item_factors = self._items.copy()
+            weighted = sparse.csr_matrix(matrix * np.float32(1.0 + self.config.alpha))
+            model.fit(weighted, show_progress=False)
+        self._use(np.asarray(model.item_factors), backstop)
+
+    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
+        """The n best unseen items (see `simulator.protocols.Recommender`).
+
+        Raises:
+            RecommenderError: it has not been fitted.
+        """
+        if self._items is None:
+            not_fitted(self)
+        owned = history_matrix(histories, len(self._items))
+        people = np.empty((len(histories), self._items.shape[1]), dtype=np.float32)
+        for row, (start, end) in enumerate(zip(owned.indptr[:-1], owned.indptr[1:], strict=True)):
+            mine = self._items[owned.indices[start:end]]
+            weights = self._all + self.config.alpha * (mine.T @ mine)
+            people[row] = np.linalg.solve(weights, (1.0 + self.config.alpha) * mine.sum(axis=0))
+        scores = np.einsum("ud,di->ui", people, self._columns)  # BLAS would round differently for batches of different size
+        return top_unseen(scores + self._backstop, histories, n)
+
+    def save(self, folder: Path) -> None:
+        """Writes ``state.npz``.
+
+        Raises:
+            RecommenderError: it has not been fitted.
+        """
+        if self._items is None:
+            not_fitted(self)
+        save_arrays(folder, items=self._items, backstop=self._backstop)
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote.
+
+        Raises:
+            RecommenderError: the folder does not hold it.
+        """
+        self._use(*load_arrays(folder, "items", "backstop"))
+
+    def _use(self, items: np.ndarray, backstop: np.ndarray) -> None:
+        self._items, self._backstop = items, backstop
+        self._columns = np.ascontiguousarray(items.T)
+        self._all = (items.T @ items + self.config.l2 * np.eye(items.shape[1])).astype(np.float32)
