@@ -20,6 +20,10 @@ BACKSTOP = 1e-6
 """Weight of the popularity share that orders items about which a neighbourhood or linear model knows nothing."""
 
 
+_BLOCK = 16
+"""Rows that a matrix product takes at once."""
+
+
 def interaction_matrix(interactions: pl.DataFrame, n_items: int) -> sparse.csr_array:
     """Who interacted with what, as a binary matrix.
 
@@ -62,6 +66,24 @@ def popularity_share(interactions: pl.DataFrame, n_items: int) -> np.ndarray:
     pairs = interactions.select("user", "item").unique()
     counts = np.bincount(pairs["item"].to_numpy(), minlength=n_items)
     return (counts / max(pairs["user"].n_unique(), 1)).astype(np.float32)
+
+
+def product_by_row(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """A matrix product whose rows do not depend on the other rows, so that the batch cannot matter.
+
+    BLAS rounds differently for matrices of different height, so it always gets blocks of the same height.
+
+    Args:
+        left: float32, shape (b, k).
+        right: float32, shape (k, n).
+    """
+    b = len(left)
+    padded = np.zeros((-(-b // _BLOCK) * _BLOCK, left.shape[1]), dtype=left.dtype)
+    padded[:b] = left
+    product = np.empty((len(padded), right.shape[1]), dtype=left.dtype)
+    for start in range(0, len(padded), _BLOCK):
+        np.matmul(padded[start : start + _BLOCK], right, out=product[start : start + _BLOCK])
+    return product[:b]
 
 
 def top_unseen(scores: np.ndarray, histories: Sequence[np.ndarray], n: int) -> list[Slate]:

@@ -197,14 +197,15 @@ class Validation:
         """Number of people."""
         return len(self._people)
 
-    def ndcg(self, score: Callable[[Tensor], Tensor]) -> float:
+    def ndcg(self, score: Callable[[Tensor], Tensor], width: int = 1) -> float:
         """The mean over people, in [0, 1].
 
         Args:
-            score: from user codes, shape (b,), to scores, shape (b, n_items), which may be overwritten.
+            score: from user codes, shape (b,), to scores, shape (b, n_items).
+            width: numbers that `score` holds at once for each score.
         """
         total = 0.0
-        for users in self._people.split(max(_CELLS // max(self._known.n_items, 1), 1)):
+        for users in self._people.split(max(_CELLS // max(width * self._known.n_items, 1), 1)):
             scores = score(users).masked_fill(self._known.dense(users) > 0, -torch.inf)
             wanted = self._wanted.dense(users)
             top = scores.topk(min(_CUTOFF, scores.shape[1]), dim=1).indices
