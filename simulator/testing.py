@@ -40,6 +40,8 @@ class CheckerboardWorld:
         ratings: whether the interactions have ratings (5 everywhere, on a scale of 1 to 5).
         times: whether they have times, one minute apart in order of person and item.
         seed: of the draw of the known halves.
+        shuffled: whether a person's items come in an order of chance; if ascending, a recommender that reads histories in
+            order learns just that, so test such a one with ``world = CheckerboardWorld(shuffled=True)``.
     """
 
     n_users: int = 40
@@ -47,15 +49,17 @@ class CheckerboardWorld:
     ratings: bool = True
     times: bool = True
     seed: int = 1
+    shuffled: bool = False
 
     def liked(self, user: int) -> np.ndarray:
         """All items that a person likes, ascending, int32, shape (n_items / 2,)."""
         return np.arange(user % 2, self.n_items, 2, dtype=np.int32)
 
     def history(self, user: int) -> np.ndarray:
-        """The half of the liked items that is in the data, ascending, int32, shape (n_items // 4,)."""
+        """The half of the liked items that is in the data, ascending unless `shuffled`, int32, shape (n_items // 4,)."""
         generator = Stream(self.seed).child("checkerboard", user).generator()
-        return np.sort(generator.choice(self.liked(user), size=self.n_items // 4, replace=False))
+        drawn = generator.choice(self.liked(user), size=self.n_items // 4, replace=False)
+        return drawn if self.shuffled else np.sort(drawn)
 
     def unseen_liked(self, user: int) -> np.ndarray:
         """The right answer: liked items that are not in the data, ascending, int32."""

@@ -1,0 +1,58 @@
+"""The transformer layers that SASRec and BERT4Rec share. This file wraps torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from environments.recommenders.sequential import SequentialConfig
+
+
+class TransformerConfig(SequentialConfig):
+    """Options of recommenders made of transformer layers, besides those of `SequentialConfig` and `TrainingConfig`.
+
+    Attributes:
+        layers: transformer layers.
+        heads: of each layer; must divide `dimension`.
+    """
+
+    layers: int = Field(default=2, ge=1)
+    heads: int = Field(default=2, ge=1)
+
+
+class TransformerLayer(nn.Module):  # type: ignore[misc]
+    """Self-attention and a feed-forward network four times as wide, each normalised before and added to its input.
+
+    Vaswani et al., "Attention is all you need" (2017), in the order of Xiong et al. (ICML 2020).
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        """Makes a layer with random weights."""
+        super().__init__()
+        d = config.dimension
+        self.heads = config.heads
+        self.before = nn.LayerNorm(d)
+        self.queries_keys_values = nn.Linear(d, 3 * d)
+        self.mixed = nn.Linear(d, d)
+        self.forward_network = nn.Sequential(
+            nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d), nn.Dropout(config.dropout)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, allowed: Tensor | None) -> Tensor:
+        """One layer.
+
+        Args:
+            x: shape (b, length, dimension).
+            allowed: which positions may be looked at, bool, shape (b, length); None: all up to one's own.
+        """
+        b, length, d = x.shape
+        parts = self.queries_keys_values(self.before(x)).view(b, length, 3, self.heads, d // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        share = self.dropout.p if self.training else 0.0
+        mask = None if allowed is None else allowed[:, None, None, :]
+        seen = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=share, is_causal=allowed is None)
+        x = x + self.dropout(self.mixed(seen.transpose(1, 2).reshape(b, length, d)))
+        x = x + self.forward_network(x)
+        return x
