@@ -1,0 +1,32 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from simulator.llm.llama_cpp import LlamaCpp, LlamaCppConfig
+from simulator.llm.models import DEFAULT, is_present, resolve
+
+
+@pytest.fixture(scope="session")
+def model_file() -> Path:
+    """The default model's file; tests that need it skip where it was not fetched."""
+    if not is_present(DEFAULT):
+        pytest.skip(f"the weights of {DEFAULT} are not on this machine; fetch them with: usersim models get")
+    return resolve()
+
+
+@pytest.fixture(scope="module")
+def load(model_file: Path) -> Iterator[Callable[..., LlamaCpp]]:
+    """Makes models with given options, one of each, and closes them all in the end."""
+    made: dict[str, LlamaCpp] = {}
+
+    def make(**options: object) -> LlamaCpp:
+        config = LlamaCppConfig.model_validate({"format": "bf16", "threads": 1, **options})
+        key = config.model_dump_json()
+        if key not in made:
+            made[key] = LlamaCpp(config)
+        return made[key]
+
+    yield make
+    for model in made.values():
+        model.close()
