@@ -142,16 +142,28 @@ def read(file: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     Raises:
         ConfigError: the file is missing or not TOML, or a key or value is not allowed.
     """
-    file = find(file)
+    return check(document(find(file), overrides), str(find(file)))
+
+
+def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The unchecked contents of a TOML file with overrides applied.
+
+    Args:
+        file: an existing file.
+        overrides: settings of the form ``section.key=value``; the value is TOML, or else taken as text.
+
+    Raises:
+        ConfigError: the file is not TOML, or an override is malformed.
+    """
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        contents = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}).") from error
     for override in overrides:
-        _apply(document, override)
-    return check(document, str(file))
+        _apply(contents, override)
+    return contents
 
 
 def check(document: Mapping[str, Any], source: str) -> ExperimentConfig:

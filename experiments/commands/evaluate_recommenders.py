@@ -1,0 +1,78 @@
+"""`usersim evaluate-recommenders`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.console import emit, emit_table, note, progress, stderr
+
+Config = Annotated[Path, typer.Argument(help="Evaluation file (.toml), or the name of one that comes with usersim.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
+Output = Annotated[Path | None, typer.Option("--output", help="Folder of the results [default: results/<name>].")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+
+ACCURACY = ("ndcg", "recall", "hit_rate")
+LISTS = ("coverage", "novelty", "tail_share", "diversity", "miscalibration")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("evaluate-recommenders", help="Fit, tune and test recommenders on held-out data; a table with intervals over people.")(
+        evaluate_recommenders
+    )
+
+
+def evaluate_recommenders(config: Config, set_: Set = None, output: Output = None, seed: Seed = None, json: Json = False) -> None:
+    """Compares recommenders on held-out interactions."""
+    import json as json_module  # noqa: PLC0415 - the option has its name
+
+    from experiments import evaluate_recommenders as evaluation  # noqa: PLC0415 - slow imports, and only here
+
+    overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
+    checked = evaluation.read(config, overrides)
+    folder = output or Path("results") / checked.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress() as display:
+        task = display.add_task("starting", total=None, detail="")
+
+        def report(what: str, done: int, total: int) -> None:
+            display.update(task, description=what, completed=done, total=total)
+            if not stderr.is_terminal:
+                note(f"{what} ({done} of {total})")
+
+        results = [evaluation.record(result) for result in evaluation.evaluate(checked, report)]
+    document = {"name": checked.name, "config": checked.model_dump(mode="json", exclude_none=True), "recommenders": results}
+    file = folder / "recommenders.json"
+    file.write_text(json_module.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if json:
+        emit({"file": str(file), **document}, as_json=True)
+        return
+    title = f"{checked.name}: lists of {checked.k}, 95 % intervals over people"
+    emit_table([_accuracy(result) for result in results], as_json=False, title=title)
+    emit_table([_lists(result) for result in results], as_json=False, title="what the lists are like")
+    note(f"all metrics with their limits: {file}")
+
+
+def _accuracy(result: dict[str, Any]) -> dict[str, str]:
+    difference = result["difference"]
+    row = {"recommender": result["name"], **{metric: _number(result["metrics"][metric]) for metric in ACCURACY}}
+    return {**row, "ndcg - first": _number(difference, sign="+") if difference else "", "fit s": f"{result['fit_seconds']:.1f}"}
+
+
+def _lists(result: dict[str, Any]) -> dict[str, str]:
+    row = {metric: f"{result['metrics'][metric]['value']:.3f}" for metric in LISTS if _known(result["metrics"].get(metric))}
+    return {"recommender": result["name"], **row, "ms/person": f"{result['milliseconds_per_person']:.2f}"}
+
+
+def _known(estimate: dict[str, Any] | None) -> bool:
+    return estimate is not None and estimate["value"] is not None
+
+
+def _number(estimate: dict[str, Any], sign: str = "") -> str:
+    if estimate["value"] is None:
+        return "-"
+    return f"{estimate['value']:{sign}.4f} ±{(estimate['high'] - estimate['low']) / 2:.4f}"

@@ -1,0 +1,276 @@
+"""Recommenders compared on held-out interactions: fit, tune on a validation part if asked, test, intervals over people.
+
+An evaluation file has the same ``[dataset]`` as an experiment, and one table for each recommender::
+
+    name = "films"
+    k = 10
+
+    [dataset]
+    use = "environments.datasets.movielens:MovieLens100K"
+    split = "temporal"
+
+    [recommenders.popularity]
+    use = "environments.recommenders.popularity:Popularity"
+
+    [recommenders.ease]
+    use = "environments.recommenders.ease:EASE"
+    tune.l2 = [100.0, 300.0, 1000.0]     # the best by NDCG on the validation part is fitted again on all training data
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from environments.datasets.splits import Split, SplitConfig, split
+from experiments import build
+from experiments.analysis import list_metrics as lists
+from experiments.analysis import ranking_metrics as metrics
+from experiments.analysis.intervals import Estimate, bootstrap_ratio
+from experiments.config import DatasetSection, Section, document
+from simulator.dataset import Catalog, Dataset
+from simulator.errors import ConfigError, RecommenderError
+from simulator.plugins import build as make
+from simulator.plugins import explain, resolve
+from simulator.protocols import Recommender
+from simulator.seeds import Stream
+
+BATCH = 512
+"""People asked for at once."""
+
+TAIL = 0.2
+"""The long tail is what the head that holds 80 % of the training interactions leaves."""
+
+MAX_PAIRWISE = 8_000
+"""Catalogs up to this size get measures that need all pairs of items."""
+
+
+class RecommenderEntry(Section):
+    """One recommender: `use`, its options, and `tune`: option -> values to try, all combinations of them."""
+
+    tune: dict[str, list[Any]] = Field(default_factory=dict)
+
+
+class EvaluationConfig(BaseModel):
+    """An evaluation file.
+
+    Attributes:
+        name: of the evaluation. seed: of all randomness. k: places of the lists.
+        validation_share: of each person's training interactions, for tuning.
+        dataset: as in an experiment. recommenders: name -> recommender, compared with the first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)
+    seed: int = Field(7, ge=0, lt=2**63)
+    k: int = Field(10, ge=1, le=1_000)
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    dataset: DatasetSection = DatasetSection()
+    recommenders: dict[str, RecommenderEntry] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one recommender reached.
+
+    Attributes:
+        name, use, options: which; the options are complete, tuned ones included.
+        trials: the combinations that were tried on the validation part, each with its NDCG.
+        fit_seconds: of the last fit. milliseconds_per_person: of making one list of k.
+        metrics: metric -> estimate, an interval over people where the metric is one number per person.
+        difference: NDCG minus that of the first recommender, people paired; None for the first.
+    """
+
+    name: str
+    use: str
+    options: dict[str, Any]
+    fit_seconds: float
+    milliseconds_per_person: float
+    metrics: dict[str, Estimate]
+    difference: Estimate | None = None
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done and of how much."""
+
+
+def read(file: Path, overrides: Sequence[str] = ()) -> EvaluationConfig:
+    """Reads and checks an evaluation file, or one of those that come with usersim by its name.
+
+    Raises:
+        ConfigError, PluginError: the first thing that is wrong.
+    """
+    shipped = Path(__file__).parent / "configs" / "evaluations"
+    if not file.is_file():
+        file = shipped / f"{file.name.removesuffix('.toml')}.toml" if len(file.parts) == 1 else file
+    if not file.is_file():
+        names = sorted(path.stem for path in shipped.glob("*.toml"))
+        raise ConfigError(f"there is no evaluation file {file.name}; evaluations that come with usersim: {', '.join(names)}.")
+    try:
+        config = EvaluationConfig.model_validate(document(file, overrides))
+    except ValidationError as error:
+        section = str(error.errors()[0]["loc"][0])
+        model = DatasetSection if section == "dataset" else EvaluationConfig
+        raise ConfigError(f"{file}: {explain(error, section if section == 'dataset' else 'evaluation', model)}") from error
+    resolve(config.dataset.use, config.dataset.options, where="dataset", methods=build.METHODS["dataset"])
+    for name, entry in config.recommenders.items():
+        for options in combinations(entry):
+            resolve(entry.use, options, where=f"recommenders.{name}", methods=build.METHODS["recommender"])
+    return config
+
+
+def combinations(entry: RecommenderEntry) -> list[dict[str, Any]]:
+    """The options to try: those given, with every combination of those to tune."""
+    return [{**entry.options, **dict(zip(entry.tune, values, strict=True))} for values in itertools.product(*entry.tune.values())]
+
+
+def evaluate(config: EvaluationConfig, report: Report) -> list[Evaluated]:
+    """Fits and tests all recommenders, in the order of the file."""
+    section, stream = config.dataset, Stream(config.seed)
+    report("reading the data", 0, len(config.recommenders))
+    loader = make(section.use, section.options, where="dataset", methods=build.METHODS["dataset"])
+    parts = split(loader.load(), section.split_config(), stream.child("split"))
+    results: list[Evaluated] = []
+    baseline: np.ndarray | None = None
+    for done, (name, entry) in enumerate(config.recommenders.items()):
+        report(name, done, len(config.recommenders))
+        trials = _tuned(config, name, entry, parts.train, report)
+        options = max(trials, key=lambda trial: trial["ndcg"])["options"] if trials else combinations(entry)[0]
+        result, ndcg = _tested(config, name, entry.use, options, parts)
+        difference = None
+        if baseline is not None:
+            apart = ndcg - baseline
+            difference = bootstrap_ratio(np.nan_to_num(apart), ~np.isnan(apart), stream.child("difference", name))
+        baseline = ndcg if baseline is None else baseline
+        results.append(Evaluated(**{**vars(result), "trials": trials, "difference": difference}))
+    report("done", len(config.recommenders), len(config.recommenders))
+    return results
+
+
+def record(result: Evaluated) -> dict[str, Any]:
+    """A result as JSON: numbers that are not defined become null."""
+    return {key: _plain(value) for key, value in asdict(result).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+# --- one recommender ------------------------------------------------------------------------------------------------
+
+
+def histories_of(interactions: pl.DataFrame, users: np.ndarray) -> list[np.ndarray]:
+    """The item codes of each of `users`, in the log's order, int32."""
+    grouped = interactions.group_by("user", maintain_order=True).agg(pl.col("item"))
+    by_user = dict(zip(grouped["user"].to_list(), grouped["item"].to_list(), strict=True))
+    return [np.array(by_user.get(user, []), dtype=np.int32) for user in users.tolist()]
+
+
+def ranked_lists(recommender: Recommender, users: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> np.ndarray:
+    """The first n items for each person, int64, shape (people, n), -1 where a list is shorter."""
+    rows = []
+    for start in range(0, len(users), BATCH):
+        part = slice(start, start + BATCH)
+        slates = recommender.recommend(users[part].astype(np.int32), histories[part], n, rng)
+        if len(slates) != len(users[part]):
+            raise RecommenderError(f"{type(recommender).__name__}.recommend returned {len(slates)} slates for {len(users[part])} people.")
+        rows.append(metrics.padded([slate.items for slate in slates], n))
+    return np.concatenate(rows) if rows else np.empty((0, n), dtype=np.int64)
+
+
+def per_person(
+    ranked: np.ndarray, relevant: Sequence[np.ndarray], train: pl.DataFrame, users: np.ndarray, catalog: Catalog, k: int
+) -> dict[str, np.ndarray]:
+    """Every metric that is one number per person, by name.
+
+    Conventions: recall and AP over ``min(k, relevant)`` are named so; NDCG's ideal holds ``min(k, relevant)`` items; novelty is in
+    bits from counts of people; diversity is one minus the cosine of genres; popularity is a share of the training people.
+    """
+    hits = metrics.hit_matrix(ranked, relevant)
+    counts = np.array([len(items) for items in relevant])
+    pairs = train.select("user", "item").unique()
+    n_people = max(pairs["user"].n_unique(), 1)
+    popularity = np.bincount(pairs["item"].to_numpy(), minlength=len(catalog)).astype(np.float64)
+    values = {
+        "ndcg": metrics.ndcg(hits, metrics.ones_below(counts), k),
+        "recall": metrics.recall(hits, counts, k),
+        "precision": metrics.precision(hits, k),
+        "hit_rate": metrics.hit_rate(hits, k),
+        "map": metrics.average_precision(hits, counts, k),
+        "mrr": metrics.reciprocal_rank(hits, k),
+        "novelty": lists.novelty(ranked, lists.self_information(popularity, n_people), k),
+        "popularity": lists.average_popularity(ranked, popularity / n_people, k),
+        "tail_share": lists.tail_share(ranked, lists.tail_items(popularity, TAIL, "interactions"), k),
+        "serendipity": lists.serendipity(hits, lists.better_than_popularity(ranked, popularity, k), k),
+    }
+    if catalog.genre_names and len(catalog) <= MAX_PAIRWISE:
+        genres = catalog.genre_matrix
+        owned = np.zeros((len(users), len(catalog)), dtype=np.float32)
+        for row, history in enumerate(histories_of(pairs, users)):
+            owned[row, history] = 1
+        shown = np.zeros_like(owned)
+        np.add.at(shown, (np.arange(len(ranked))[:, None], np.maximum(ranked[:, :k], 0)), ranked[:, :k] >= 0)
+        values["diversity"] = lists.intra_list_diversity(ranked, 1.0 - lists.cosine_similarity(genres), k)
+        values["miscalibration"] = lists.calibration(lists.genre_distribution(owned, genres), lists.genre_distribution(shown, genres))
+    return values
+
+
+def _tuned(config: EvaluationConfig, name: str, entry: RecommenderEntry, train: Dataset, report: Report) -> list[dict[str, Any]]:
+    """The NDCG on the validation part of every combination of options; nothing if there is nothing to tune."""
+    if not entry.tune:
+        return []
+    stream = Stream(config.seed).child("validation")
+    method = SplitConfig(method=config.dataset.split, test_share=config.validation_share)
+    parts = split(train, method, stream.child("split"))
+    trials = []
+    tried = combinations(entry)
+    for number, options in enumerate(tried):
+        report(f"{name}: tuning", number, len(tried))
+        result, _ = _tested(config, name, entry.use, options, parts)
+        trials.append({"options": options, "ndcg": result.metrics["ndcg"].value})
+    return trials
+
+
+def _tested(config: EvaluationConfig, name: str, use: str, options: dict[str, Any], parts: Split) -> tuple[Evaluated, np.ndarray]:
+    """One fit on the training part and its test, with the NDCG of each person."""
+    methods, where, k, stream = build.METHODS["recommender"], f"recommenders.{name}", config.k, Stream(config.seed)
+    recommender: Recommender = make(use, options, where=where, methods=methods)
+    train, catalog = parts.train.interactions, parts.train.catalog
+    started = time.perf_counter()
+    recommender.fit(train, catalog, stream.child("fit"))
+    fitted = time.perf_counter()
+    users = np.sort(parts.test["user"].unique().to_numpy())
+    histories = histories_of(train, users)
+    ranked = ranked_lists(recommender, users, histories, k, stream.child("recommend"))
+    served = time.perf_counter()
+    close = getattr(recommender, "close", None)
+    if callable(close):
+        close()
+    # what somebody comes back to is in the history, so no list may hold it
+    relevant = [np.setdiff1d(items, history) for items, history in zip(histories_of(parts.test, users), histories, strict=True)]
+    values = per_person(ranked, relevant, train, users, catalog, k)
+    estimates = {}
+    for metric, value in values.items():
+        defined = ~np.isnan(value)
+        estimates[metric] = bootstrap_ratio(np.where(defined, value, 0.0), defined, stream.child("interval", metric))
+    counts = lists.shown_counts(ranked, k, len(catalog))
+    whole = {"coverage": lists.coverage(ranked, k, len(catalog)), "gini": lists.gini(counts), "entropy": lists.entropy(counts)}
+    nan = float("nan")
+    estimates |= {metric: Estimate(value, nan, nan, len(users)) for metric, value in whole.items()}
+    complete = resolve(use, options, where=where, methods=methods)
+    speed = 1e3 * (served - fitted) / max(len(users), 1)
+    return Evaluated(name, build.portable(use), complete, fitted - started, speed, estimates), values["ndcg"]
