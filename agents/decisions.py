@@ -33,7 +33,7 @@ class LanguageModelConfig(PriorConfig):
     """
 
     recentre: bool = True
-    reference_pages: int = Field(48, ge=1, le=10_000)
+    reference_pages: int = Field(32, ge=1, le=10_000)
     strength: float = Field(1.0, ge=0, le=10)
     texts: bool = True
     prompt: PromptConfig = PromptConfig()

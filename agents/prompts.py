@@ -83,26 +83,23 @@ class PromptBuilder:
 
     def closing(self, situation: Situation) -> Prompt:
         """The prompt that looks back on a finished session. Its probes are the session's actions."""
-        parts: list[str | Probe] = [self._visit_text(situation.state)]
+        parts: list[str | Probe] = []
         for action in self.session_actions:
             parts += [self._question(action), Probe(action.name, action.labels), "\n"]
-        return Prompt((*self._opening(situation), Segment(tuple(parts[:-1]))))
+        return Prompt((*self._looking_back(situation), Segment(tuple(_merged(parts[:-1])))))
 
     def reason(self, situation: Situation, answers: Sequence[str], stream: Stream) -> GenerationRequest:
         """Asks for the reason of the session actions' `answers` (labels), as the continuation of the same text."""
-        text = self._visit_text(situation.state)
-        for action, answer in zip(self.session_actions, answers, strict=True):
-            text += f"{self._question(action)} {answer}\n"
-        prompt = Prompt((*self._opening(situation), Segment((text,)), Segment(("The reason in one short sentence: I",))))
-        return GenerationRequest((), max_tokens=18, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
+        told = [f"{self._question(action)} {answer}\n" for action, answer in zip(self.session_actions, answers, strict=True)]
+        return self._sentence(situation, "".join(told) + "The reason in one short sentence: I", stream)
 
     def insight(self, situation: Situation, stream: Stream) -> GenerationRequest:
         """Asks for one sentence worth remembering about the session (reflection, Park et al. 2023, section 4.2)."""
-        domain = self.catalog.domain
-        text = self._visit_text(situation.state)
-        lead = f"What I learned about my taste in {domain.items}: I"
-        prompt = Prompt((*self._opening(situation), Segment((text,)), Segment((lead,))))
-        return GenerationRequest((), max_tokens=18, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
+        return self._sentence(situation, f"What I learned about my taste in {self._words['items']}: I", stream)
+
+    def _sentence(self, situation: Situation, lead: str, stream: Stream) -> GenerationRequest:
+        prompt = Prompt((*self._looking_back(situation), Segment((lead,))))
+        return GenerationRequest((), max_tokens=16, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
 
     def taste(self, profile: UserProfile, stream: Stream) -> GenerationRequest:
         """Asks for one paragraph about a person's taste, written once from the training history."""
@@ -174,6 +171,10 @@ class PromptBuilder:
         person = self.person_text(situation.profile)
         return (self._rules, Segment((person + memory,)))
 
+    def _looking_back(self, situation: Situation) -> tuple[Segment, ...]:
+        """What the closing prompt and the texts after it have in common, so that it is computed once."""
+        return (*self._opening(situation), Segment((self._visit_text(situation.state),)))
+
     def _memory_text(self, memories: Sequence[MemoryRecord], *, limit: int, most: int) -> str:
         told: list[str] = []
         for record in memories[:most]:
@@ -185,8 +186,8 @@ class PromptBuilder:
 
     def _page_segment(self, situation: Situation) -> Segment:
         state = situation.state
-        so_far = f", {state.chosen} of {state.shown} {self._words['chosen']} so far" if state.shown else ""
-        parts: list[str | Probe] = [f"Page {situation.page.number}{so_far}.\n"]
+        so_far = f", {state.chosen} of {state.shown} {self._words['chosen']}" if state.shown else ""
+        parts: list[str | Probe] = [f"Page {situation.page.number}{so_far}:\n"]
         for impression in situation.page.impressions:
             text = f"{impression.position}. {self._item_line(impression.item)} |"
             for action in self.item_actions:
