@@ -97,21 +97,19 @@ def actions(dataset: Dataset) -> tuple[Action, ...]:
     )
 
 
-def language_model(config: ExperimentConfig, *, threads: int | None = None, always: bool = False) -> LanguageModel | None:
+def language_model(config: ExperimentConfig, *, always: bool = False, **settings: int | None) -> LanguageModel | None:
     """The language model of an experiment, or None if nothing asks one.
 
     Args:
         config: the experiment.
-        threads: for an inference library in this process, where the experiment does not say; None leaves it to the backend.
         always: makes it even if the simulation itself asks nothing.
+        settings: options to use instead of the experiment's, where the backend has such an option; None changes nothing.
     """
     section = config.language_model
     if section is None or not (always or uses_language_model(config)):
         return None
-    options = section.options
-    model = load(section.use, methods=METHODS["language_model"])
-    if threads is not None and "threads" in getattr(getattr(model, "Config", None), "model_fields", ()):
-        options.setdefault("threads", threads)
+    known = getattr(getattr(load(section.use, methods=METHODS["language_model"]), "Config", None), "model_fields", {})
+    options = section.options | {name: value for name, value in settings.items() if value is not None and name in known}
     made: LanguageModel = build(section.use, options, where="language_model", methods=METHODS["language_model"])
     return made
 
@@ -188,7 +186,8 @@ class CohortWorker:
     def __init__(self, blueprint: Blueprint) -> None:
         self._blueprint = blueprint
         self._run = RunDirectory(blueprint.run)
-        self._model = language_model(blueprint.config, threads=blueprint.threads)
+        asked = (blueprint.config.language_model.options if blueprint.config.language_model else {}).get("threads")
+        self._model = language_model(blueprint.config, threads=asked or blueprint.threads)
         self._decisions = decisions(blueprint.config, blueprint.context(self._model))
         self._decisions.load(blueprint.run / "decisions")
         self._policy = policy_id(blueprint.config)

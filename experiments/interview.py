@@ -19,6 +19,9 @@ from simulator.records import MemoryRecord, Message, UserProfile
 from simulator.run_directory import RunDirectory
 from simulator.seeds import Stream
 
+CONTEXT = 4_096
+"""Tokens of a whole conversation, where the backend has such a setting."""
+
 MEMORIES_TOLD = 12
 """Records a person has in mind during an answer: the last feeling and insight, then those nearest to the question."""
 
@@ -46,7 +49,7 @@ class Interview:
         )
         actions = build.actions(train)
         self._prompts = PromptBuilder(train.catalog, actions)
-        model = build.language_model(self._config, always=True)
+        model = build.language_model(self._config, always=True, context=CONTEXT, sequences=1)
         assert model is not None
         self._model = model
         self._conversation: list[Message] = []

@@ -15,7 +15,7 @@ from simulator.plugins import build, load
     ],
 )
 def test_a_wrong_import_path_is_explained(path, says):
-    with pytest.raises(PluginError, match="(?s).*") as caught:
+    with pytest.raises(PluginError) as caught:
         load(path, methods=("fit", "recommend"))
     assert says in str(caught.value)
 

@@ -16,9 +16,14 @@ def test_a_folder_appears_only_when_it_is_complete(tmp_path):
 
 def test_a_folder_whose_filling_fails_leaves_nothing(tmp_path):
     run = RunDirectory.create(tmp_path / "run")
-    with pytest.raises(ZeroDivisionError), run.new_folder("decisions") as folder:
-        (folder / "half").write_text("1")
-        raise ZeroDivisionError
+
+    def fill():
+        with run.new_folder("decisions") as folder:
+            (folder / "half").write_text("1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fill()
     assert list(run.path.rglob("*")) == []
 
 
