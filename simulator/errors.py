@@ -8,10 +8,12 @@
     ├── DownloadError             a file could not be fetched or is not the expected one
     ├── PluginError               an import path does not lead to a usable class
     ├── ModelError                a language model cannot be loaded or cannot do what was asked
-    │   └── ScriptExhausted       a scripted language model was asked more than its script holds
+    │   ├── ScriptExhausted       a scripted language model was asked more than its script holds
+    │   └── ServerError           a language model's server failed for good; the run can be resumed later
     ├── RecommenderError          a recommender broke its contract
     └── RunError                  a run directory is missing, incomplete or inconsistent
-        └── FallbackError         too many replies of the language model could not be used
+        ├── FallbackError         too many replies of the language model could not be used
+        └── BudgetError           the money for a language model is spent
 
 A message says what was found, where, what is allowed and what to do. `with_suggestion` makes the
 "did you mean" part the same everywhere.
@@ -57,6 +59,12 @@ class ScriptExhausted(ModelError):
     """A `ScriptedLanguageModel` was asked for more than its script holds."""
 
 
+class ServerError(ModelError):
+    """The server of a language model cannot be reached, or went on failing after all retries."""
+
+    exit_status = 1
+
+
 class RecommenderError(UsersimError):
     """A recommender returned something that its contract does not allow."""
 
@@ -67,6 +75,12 @@ class RunError(UsersimError):
 
 class FallbackError(RunError):
     """More replies of the language model were unusable than the experiment allows."""
+
+    exit_status = 1
+
+
+class BudgetError(RunError):
+    """The money that an experiment allows for its language model is spent; a run resumes with a larger budget."""
 
     exit_status = 1
 

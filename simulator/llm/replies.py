@@ -1,0 +1,214 @@
+"""Answers of a model that is known only by the texts it sends: probabilities of labels from texts of tokens, and filled forms.
+
+`simulator.llm.labels` reads labels from token numbers; here a server tells the likeliest next tokens as texts, some at a
+time, so a label is found by what it looks like.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from simulator.errors import ModelError
+from simulator.llm.labels import stripped
+from simulator.records import Probe, Prompt, Scores
+
+WORTH_ASKING = 0.01
+"""A token that only begins labels is followed if its probability is at least this share of what was found beside it."""
+_DEEPEST = 4
+_MARKER = re.compile(r"<(?=[|/]|s>|start_of_turn|end_of_turn|bos>|eos>)|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\b)", re.IGNORECASE)
+
+
+def plain(text: str) -> str:
+    """A text in which nothing looks like a control token, so that a server cannot take it for one, and that UTF-8 can write.
+
+    A server tokenises a whole prompt; most take ``<|im_end|>`` for the end of a turn wherever it stands. A space behind
+    the bracket prevents it. Texts without such marks stay as they are.
+    """
+    return _MARKER.sub(lambda found: f"{found.group()} ", text.encode("utf-8", "replace").decode("utf-8"))
+
+
+# --- probabilities --------------------------------------------------------------------------------------------------
+
+
+def unrolled(prompt: Prompt) -> tuple[str, tuple[int, ...]]:
+    """The text of a prompt without its probes, and how many characters of it stand before each probe.
+
+    Raises:
+        ModelError: a probe has no text before it, or fewer than two different labels.
+    """
+    parts = [part for segment in prompt.segments for part in segment.parts]
+    text, places = "", []
+    for part, following in zip(parts, [*parts[1:], None], strict=True):
+        if isinstance(part, str):
+            text += plain(stripped(part) if isinstance(following, Probe) else part)
+            continue
+        if not text:
+            raise ModelError(f"probe '{part.name}' has no text before it; put its question first.")
+        if len({label.strip().lower() for label in part.labels} - {""}) != len(part.labels) or len(part.labels) < 2:
+            raise ModelError(f"probe '{part.name}' needs at least two labels that differ, not {list(part.labels)}.")
+        places.append(len(text))
+    return text, tuple(places)
+
+
+def most_likely(listed: Mapping[str, Any], most: int) -> dict[str, float]:
+    """Probabilities of the `most` likeliest tokens; a server may add the one it drew, which says nothing.
+
+    Args:
+        listed: text of a token -> natural log of its probability.
+        most: how many were asked for.
+    """
+    numbers = {token: float(value) for token, value in listed.items() if isinstance(value, int | float) and not math.isnan(value)}
+    ranked = sorted(numbers.items(), key=lambda entry: (-entry[1], entry[0]))[:most]
+    return {token: math.exp(min(0.0, value)) for token, value in ranked}
+
+
+def read_labels(probe: Probe, answers: Mapping[str, Mapping[str, float]]) -> tuple[np.ndarray, float] | list[str]:
+    """Label probabilities at one probe, or what the server must still be asked.
+
+    A token that is a label (in lower case, upper case or capitalised, with or without spaces before it) gives its
+    probability to it. A token that only begins labels (a space, or the 1 of "1" and "10") is followed. A label that is not
+    among the listed tokens has at most the probability of the least likely listed one; half of that is taken.
+
+    Args:
+        probe: what is read.
+        answers: text written behind the probe ("" at first) -> the likeliest tokens after it with their probabilities.
+
+    Returns:
+        Natural log of the probability of each label, normalised (float64), and the probability of all labels together
+        before that: 0 if no label was found. Or texts behind which the server must be asked, to be added to `answers`.
+    """
+    weights, floors = np.zeros(len(probe.labels)), np.zeros(len(probe.labels))
+    wanted: list[str] = []
+    _descend(probe, answers, "", 1.0, range(len(probe.labels)), (weights, floors), wanted)
+    if wanted:
+        return wanted
+    mass = float(weights.sum())
+    logs = np.log(np.maximum(np.where(weights > 0, weights, floors), np.finfo(np.float64).tiny))
+    return logs - np.log(np.exp(logs - logs.max()).sum()) - logs.max(), min(mass, 1.0)
+
+
+def _descend(
+    probe: Probe,
+    answers: Mapping[str, Mapping[str, float]],
+    written: str,
+    chance: float,
+    alive: Sequence[int],
+    found: tuple[np.ndarray, np.ndarray],
+    wanted: list[str],
+) -> float:
+    """Shares out the probability `chance` of `written` among the labels it may become; returns how much was shared out."""
+    weights, floors = found
+    listed = answers[written]
+    whole: dict[str, int] = {}
+    partial: dict[str, list[int]] = {}
+    for token in listed:
+        text = (written + token).lstrip(" ")
+        for k in alive:
+            if text in _spellings(probe.labels[k]):
+                whole[token] = k
+            elif any(spelling.startswith(text) for spelling in _spellings(probe.labels[k])):
+                partial.setdefault(token, []).append(k)
+    seen = sum(listed[token] for token in {*whole, *partial})
+    shared = 0.0
+    for token, members in partial.items():
+        own = whole.get(token)
+        if token == "" or listed[token] < WORTH_ASKING * seen or len(written) >= _DEEPEST:
+            continue
+        text = written + token
+        if len(members) == 1 and own is None:
+            weights[members[0]] += chance * listed[token]
+            shared += chance * listed[token]
+        elif text not in answers:
+            wanted.append(text)
+        else:
+            gone = _descend(probe, answers, text, chance * listed[token], members, found, wanted)
+            if own is not None:
+                weights[own] += max(0.0, chance * listed[token] - gone)
+            shared += gone if own is None else chance * listed[token]
+            whole.pop(token, None)
+    for token, k in whole.items():
+        weights[k] += chance * listed[token]
+        shared += chance * listed[token]
+    for k in alive:
+        floors[k] += 0.5 * chance * min(listed.values(), default=0.0)
+    return shared
+
+
+def _spellings(label: str) -> set[str]:
+    label = label.strip()
+    return {label, label.lower(), label.upper(), label.capitalize()}
+
+
+# --- forms ----------------------------------------------------------------------------------------------------------
+
+INSTRUCTIONS = (
+    "The text below has blanks such as <name: a|b>: the name of the blank, then its possible answers. Fill in every blank as "
+    "the person in the text would. Reply with one JSON object that maps the name of each blank to one of its answers."
+)
+
+
+def form(prompt: Prompt) -> str:
+    """The prompt as a text with blanks; its own angle brackets become round ones, so that no text can imitate a blank."""
+    parts = (part for segment in prompt.segments for part in segment.parts)
+    blanks = str.maketrans({"<": "(", ">": ")"})
+    return "".join(plain(part).translate(blanks) if isinstance(part, str) else f" <{part.name}: {'|'.join(part.labels)}>" for part in parts)
+
+
+def form_schema(probes: Sequence[Probe]) -> dict[str, Any]:
+    """The JSON schema of a filled form.
+
+    Raises:
+        ModelError: two probes have the same name.
+    """
+    names = [probe.name for probe in probes]
+    if len(set(names)) < len(names):
+        raise ModelError(f"a reply cannot tell two probes named '{max(names, key=names.count)}' apart; give them different names.")
+    return {
+        "type": "object",
+        "properties": {probe.name: {"type": "string", "enum": list(probe.labels)} for probe in probes},
+        "required": names,
+        "additionalProperties": False,
+    }
+
+
+def read_form(probes: Sequence[Probe], reply: str, smoothing: float) -> Scores:
+    """Near-certain probabilities from a filled form.
+
+    The label that was written gets ``1 - smoothing``, the others share `smoothing` equally. The mass is 1, since nothing
+    is known about answers that were not given.
+
+    Args:
+        probes: what was asked, in order. reply: what the model wrote.
+        smoothing: in (0, 1).
+
+    Returns:
+        Scores whose status is "unreadable" if a blank is missing, unknown, or filled with something else.
+    """
+    try:
+        answers = json.loads(_unfenced(reply))
+    except ValueError:
+        return Scores((), (), "unreadable", reply)
+    if not isinstance(answers, dict) or set(answers) != {probe.name for probe in probes}:
+        return Scores((), (), "unreadable", reply)
+    logprobs = []
+    for probe in probes:
+        written = str(answers[probe.name]).strip().lower()
+        chosen = [written == label.strip().lower() for label in probe.labels]
+        if sum(chosen) != 1:
+            return Scores((), (), "unreadable", reply)
+        others = smoothing / (len(chosen) - 1)
+        with np.errstate(divide="ignore"):
+            logprobs.append(np.log(np.where(chosen, 1.0 - smoothing, others)))
+    return Scores(tuple(logprobs), (1.0,) * len(logprobs))
+
+
+def _unfenced(reply: str) -> str:
+    """The reply without the fence that some models put around JSON."""
+    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", reply, re.DOTALL)
+    return fenced.group(1) if fenced else reply
