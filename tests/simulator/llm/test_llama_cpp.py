@@ -101,9 +101,9 @@ def test_segments_longer_than_a_batch_give_the_same_bits_kept_or_not(load):
 
 def test_more_probes_than_rows_are_read_at_once(load):
     parts = tuple(part for k in range(90) for part in (f"{k}. watch:", Probe(f"watch {k}", ("yes", "no")), "\n"))
-    whole = load().score([Prompt((Segment(parts),))])[0]
+    whole = load(context=1024).score([Prompt((Segment(parts),))])[0]
     assert len(whole.logprobs) == 90
-    start = load().score([Prompt((Segment(parts[:30]),))])[0]
+    start = load(context=1024).score([Prompt((Segment(parts[:30]),))])[0]
     # The cut falls elsewhere, so the batches differ in shape and the numbers in their last digits.
     assert np.allclose(np.array(whole.logprobs[:10]), np.array(start.logprobs), atol=0.1)
 
