@@ -16,7 +16,12 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all ran
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 ACCURACY = ("ndcg", "recall", "hit_rate")
-LISTS = ("coverage", "novelty", "tail_share", "diversity", "miscalibration")
+LISTS = {"coverage": "cover", "novelty": "bits", "tail_share": "tail", "diversity": "diverse", "miscalibration": "off"}
+
+LEGEND = (
+    "cover: share of the catalog; bits: novelty; tail: share of unpopular items; diverse: unlike genres in a list; off: genres unlike the "
+    "history's, nats; ms: time for one list"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +58,7 @@ def evaluate_recommenders(config: Config, set_: Set = None, output: Output = Non
         return
     title = f"{checked.name}: lists of {checked.k}, 95 % intervals over people"
     emit_table([_accuracy(result) for result in results], as_json=False, title=title)
-    emit_table([_lists(result) for result in results], as_json=False, title="what the lists are like")
+    emit_table([_lists(result) for result in results], as_json=False, title=LEGEND)
     note(f"all metrics with their limits: {file}")
 
 
@@ -64,8 +69,9 @@ def _accuracy(result: dict[str, Any]) -> dict[str, str]:
 
 
 def _lists(result: dict[str, Any]) -> dict[str, str]:
-    row = {metric: f"{result['metrics'][metric]['value']:.3f}" for metric in LISTS if _known(result["metrics"].get(metric))}
-    return {"recommender": result["name"], **row, "ms/person": f"{result['milliseconds_per_person']:.2f}"}
+    known = {metric: name for metric, name in LISTS.items() if _known(result["metrics"].get(metric))}
+    row = {name: f"{result['metrics'][metric]['value']:.3f}" for metric, name in known.items()}
+    return {"recommender": result["name"], **row, "ms": f"{result['milliseconds_per_person']:.2f}"}
 
 
 def _known(estimate: dict[str, Any] | None) -> bool:
