@@ -60,8 +60,8 @@ class _Network(SequentialNetwork):
         self.head = nn.Sequential(
             nn.LayerNorm(config.dimension), nn.Linear(config.dimension, config.dimension), nn.GELU(), nn.LayerNorm(config.dimension)
         )
-        for table in (self.items.weight[:padding], self.positions.weight):
-            nn.init.normal_(table.data, std=config.dimension**-0.5)
+        nn.init.normal_(self.items.weight[:padding].data, std=config.dimension**-0.5)
+        nn.init.normal_(self.positions.weight.data, std=config.dimension**-0.5)
 
     def loss(self, windows: Tensor, lengths: Tensor) -> Tensor:
         places = torch.arange(windows.shape[1], device=windows.device)

@@ -38,10 +38,10 @@ def adjacency(matrix: sparse.csr_array, device: torch.device) -> Tensor:
     graph = sparse.csr_array((np.concatenate((values, values)), ends), shape=(n, n))
     graph.sort_indices()
     index = np.int32 if graph.nnz < 2**31 else np.int64
-    parts = (torch.from_numpy(part.astype(index)) for part in (graph.indptr, graph.indices))
+    parts = (torch.from_numpy(part).to(device) for part in (graph.indptr.astype(index), graph.indices.astype(index), graph.data))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return torch.sparse_csr_tensor(*parts, torch.from_numpy(graph.data), size=(n, n), check_invariants=True).to(device)
+        warnings.filterwarnings("ignore", "Sparse", UserWarning)  # that it is young, and that it checks nothing unless asked
+        return torch.sparse_csr_tensor(*parts, size=(n, n), check_invariants=True)
 
 
 class _Propagate(torch.autograd.Function):  # type: ignore[misc]

@@ -32,10 +32,10 @@ class NeuMFConfig(TrainingConfig):
     """
 
     dimension: int = Field(default=64, ge=1)
-    hidden: tuple[int, ...] = Field(default=(64, 32, 16), min_length=1)
-    negatives: int = Field(default=4, ge=1)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    l2: float = Field(default=0.0, ge=0)
+    hidden: tuple[int, ...] = Field(default=(32, 16), min_length=1)
+    negatives: int = Field(default=8, ge=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    l2: float = Field(default=1e-4, ge=0)
     fold_in_l2: float = Field(default=10.0, gt=0)
 
 

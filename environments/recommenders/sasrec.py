@@ -64,8 +64,8 @@ class _Network(SequentialNetwork):
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
         self.after = nn.LayerNorm(config.dimension)
-        for table in (self.items.weight[:n_items], self.positions.weight):
-            nn.init.normal_(table.data, std=config.dimension**-0.5)
+        nn.init.normal_(self.items.weight[:n_items].data, std=config.dimension**-0.5)
+        nn.init.normal_(self.positions.weight.data, std=config.dimension**-0.5)
 
     def loss(self, windows: Tensor, lengths: Tensor) -> Tensor:
         states = self._read(windows[:, :-1])

@@ -49,9 +49,9 @@ class SequentialConfig(TrainingConfig):
     max_length: int = Field(default=100, ge=2)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     epochs: int = Field(default=200, ge=1)
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     validation_share: float = Field(default=0.5, ge=0, le=1)
-    patience: int = Field(default=15, ge=1)
+    patience: int = Field(default=20, ge=1)
 
 
 class SequentialNetwork(nn.Module, ABC):  # type: ignore[misc]
