@@ -1,0 +1,242 @@
+"""Answers of a language model, kept in a SQLite file and given again.
+
+A score is kept under the model's identity and the prompt. Texts are kept under the identity and the whole list of requests
+with their streams: a generated batch is a function of its list, so it is found as a whole or written again as a whole.
+What a server failed to answer is kept too, but only `replay-only` gives it back; otherwise it is asked again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from simulator.errors import ModelError
+from simulator.protocols import LanguageModel
+from simulator.records import Completion, GenerationRequest, ModelIdentity, Probe, Prompt, Scores, Usage
+
+CacheMode = Literal["read-write", "replay-only"]
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS identities (source TEXT PRIMARY KEY, identity TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, failed INTEGER NOT NULL, answer TEXT NOT NULL) WITHOUT ROWID;
+"""
+_KNOWN_FILE = 0x55534C4D
+"""SQLite's application id of these files ("USLM")."""
+_MOST_KEYS = 500
+
+
+class CachedLanguageModel:
+    """A language model that asks another one only what is not in a file (see `simulator.protocols.LanguageModel`).
+
+    Several processes may use one file. Where two compute the same answer at once, both go on with the one stored first.
+
+    Args:
+        make: makes the model; never called with `replay-only`.
+        path: the file; made if there is none, unless with `replay-only`.
+        mode: "read-write" asks the model for what is missing, "replay-only" never.
+        source: what the model is made from, such as its section of an experiment file; tells `replay-only` its identity.
+
+    Raises:
+        ModelError: the file cannot be used, or (replay-only) holds nothing of this model.
+    """
+
+    def __init__(self, make: Callable[[], LanguageModel], path: Path, mode: CacheMode = "read-write", source: str = "") -> None:
+        self.path, self.mode = path, mode
+        self._model: LanguageModel | None = None
+        self._file = _opened(path, mode)
+        if mode == "replay-only":
+            self._identity = self._stored_identity(source)
+        else:
+            self._model = make()
+            self._identity = self._model.identity
+            self._run("INSERT OR REPLACE INTO identities VALUES (?, ?)", (source, _canonical(asdict(self._identity))))
+        self._prefix = _canonical(asdict(self._identity))
+        self.hits = self.misses = 0
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """That of the model whose answers these are."""
+        return self._identity
+
+    @property
+    def usage(self) -> Usage:
+        """Work really done since loading: that of the answers that were missing."""
+        return self._model.usage if self._model is not None else Usage()
+
+    def score(self, prompts: Sequence[Prompt]) -> list[Scores]:
+        """See `simulator.protocols.LanguageModel`.
+
+        Raises:
+            ModelError: an answer is missing with replay-only, or the model cannot do it.
+        """
+        keys = [self._key("score", [_parts(prompt) for prompt in prompt.segments]) for prompt in prompts]
+        known = self._found(keys)
+        missing = list(dict.fromkeys(key for key in keys if key not in known))
+        if missing:
+            first = dict(zip(keys, prompts, strict=True))
+            model = self._asked(first[missing[0]].text)
+            scores = model.score([first[key] for key in missing])
+            known |= self._kept({key: (_failed(score.status), _scores_json(score)) for key, score in zip(missing, scores, strict=True)})
+        self.misses += len(missing)
+        self.hits += len(keys) - len(missing)
+        return [_scores(known[key]) for key in keys]
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
+        """See `simulator.protocols.LanguageModel`; a batch of requests is kept as a whole.
+
+        Raises:
+            ModelError: the batch is missing with replay-only, or the model cannot do it.
+        """
+        if not requests:
+            return []
+        key = self._key("generate", [_request(request) for request in requests])
+        known = self._found([key])
+        if key in known:
+            self.hits += 1
+        else:
+            self.misses += 1
+            last = requests[0]
+            completions = self._asked(last.prompt.text if last.prompt is not None else last.messages[-1].text).generate(requests)
+            failed = any(_failed(completion.status) for completion in completions)
+            known = self._kept({key: (failed, _canonical([asdict(completion) for completion in completions]))})
+        return [Completion(**entry) for entry in json.loads(known[key])]
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a plain text in tokens; kept like an answer.
+
+        Raises:
+            ModelError: it is missing with replay-only.
+        """
+        key = self._key("count_tokens", text)
+        known = self._found([key])
+        if key not in known:
+            known = self._kept({key: (False, str(self._asked(text).count_tokens(text)))})
+        return int(known[key])
+
+    def close(self) -> None:
+        """Closes the file, and the model if there is one."""
+        self._file.close()
+        if self._model is not None:
+            self._model.close()
+
+    # --- the file ---
+
+    def _key(self, kind: str, asked: Any) -> bytes:
+        return hashlib.blake2b(_canonical([kind, self._prefix, asked]).encode(), digest_size=20).digest()
+
+    def _found(self, keys: Sequence[bytes]) -> dict[bytes, str]:
+        wanted = list(dict.fromkeys(keys))
+        usable = "" if self.mode == "replay-only" else " AND failed = 0"
+        found: dict[bytes, str] = {}
+        for start in range(0, len(wanted), _MOST_KEYS):
+            some = wanted[start : start + _MOST_KEYS]
+            places = ", ".join("?" * len(some))
+            found |= dict(self._run(f"SELECT key, answer FROM answers WHERE key IN ({places}){usable}", some))
+        return found
+
+    def _kept(self, answers: Mapping[bytes, tuple[bool, str]]) -> dict[bytes, str]:
+        """Stores answers; returns what the file holds then, which may come from another process."""
+        self._run("BEGIN IMMEDIATE")
+        try:
+            for key, (failed, answer) in answers.items():
+                self._run(
+                    "INSERT INTO answers VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET failed = excluded.failed, "
+                    "answer = excluded.answer WHERE failed = 1",
+                    (key, int(failed), answer),
+                )
+        finally:
+            self._run("COMMIT")
+        stored = self._found(list(answers))
+        return {key: stored.get(key, answer) for key, (_, answer) in answers.items()}
+
+    def _run(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._file.execute(statement, values).fetchall()
+        except sqlite3.ProgrammingError as error:
+            raise ModelError("this language model was closed; make a new one.") from error
+        except sqlite3.Error as error:
+            raise ModelError(
+                f"the cache {self.path} cannot be used ({error}); remove it, or name another with language_model.cache_path."
+            ) from error
+
+    def _asked(self, about: str) -> LanguageModel:
+        if self._model is None:
+            raise ModelError(
+                f"the cache {self.path} does not hold the answer to the text that ends with {about[-120:]!r}, and cache = "
+                '"replay-only" asks no model; the experiment is not the one whose answers were kept, or use cache = "read-write".'
+            )
+        return self._model
+
+    def _stored_identity(self, source: str) -> ModelIdentity:
+        rows = dict(self._run("SELECT source, identity FROM identities"))
+        identities = {rows[source]} if source in rows else set(rows.values())
+        if len(identities) != 1:
+            names = ", ".join(sorted({json.loads(identity)["name"] for identity in identities}))
+            held = f"holds answers of several models ({names}), none made from this section" if names else "holds no answers"
+            raise ModelError(f'the cache {self.path} {held}; cache = "replay-only" needs the file of a run with this [language_model].')
+        return ModelIdentity(**json.loads(identities.pop()))
+
+
+def _opened(path: Path, mode: CacheMode) -> sqlite3.Connection:
+    if mode == "replay-only" and not path.is_file():
+        raise ModelError(f'there is no cache at {path}; cache = "replay-only" needs the file that cache = "read-write" left there.')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+        # In one statement: another process may be making the tables at this moment.
+        known, tables = file.execute("SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id").fetchone()
+        if known != _KNOWN_FILE and tables:
+            raise ModelError(
+                f"{path} is another program's database, not a cache of answers; name another file with language_model.cache_path."
+            )
+        if mode == "read-write" and not tables:
+            file.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+            file.executescript(f"BEGIN IMMEDIATE; PRAGMA application_id = {_KNOWN_FILE}; {_TABLES} COMMIT;")
+        file.execute(f"PRAGMA {'query_only = ON' if mode == 'replay-only' else 'synchronous = NORMAL'}")
+    except (sqlite3.Error, OSError) as error:
+        raise ModelError(
+            f"the cache {path} cannot be used ({error}); remove it, or name another with language_model.cache_path."
+        ) from error
+    return file
+
+
+def _failed(status: str) -> bool:
+    """Whether a status is the server's failure and not the model's answer, so that asking again may help."""
+    return status in ("timeout", "cut off") or status.startswith("error ")
+
+
+# --- what is written ---
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _parts(segment: Any) -> list[Any]:
+    return [[part.name, list(part.labels)] if isinstance(part, Probe) else part for part in segment.parts]
+
+
+def _request(request: GenerationRequest) -> list[Any]:
+    prompt = None if request.prompt is None else [_parts(segment) for segment in request.prompt.segments]
+    messages = [[message.role, message.text] for message in request.messages]
+    stream = [int(request.stream.seed), *(name if isinstance(name, str) else int(name) for name in request.stream.path)]
+    schema = None if request.schema is None else dict(request.schema)
+    return [messages, prompt, request.max_tokens, request.temperature, list(request.stop), stream, schema]
+
+
+def _scores_json(scores: Scores) -> str:
+    # Python writes the shortest decimal that reads back as the same float64, so no bit is lost.
+    logprobs = [np.asarray(values, np.float64).tolist() for values in scores.logprobs]
+    return _canonical({"logprobs": logprobs, "mass": [float(mass) for mass in scores.mass], "status": scores.status, "reply": scores.reply})
+
+
+def _scores(answer: str) -> Scores:
+    read = json.loads(answer)
+    return Scores(tuple(np.array(values) for values in read["logprobs"]), tuple(read["mass"]), read["status"], read["reply"])

@@ -1,0 +1,403 @@
+"""Language models behind the HTTP interface that OpenAI began: vLLM, llama-server, llama-cpp-python, Ollama, hosted ones.
+
+How a page is scored depends on what the server can do; `mode = "auto"` finds out with a few small requests:
+
+============  =========================================================================================================
+echo          one request per page: ``/completions`` with ``echo`` tells the likeliest tokens at every place of the
+              prompt, so all probes are read at once. Costs the tokens of the page.
+logprobs      one request per probe: ``/completions`` with the text up to it. Costs the text before each probe, so a page
+              of 9 probes costs about 9 times the rules and the person, unless the server keeps prefixes.
+schema        one request per page: the chat model fills in a form that a JSON schema describes. No probabilities: the
+              label written is taken as near certain. Costs the tokens of the page and of the reply.
+============  =========================================================================================================
+
+With the first two, labels that are several tokens for the model ("10", or a digit behind a space) cost further requests
+(`simulator.llm.replies.read_labels`). The same request need not get the same bits from a server twice; a run that must
+come out again to the byte keeps the answers (`simulator.llm.cache`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from simulator.errors import ModelError, with_suggestion
+from simulator.llm import openai_documents as documents
+from simulator.llm import replies
+from simulator.llm.http_server import HttpServer, Reply, Request, estimated_tokens
+from simulator.llm.limits import Ledger
+from simulator.plugins import ComponentConfig
+from simulator.records import Completion, GenerationRequest, ModelIdentity, Prompt, Scores, Usage
+
+Mode = Literal["echo", "logprobs", "schema"]
+
+_TRIAL = "The colours of the flag are blue, white and red – its stars are golden."
+"""A text on which a server shows what it can do; with a letter of several bytes, since servers count places differently."""
+_TRIAL_PLACE = len("The colours of the flag are blue, white and red – its")
+_USUAL_LIMITS = (20, 5)
+"""The most tokens that vLLM and OpenAI list where their operators did not allow more."""
+_SAME = 0.05
+"""Two servings of one distribution may differ by this total variation: batches change the last bits, formats a little more."""
+
+
+class OpenAIConfig(ComponentConfig):
+    """Options of `OpenAIServer`.
+
+    Attributes:
+        base_url: where the interface begins, usually ending in /v1.
+        model: its name on the server; None takes the only one the server lists.
+        api_key_env: name of the environment variable that holds the key; None sends no key.
+        mode: how pages are scored (see the module); "auto" takes the first way that works, "logprobs" tries echo first too.
+        top_logprobs: likeliest tokens asked for at a probe; a server that allows fewer is asked for 20 or 5.
+        smoothing: probability shared by the labels that a form does not name. temperature: of forms.
+        concurrency: requests under way at once, per worker process.
+        timeout_s: for one attempt. retries: further attempts. first_wait_s: before the first, doubled before each further one.
+        longest_wait_s: most seconds between two attempts, also where the server asks for more.
+        requests_per_minute: of all worker processes together; None sets no pace.
+        price_per_million_prompt_tokens, price_per_million_completion_tokens: in any currency. budget: in the same; None sets none.
+        ledger: SQLite file that counts requests, tokens and money; a run keeps its own by default.
+        extra_body: further keys of every request's body. leave_out: keys that this server does not accept, such as "seed".
+    """
+
+    base_url: str = Field(pattern=r"^https?://[^/\s]+")
+    model: str | None = None
+    api_key_env: str | None = None
+    mode: Literal["auto", "logprobs", "schema"] = "auto"
+    top_logprobs: int = Field(100, ge=2, le=1_000)
+    smoothing: float = Field(0.02, gt=0, lt=0.5)
+    temperature: float = Field(0.0, ge=0, le=2)
+    concurrency: int = Field(8, ge=1, le=1_024)
+    timeout_s: float = Field(60.0, gt=0)
+    retries: int = Field(6, ge=0, le=100)
+    first_wait_s: float = Field(0.5, ge=0)
+    longest_wait_s: float = Field(120.0, gt=0)
+    requests_per_minute: float | None = Field(None, gt=0)
+    price_per_million_prompt_tokens: float = Field(0.0, ge=0)
+    price_per_million_completion_tokens: float = Field(0.0, ge=0)
+    budget: float | None = Field(None, gt=0)
+    ledger: Path | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.budget is not None and not (self.price_per_million_prompt_tokens or self.price_per_million_completion_tokens):
+            raise ValueError("a budget needs price_per_million_prompt_tokens or price_per_million_completion_tokens")
+        return self
+
+
+class OpenAIServer:
+    """A language model on a server (see `simulator.protocols.LanguageModel`).
+
+    Args:
+        config: which server and model, and what they may cost.
+
+    Raises:
+        ModelError: the key is missing or refused, the server has no such model or cannot do what `mode` wants.
+        ServerError: there is no server.
+    """
+
+    Config = OpenAIConfig
+
+    def __init__(self, config: OpenAIConfig) -> None:
+        self.config = config
+        prices = (config.price_per_million_prompt_tokens / 1e6, config.price_per_million_completion_tokens / 1e6)
+        self.ledger = Ledger(config.ledger, prices=prices, budget=config.budget, requests_per_minute=config.requests_per_minute)
+        self._server = HttpServer(
+            config.base_url,
+            _key(config.api_key_env),
+            f"${config.api_key_env}",
+            concurrency=config.concurrency,
+            timeout=config.timeout_s,
+            retries=config.retries,
+            first_wait=config.first_wait_s,
+            longest_wait=config.longest_wait_s,
+            ledger=self.ledger,
+        )
+        self._usage, self._open = Usage(), True
+        try:
+            self._model = self._named()
+            self._top = config.top_logprobs
+            self._response_format = "json_schema"
+            self.mode: Mode = self._find_mode()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """See `simulator.protocols.LanguageModel`; what the server computes with is not known."""
+        config = self.config
+        reading: dict[str, object] = {"top_logprobs": self._top}
+        if self.mode == "schema":
+            reading = {"smoothing": config.smoothing, "temperature": config.temperature, "response_format": self._response_format}
+        url = config.base_url.rstrip("/").rpartition("@")[2]
+        settings = {"server": url, **reading, "extra_body": config.extra_body, "leave_out": list(config.leave_out)}
+        return ModelIdentity(self._model, "", f"OpenAI-compatible server, {self.mode}", settings)
+
+    @property
+    def usage(self) -> Usage:
+        """Work done since loading, as far as the server tells."""
+        return self._usage
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a plain text in tokens, estimated: a server does not tell its tokeniser."""
+        return estimated_tokens(text)
+
+    def score(self, prompts: Sequence[Prompt]) -> list[Scores]:
+        """The label probabilities at every probe of every prompt.
+
+        A page for which the server has no usable answer gets a status: "unreadable", "refused", "timeout", "cut off" or
+        "error 500" and so on.
+
+        Raises:
+            BudgetError: the budget is used up.
+            ModelError: the server is gone, or a probe cannot be asked.
+        """
+        self._check_open()
+        return self._score_forms(prompts) if self.mode == "schema" else self._score_texts(prompts)
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
+        """A completion for every request; one that fails has a status such as "timeout" and no text.
+
+        Raises:
+            BudgetError: the budget is used up.
+            ModelError: the server is gone, or a request is empty.
+        """
+        self._check_open()
+        answers = self._ask([self._wanted(request) for request in requests])
+        return [self._completion(request, reply) for request, reply in zip(requests, answers, strict=True)]
+
+    def close(self) -> None:
+        """Closes the connections; further calls are errors."""
+        if self._open:
+            self._open = False
+            self._server.close()
+            self.ledger.close()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ModelError("this language model was closed; make a new one.")
+
+    # --- what the server is ---
+
+    def _named(self) -> str:
+        reply = self._server.ask([Request("models")])[0]
+        entries = reply.document.get("data")
+        names = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry] if isinstance(entries, list) else []
+        wanted = self.config.model
+        where = f"the server at {self.config.base_url}"
+        if wanted is None:
+            if len(names) != 1:
+                listed = f"lists {len(names)} models: {', '.join(names[:20])}" if names else "does not say which models it has"
+                raise ModelError(f"{where} {listed}; name one with model in [language_model].")
+            return names[0]
+        if names and not {wanted, f"{wanted}:latest"} & set(names):
+            raise ModelError(f"{where} has no such model: {with_suggestion('model', wanted, names)}")
+        return wanted
+
+    def _find_mode(self) -> Mode:
+        if self.config.mode != "schema":
+            found = self._probabilities()
+            if found is not None:
+                return found
+            if self.config.mode == "logprobs":
+                raise ModelError(
+                    f"the server at {self.config.base_url} does not tell the probabilities of tokens (POST completions with logprobs); "
+                    'start it so that it does, or set mode = "schema".'
+                )
+        self._find_response_format()
+        return "schema"
+
+    def _probabilities(self) -> Mode | None:
+        for top in dict.fromkeys(min(most, self._top) for most in (self._top, *_USUAL_LIMITS)):
+            self._top = top
+            plainly = self._try(self._reading(_TRIAL[:_TRIAL_PLACE]), "logprobs")
+            expected = documents.last_listed(plainly.document, top)
+            if not expected:
+                continue
+            echoed = self._try(self._reading(_TRIAL, echo=True), "echo")
+            at_place = documents.echoed(echoed.document, _TRIAL, top).get(_TRIAL_PLACE, {})
+            tokens = {*expected, *at_place}
+            apart = 0.5 * sum(abs(expected.get(token, 0.0) - at_place.get(token, 0.0)) for token in tokens)
+            # Some servers list what comes behind a token where others list what came before it; only a comparison tells.
+            return "echo" if at_place and apart < _SAME else "logprobs"
+        return None
+
+    def _find_response_format(self) -> None:
+        schema = {"type": "object", "properties": {"answer": {"type": "string", "enum": ["yes"]}}, "required": ["answer"]}
+        said = ""
+        for name in ("json_schema", "json_object"):
+            self._response_format = name
+            reply = self._try(self._chat([{"role": "user", "content": 'Reply with {"answer": "yes"}.'}], 40, schema), "response_format")
+            if reply.status == "ok":
+                return
+            said = f"{reply.status}: {reply.text}"
+        raise ModelError(
+            f"the server at {self.config.base_url} neither tells probabilities nor accepts a JSON schema for '{self._model}' ({said}); "
+            "check base_url (it usually ends in /v1) and model."
+        )
+
+    def _try(self, request: Request, asked_for: str) -> Reply:
+        reply = self._server.ask([request])[0]
+        # Only a clear answer may decide how a whole run is scored; some servers call what they do not support an error of theirs.
+        refused = reply.status.startswith("error 4") or reply.status == "error 501" or asked_for in reply.text
+        if reply.status != "ok" and not refused:
+            raise ModelError(
+                f"the server at {self.config.base_url} failed at a first small request with {asked_for}: {reply.status}, {reply.text}"
+            )
+        self._count(reply)
+        return reply
+
+    # --- requests ---
+
+    def _body(self, path: str, body: Mapping[str, Any]) -> Request:
+        full = {"model": self._model, **body, **self.config.extra_body}
+        return Request(path, {key: value for key, value in full.items() if key not in self.config.leave_out})
+
+    def _reading(self, text: str, *, echo: bool = False) -> Request:
+        # At temperature 0 some servers tell the probabilities after it: all on one token.
+        body = {"prompt": text, "max_tokens": 1, "temperature": 1.0, "logprobs": self._top}
+        return self._body("completions", body | ({"echo": True} if echo else {}))
+
+    def _chat(self, messages: Sequence[Mapping[str, str]], max_tokens: int, schema: Mapping[str, Any] | None, **body: Any) -> Request:
+        formed: dict[str, Any] = {}
+        if schema is not None and self._response_format == "json_schema":
+            formed = {"response_format": {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": schema}}}
+        elif schema is not None:
+            formed = {"response_format": {"type": "json_object", "schema": schema}}
+        return self._body("chat/completions", {"messages": list(messages), "max_tokens": max_tokens, "temperature": 0.0, **formed, **body})
+
+    def _wanted(self, request: GenerationRequest) -> Request:
+        body: dict[str, Any] = {"temperature": request.temperature, "seed": request.stream.integer()}
+        if request.stop:
+            body["stop"] = list(request.stop[:4])  # the most that all servers take; the text is cut here again
+        if request.prompt is None:
+            if not request.messages:
+                raise ModelError("a text cannot be generated from nothing; give messages or a prompt.")
+            messages = [{"role": message.role, "content": replies.plain(message.text)} for message in request.messages]
+            return self._chat(messages, request.max_tokens, request.schema, **body)
+        if request.prompt.probes:
+            raise ModelError(f"a prompt that a text continues must have no probes, but it has '{request.prompt.probes[0].name}'.")
+        text = replies.plain(request.prompt.text)
+        if self.mode != "schema" and request.schema is None:
+            return self._body("completions", {"prompt": text, "max_tokens": request.max_tokens, **body})
+        system = {"role": "system", "content": "Continue the text. Write only what comes next, without repeating any of it."}
+        return self._chat([system, {"role": "user", "content": text}], request.max_tokens, request.schema, **body)
+
+    def _ask(self, requests: Sequence[Request]) -> list[Reply]:
+        answers = self._server.ask(requests)
+        for reply in answers:
+            if reply.status in ("error 404", "error 405"):
+                raise ModelError(
+                    f"the server at {self.config.base_url} no longer knows '{self._model}' or this request ({reply.text}); check base_url "
+                    "(it usually ends in /v1) and model."
+                )
+            self._count(reply)
+        return answers
+
+    def _count(self, reply: Reply) -> None:
+        told = reply.document.get("usage")
+        usage = told if isinstance(told, dict) else {}
+        prompt, generated = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+        kept = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        self._usage = Usage(
+            self._usage.prompt_tokens + prompt,
+            self._usage.computed_tokens + prompt - kept,
+            self._usage.generated_tokens + generated,
+            self._usage.calls + 1,
+        )
+
+    # --- probabilities ---
+
+    def _score_texts(self, prompts: Sequence[Prompt]) -> list[Scores]:
+        texts = [replies.unrolled(prompt) for prompt in prompts]
+        known: dict[tuple[int, int], dict[str, dict[str, float]]] = {
+            (i, k): {} for i, prompt in enumerate(prompts) for k in range(len(prompt.probes))
+        }
+        failed: dict[int, Reply] = {}
+        if self.mode == "echo":
+            asked = [i for i, prompt in enumerate(prompts) if prompt.probes]
+            for i, reply in zip(asked, self._ask([self._reading(texts[i][0], echo=True) for i in asked]), strict=True):
+                if reply.status != "ok":
+                    failed[i] = reply
+                listed = documents.echoed(reply.document, texts[i][0], self._top)
+                for k, place in enumerate(texts[i][1]):
+                    # A token across the place of a probe hides the distribution there: that probe is asked alone.
+                    if place in listed:
+                        known[i, k][""] = listed[place]
+        results: dict[tuple[int, int], Any] = {}
+        pending = list(known)
+        while pending := [key for key in pending if key not in results and key[0] not in failed]:
+            questions: list[tuple[tuple[int, int], str]] = []
+            for i, k in pending:
+                read = replies.read_labels(prompts[i].probes[k], known[i, k]) if known[i, k] else [""]
+                if isinstance(read, list):
+                    questions += [((i, k), written) for written in read]
+                else:
+                    results[i, k] = read
+            requests = [self._reading(texts[i][0][: texts[i][1][k]] + written) for (i, k), written in questions]
+            for ((i, k), written), reply in zip(questions, self._ask(requests), strict=True):
+                known[i, k][written] = documents.last_listed(reply.document, self._top)
+                if reply.status != "ok":
+                    failed[i] = reply
+                elif not known[i, k][written]:
+                    failed[i] = Reply(status="unreadable", text=f"no logprobs in {str(dict(reply.document))[:300]}")
+        return [
+            Scores((), (), failed[i].status, failed[i].text)
+            if i in failed
+            else _gathered(prompt, [results[i, k] for k in range(len(prompt.probes))], [known[i, k] for k in range(len(prompt.probes))])
+            for i, prompt in enumerate(prompts)
+        ]
+
+    # --- forms ---
+
+    def _score_forms(self, prompts: Sequence[Prompt]) -> list[Scores]:
+        asked = [i for i, prompt in enumerate(prompts) if prompt.probes]
+        requests = []
+        for i in asked:
+            probes = prompts[i].probes
+            messages = [{"role": "system", "content": replies.INSTRUCTIONS}, {"role": "user", "content": replies.form(prompts[i])}]
+            room = 32 + 24 * len(probes)
+            requests.append(self._chat(messages, room, replies.form_schema(probes), temperature=self.config.temperature))
+        scores = [Scores((), ())] * len(prompts)
+        for i, reply in zip(asked, self._ask(requests), strict=True):
+            status, text = documents.written(reply)
+            scores[i] = (
+                replies.read_form(prompts[i].probes, text, self.config.smoothing)
+                if status in ("ok", "length")
+                else Scores((), (), status, text)
+            )
+        return scores
+
+    def _completion(self, request: GenerationRequest, reply: Reply) -> Completion:
+        status, text = documents.written(reply)
+        if status not in ("ok", "length"):
+            return Completion("", 0, status)
+        for stop in request.stop:
+            text = text.partition(stop)[0]
+        usage = reply.document.get("usage")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        return Completion(text, tokens if isinstance(tokens, int) else estimated_tokens(text), status)
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ModelError(f"the environment variable {variable} (api_key_env) is not set; put the key of the server there.")
+    if not (key.isascii() and key.isprintable()):
+        raise ModelError(f"the environment variable {variable} (api_key_env) does not hold a key: it has characters no key has.")
+    return key
+
+
+def _gathered(prompt: Prompt, read: Sequence[Any], known: Sequence[Mapping[str, Mapping[str, float]]]) -> Scores:
+    for probe, (_, mass), answers in zip(prompt.probes, read, known, strict=True):
+        if not mass > 0:
+            return Scores((), (), "unreadable", f"no label of '{probe.name}' is among the likeliest tokens: {list(answers[''])[:20]}")
+    return Scores(tuple(logprobs for logprobs, _ in read), tuple(mass for _, mass in read))
