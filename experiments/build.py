@@ -23,7 +23,9 @@ from environments.feed import Feed
 from experiments.config import ExperimentConfig, Section
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError
+from simulator.llm.cache import CachedLanguageModel
 from simulator.log import CohortLog
+from simulator.paths import cache_folder
 from simulator.plugins import build, load, resolve
 from simulator.protocols import DecisionContext, DecisionModel, LanguageModel, Memory, Recommender
 from simulator.records import Action
@@ -40,6 +42,9 @@ METHODS = {
     "language_model": ("score", "generate", "count_tokens", "close"),
 }
 """What the component of each section must define."""
+
+LEDGER = "ledger.sqlite"
+"""File of a run in which a language model on a server counts what was spent."""
 
 
 def resolved(config: ExperimentConfig) -> dict[str, dict[str, Any]]:
@@ -97,21 +102,30 @@ def actions(dataset: Dataset) -> tuple[Action, ...]:
     )
 
 
-def language_model(config: ExperimentConfig, *, always: bool = False, **settings: int | None) -> LanguageModel | None:
-    """The language model of an experiment, or None if nothing asks one.
+def language_model(config: ExperimentConfig, *, always: bool = False, **settings: int | Path | None) -> LanguageModel | None:
+    """The language model of an experiment, or None if nothing asks one; behind its cache if the experiment wants one.
 
     Args:
         config: the experiment.
         always: makes it even if the simulation itself asks nothing.
         settings: options to use instead of the experiment's, where the backend has such an option; None changes nothing.
+            A ledger that the experiment names stays.
     """
     section = config.language_model
     if section is None or not (always or uses_language_model(config)):
         return None
     known = getattr(getattr(load(section.use, methods=METHODS["language_model"]), "Config", None), "model_fields", {})
     options = section.options | {name: value for name, value in settings.items() if value is not None and name in known}
-    made: LanguageModel = build(section.use, options, where="language_model", methods=METHODS["language_model"])
-    return made
+    if "ledger" in section.options:
+        options["ledger"] = section.options["ledger"]
+    make = partial(build, section.use, options, where="language_model", methods=METHODS["language_model"])
+    if section.cache == "off":
+        made: LanguageModel = make()
+        return made
+    resolved_options = resolve(section.use, options, where="language_model", methods=METHODS["language_model"])
+    source = {"use": portable(section.use)} | {name: value for name, value in resolved_options.items() if name not in ("threads", "ledger")}
+    path = section.cache_path or cache_folder() / "language_model.sqlite"
+    return CachedLanguageModel(make, path.expanduser(), section.cache, json.dumps(source, sort_keys=True, default=str))
 
 
 def recommender(config: ExperimentConfig) -> Recommender:
@@ -187,7 +201,7 @@ class CohortWorker:
         self._blueprint = blueprint
         self._run = RunDirectory(blueprint.run)
         asked = (blueprint.config.language_model.options if blueprint.config.language_model else {}).get("threads")
-        self._model = language_model(blueprint.config, threads=asked or blueprint.threads)
+        self._model = language_model(blueprint.config, threads=asked or blueprint.threads, ledger=blueprint.run / LEDGER)
         self._decisions = decisions(blueprint.config, blueprint.context(self._model))
         self._decisions.load(blueprint.run / "decisions")
         self._policy = policy_id(blueprint.config)

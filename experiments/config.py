@@ -82,9 +82,16 @@ class DecisionSection(Section):
 
 
 class LanguageModelSection(Section):
-    """[language_model]: the model behind the people; leave the section out for people without one."""
+    """[language_model]: the model behind the people; leave the section out for people without one.
+
+    Attributes:
+        cache: "read-write" keeps the model's answers and asks only for what is missing, "replay-only" never asks a model.
+        cache_path: SQLite file of the answers; None is one in the cache folder, shared by all experiments.
+    """
 
     use: str = DEFAULT_LANGUAGE_MODEL
+    cache: Literal["off", "read-write", "replay-only"] = "off"
+    cache_path: Path | None = None
 
 
 class RecommenderSection(Section):

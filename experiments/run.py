@@ -151,7 +151,7 @@ def _prepare(
 ) -> list[UserProfile]:
     """Everything before the first round that is done once: manifest, tastes, the decision model's own preparation."""
     config = blueprint.config
-    model = build.language_model(config)
+    model = build.language_model(config, ledger=blueprint.run / build.LEDGER)
     try:
         _manifest(run, config, train, model, people)
         if config.population.taste and model is not None:
