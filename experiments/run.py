@@ -211,18 +211,16 @@ def _manifest(
             "skipped": dict(train.skipped),
             "domain": asdict(train.catalog.domain),
         },
-        "model": None if identity is None else {"name": identity.name, "sha256": identity.sha256, "backend": identity.backend},
+        "model": None
+        if identity is None
+        else {"name": identity.name, "sha256": identity.sha256, "backend": identity.backend, "settings": dict(identity.settings)},
     }
     if (run.path / "manifest.json").is_file():
         stored = run.read_json("manifest")
         for key, value in must_equal.items():
-            if (
-                stored.get(key) is not None and {**stored[key], **value} != stored[key]
-                if isinstance(value, dict)
-                else stored.get(key) != value
-            ):
+            if stored.get(key) != value:
                 raise RunError(
-                    f"the run {run.path} was started with another {key}: {stored.get(key)} then, {value} now; "
+                    f"the run {run.path} was started with another {key}: {_difference(stored.get(key), value)}; "
                     "a run is continued only with the same, so that its log stays one."
                 )
         run.write_json("manifest", {**stored, "resumed": stored.get("resumed", 0) + 1})
@@ -231,7 +229,6 @@ def _manifest(
         "manifest",
         {
             **must_equal,
-            "model": None if identity is None else {**must_equal["model"], "settings": dict(identity.settings)},  # type: ignore[dict-item]
             "experiment": config.name,
             "seed": config.seed,
             "people": len(people),
@@ -250,6 +247,14 @@ def _manifest(
             },
         },
     )
+
+
+def _difference(then: object, now: object) -> str:
+    """The first entry that differs, in words."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        key = next(key for key in (*now, *then) if then.get(key) != now.get(key))
+        return f"{key} was {then.get(key)}, now it is {now.get(key)}"
+    return f"it was {then}, now it is {now}"
 
 
 def _new_path(name: str) -> Path:

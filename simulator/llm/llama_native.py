@@ -185,7 +185,9 @@ class Sequences:
         options.n_batch = options.n_ubatch = batch
         # Room for logits is reserved beforehand, and a row has the size of the vocabulary.
         options.n_outputs_max = min(batch, MOST_OUTPUTS)
-        options.n_threads = options.n_threads_batch = threads
+        # llama.cpp divides the attention of a single token over its threads and sums the parts, so that their number would be
+        # seen in the last bits (from 512 cells on). Single tokens therefore have one thread, whatever `threads` says.
+        options.n_threads, options.n_threads_batch = 1, threads
         options.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
         # A cache of their own for each sequence: with a shared one every token attends over everybody's cells.
         options.kv_unified = False
