@@ -75,16 +75,11 @@ ML_1M = _two(
     "Recall@10", "NDCG@10", {"BPR": (0.1776, 0.2401), "NeuMF": (0.1651, 0.2271), "NGCF": (0.1814, 0.2508), "LightGCN": (0.1861, 0.2538)}
 )
 LASTFM = _two("Recall@10", "NDCG@10", {"BPR": (0.1761, 0.1674), "LightGCN": (0.2064, 0.1972)})
-OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
-    ("ncf-loo", "ItemKNN"): {"neighbours": 200, "shrinkage": 20.0},
-}
-"""(protocol, model) -> options, chosen on a part of the training data, where the defaults are not the best."""
-
 TARGETS = [
     Target("random-75", "Popularity", {"MAP@10": 0.0550, "nDCG@10": 0.2529, "P@10": 0.2246, "R@10": 0.1117}, "0.001"),
     Target("ncf-loo", "Popularity", {"HR@10": 0.4531, "NDCG@10": 0.2542}, "0.002"),
     *(
-        Target(protocol, model, numbers, tolerance, OPTIONS.get((protocol, model), {}))
+        Target(protocol, model, numbers, tolerance)
         for protocol, table, tolerance in (
             ("stratified-75", MICROSOFT, "-5 %"),
             ("ncf-loo", NCF, "-3 %"),
