@@ -37,7 +37,7 @@ class PromptConfig(ComponentConfig):
         mask_titles: replaces titles by "film 17" and so on, to measure what memorised titles contribute.
     """
 
-    liked: int = Field(5, ge=0, le=50)
+    liked: int = Field(4, ge=0, le=50)
     disliked: int = Field(2, ge=0, le=50)
     favourite_genres: int = Field(3, ge=0, le=20)
     traits: bool = True
@@ -99,7 +99,7 @@ class PromptBuilder:
 
     def _sentence(self, situation: Situation, lead: str, stream: Stream) -> GenerationRequest:
         prompt = Prompt((*self._looking_back(situation), Segment((lead,))))
-        return GenerationRequest((), max_tokens=16, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
+        return GenerationRequest((), max_tokens=14, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
 
     def taste(self, profile: UserProfile, stream: Stream) -> GenerationRequest:
         """Asks for one paragraph about a person's taste, written once from the training history."""
@@ -215,7 +215,7 @@ class PromptBuilder:
 
     def _visit_text(self, state: SessionState) -> str:
         domain = self.catalog.domain
-        items = state.history[len(state.history) - state.chosen :][-5:]
+        items = state.history[len(state.history) - state.chosen :][-3:]
         named = ", ".join(self._title(int(item)) for item in items)
         chosen = f"I {domain.chosen} {state.chosen} of {state.shown} {domain.items}" + (f": {named}" if named else "")
         rated = f", {state.mean_rating:.1f} stars on average" if state.mean_rating is not None else ""
