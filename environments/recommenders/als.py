@@ -40,8 +40,8 @@ class ALSConfig(ComponentConfig):
 
     dimension: int = Field(default=64, ge=1)
     iterations: int = Field(default=15, ge=1)
-    alpha: float = Field(default=10.0, gt=0)
-    l2: float = Field(default=10.0, gt=0)
+    alpha: float = Field(default=5.0, gt=0)
+    l2: float = Field(default=30.0, gt=0)
     warm_start: bool = False
 
 

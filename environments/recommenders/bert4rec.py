@@ -20,8 +20,11 @@ class BERT4RecConfig(TransformerConfig):
         last_share: share of the windows of which only the last item is hidden, which is what recommending asks for.
     """
 
-    hidden_share: float = Field(default=0.2, gt=0, lt=1)
-    last_share: float = Field(default=0.2, ge=0, le=1)
+    hidden_share: float = Field(default=0.15, gt=0, lt=1)
+    last_share: float = Field(default=0.1, ge=0, le=1)
+    batch_size: int = Field(default=64, ge=1)
+    epochs: int = Field(default=400, ge=1)
+    patience: int = Field(default=30, ge=1)
 
     @model_validator(mode="after")
     def _heads_fit(self) -> BERT4RecConfig:

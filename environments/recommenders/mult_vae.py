@@ -146,8 +146,8 @@ def _train(
 
         def losses() -> Iterator[torch.Tensor]:
             nonlocal steps
-            for batch in people[torch.randperm(len(people), device=device)].split(config.batch_size):
-                history = histories.dense(batch)
+            for batch in training.shuffled(len(people), config.batch_size, device):
+                history = histories.dense(people[batch])
                 mean, log_variance = codes(history, config.dropout)
                 code = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
                 misfit = -(functional.log_softmax(logits(code), dim=1) * history).sum(1).mean()

@@ -46,7 +46,7 @@ class SequentialConfig(TrainingConfig):
     """
 
     dimension: int = Field(default=64, ge=1)
-    max_length: int = Field(default=100, ge=2)
+    max_length: int = Field(default=200, ge=2)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     epochs: int = Field(default=200, ge=1)
     batch_size: int = Field(default=32, ge=1)
@@ -138,7 +138,7 @@ class SequentialRecommender(ABC):
             if earlier is not None:
                 network.load_state_dict(earlier.state_dict())
             network.to(device)
-            self._train(network, sequences_of(interactions), interactions, n_items, rng, earlier is not None)
+            self._train(network, sequences_of(interactions), n_items, rng, earlier is not None)
             self._use(network.cpu().eval(), popularity)
 
     def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
@@ -206,9 +206,7 @@ class SequentialRecommender(ABC):
         self._network, self._popularity = network.requires_grad_(False), popularity
         self._items = np.ascontiguousarray(network.items.weight[: len(popularity)].numpy().T)
 
-    def _train(
-        self, network: SequentialNetwork, sequences: list[np.ndarray], interactions: pl.DataFrame, n_items: int, rng: Stream, warm: bool
-    ) -> None:
+    def _train(self, network: SequentialNetwork, sequences: list[np.ndarray], n_items: int, rng: Stream, warm: bool) -> None:
         length, padding, device = self.config.max_length, network.items.num_embeddings - 1, network.items.weight.device
         rows = np.flatnonzero([len(sequence) >= 3 for sequence in sequences])
         chosen = rng.child("hold back").generator().random(len(rows)) < self.config.validation_share
@@ -226,7 +224,7 @@ class SequentialRecommender(ABC):
 
         def losses() -> Iterator[Tensor]:
             network.train()
-            for batch in torch.randperm(len(windows), device=device).split(self.config.batch_size):
+            for batch in training.shuffled(len(windows), self.config.batch_size, device):
                 size = lengths[batch]
                 yield network.loss(windows[batch, : int(size.max())], size)
 

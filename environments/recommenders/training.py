@@ -160,6 +160,12 @@ def optimise(
                 tensor.copy_(values)
 
 
+def shuffled(n: int, batch_size: int, device: torch.device) -> tuple[Tensor, ...]:
+    """The numbers below n in random order, in batches; no batch if n is 0."""
+    batches: tuple[Tensor, ...] = torch.randperm(n, device=device).split(batch_size) if n else ()
+    return batches
+
+
 class Rows:
     """A binary matrix on the device, from which batches of dense rows are cut."""
 
@@ -249,7 +255,6 @@ class PairSampler:
         Yields:
             People, shape (b,); the item each chose, shape (b,); items they have not, shape (b, negatives).
         """
-        order = torch.randperm(len(self._users), device=self._users.device)
-        for batch in order.split(batch_size):
+        for batch in shuffled(len(self._users), batch_size, self._users.device):
             users = self._users[batch]
             yield users, self._chosen[batch], self.draw(users[:, None].expand(-1, negatives).contiguous())

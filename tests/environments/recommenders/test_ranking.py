@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from environments.recommenders.ranking import history_matrix, interaction_matrix, popularity_share, top_unseen, top_unseen_of_order
+from environments.recommenders.ranking import (
+    history_matrix,
+    interaction_matrix,
+    popularity_share,
+    product_by_row,
+    top_unseen,
+    top_unseen_of_order,
+)
+from simulator.seeds import Stream
 
 score_matrices = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 5), st.integers(1, 12)), elements=st.integers(-2, 2).map(float) | st.floats(-9, 9, width=32)
@@ -40,3 +48,13 @@ def test_repeated_pairs_count_once_in_every_matrix():
         history_matrix([np.array([3, 1, 3]), np.array([], dtype=np.int32)], 4).toarray(), [[0, 1, 0, 1], [0, 0, 0, 0]]
     )
     np.testing.assert_allclose(popularity_share(log, 4), [0, 0.5, 0, 0.5])
+
+
+@given(st.integers(1, 40), st.integers(1, 90), st.integers(1, 300), st.integers(0, 99))
+def test_a_row_of_a_product_does_not_depend_on_the_other_rows(b, k, n, seed):
+    generator = Stream(seed).generator()
+    left, right = (generator.standard_normal(shape).astype(np.float32) for shape in ((b, k), (k, n)))
+    product = product_by_row(left, right)
+    np.testing.assert_allclose(product, left @ right, rtol=1e-3, atol=1e-4)
+    order = generator.permutation(b)[: b // 2 + 1]
+    np.testing.assert_array_equal(product_by_row(left[order], right), product[order])

@@ -7,8 +7,10 @@ import pytest
 from environments.recommenders.bpr import BPR, BPRConfig
 from environments.recommenders.ease import EASE
 from environments.recommenders.item_knn import ItemKNN
+from environments.recommenders.mult_vae import MultVAE, MultVAEConfig
 from environments.recommenders.popularity import Popularity
 from environments.recommenders.random import Random
+from environments.recommenders.user_knn import UserKNN
 from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, Catalog
 from simulator.seeds import Stream
 
@@ -52,6 +54,7 @@ def test_taste_beats_popularity_and_popularity_beats_chance(split):
     popularity = ndcg(Popularity(), split)
     assert popularity > 10 * ndcg(Random(), split)
     assert ndcg(ItemKNN(), split) > 1.5 * popularity
+    assert ndcg(UserKNN(), split) > 1.5 * popularity
     assert ndcg(EASE(), split) > 1.7 * popularity
 
 
@@ -60,3 +63,8 @@ def test_bpr_beats_popularity_for_the_people_it_was_trained_on_and_for_newcomers
     popularity = ndcg(Popularity(), split)
     assert ndcg(BPR(quick), split) > 1.5 * popularity
     assert ndcg(BPR(quick), split, newcomers=True) > 1.5 * popularity
+
+
+def test_an_autoencoder_beats_popularity_for_newcomers_too(split):
+    quick = MultVAEConfig(epochs=30, anneal_epochs=10, learning_rate=0.003, device="cpu")
+    assert ndcg(MultVAE(quick), split, newcomers=True) > 1.5 * ndcg(Popularity(), split)
