@@ -17,6 +17,7 @@ from environments.recommenders.ranking import (
     load_arrays,
     not_fitted,
     popularity_share,
+    product_by_row,
     save_arrays,
     top_unseen,
 )
@@ -113,8 +114,7 @@ class ALS:
             mine = self._items[owned.indices[start:end]]
             weights = self._all + self.config.alpha * (mine.T @ mine)
             people[row] = np.linalg.solve(weights, (1.0 + self.config.alpha) * mine.sum(axis=0))
-        scores = np.einsum("ud,di->ui", people, self._columns)  # BLAS would round differently for batches of different size
-        return top_unseen(scores + self._backstop, histories, n)
+        return top_unseen(product_by_row(people, self._columns) + self._backstop, histories, n)
 
     def save(self, folder: Path) -> None:
         """Writes ``state.npz``.

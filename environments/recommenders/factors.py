@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from environments.recommenders.ranking import history_matrix, load_arrays, load_prefixed, not_fitted, save_arrays, top_unseen
+from environments.recommenders.ranking import (
+    history_matrix,
+    load_arrays,
+    load_prefixed,
+    not_fitted,
+    product_by_row,
+    save_arrays,
+    top_unseen,
+)
 from simulator.records import Slate
 from simulator.seeds import Stream
 
@@ -91,7 +99,7 @@ class FactorRecommender:
         """
         if self._folding is None:
             not_fitted(self)
-        scores = np.einsum("ud,di->ui", self._folding.users(user_ids, histories), self._columns)
+        scores = product_by_row(self._folding.users(user_ids, histories), self._columns)
         return top_unseen(scores + self._biases, histories, n)
 
     def save(self, folder: Path) -> None:

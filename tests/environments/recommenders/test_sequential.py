@@ -92,7 +92,7 @@ def test_the_gbce_loss_is_that_of_the_paper_by_hand(monkeypatch):
     for row, place, target, others in ((0, 0, 1, (5, 6)), (0, 1, 2, (5, 6, 1)), (1, 0, 4, (0, 1, 2))):
         state = states[row, place]
         losses.append(-(beta * log_sigmoid(state @ items[target]) + sum(log_sigmoid(-state @ items[other]) for other in others)) / 4)
-    assert float(network.loss(windows, lengths)) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert network.loss(windows, lengths).item() == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_many_batches_of_any_size_give_the_same_lists():
