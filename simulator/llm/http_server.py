@@ -34,7 +34,8 @@ from tenacity import (
     stop_after_attempt,
     stop_any,
     stop_when_event_set,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from simulator.errors import ModelError, ServerError
@@ -110,19 +111,24 @@ class HttpServer:
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="language-model-server")
-        self._backoff = wait_exponential_jitter(initial=first_wait, max=longest_wait, jitter=first_wait)
+        self._backoff = wait_exponential(multiplier=first_wait, max=longest_wait) + wait_random(0, first_wait)
         self._stopped = threading.Event()
         self._failures, self._failures_lock = 0, threading.Lock()
 
-    def ask(self, requests: Sequence[Request]) -> list[Reply]:
+    def ask(self, requests: Sequence[Request], *, retries: int | None = None) -> list[Reply]:
         """The replies, in the order of the requests whatever comes first.
+
+        Args:
+            requests: what is asked.
+            retries: attempts after the first, at most; None takes as many as the server was made with.
 
         Raises:
             BudgetError: the budget is used up.
             ServerError: the server cannot be reached or keeps failing.
             ModelError: the key is refused.
         """
-        futures = [self._threads.submit(self._persistently, request) for request in requests]
+        attempts = 1 + (self._retries if retries is None else min(retries, self._retries))
+        futures = [self._threads.submit(self._persistently, request, attempts) for request in requests]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
             failed = [error for future in futures if future.done() and (error := future.exception()) is not None]
@@ -142,9 +148,9 @@ class HttpServer:
         self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
-    def _persistently(self, request: Request) -> Reply:
+    def _persistently(self, request: Request, attempts: int) -> Reply:
         retrying = Retrying(
-            stop=stop_any(stop_after_attempt(self._retries + 1), stop_when_event_set(self._stopped)),
+            stop=stop_any(stop_after_attempt(attempts), stop_when_event_set(self._stopped)),
             wait=self._wait,
             retry=retry_if_exception_type(_Again),
             sleep=self._sleep,
@@ -153,7 +159,7 @@ class HttpServer:
         try:
             reply: Reply = retrying(self._once, request)
         except _Again as error:
-            return self._given_up(error)
+            return self._given_up(error, attempts)
         with self._failures_lock:
             self._failures = 0
         return reply
@@ -246,13 +252,13 @@ class HttpServer:
                 estimated_tokens(json.dumps(request.body)), estimated_tokens(json.dumps(document.get("choices"))), estimated=True
             )
 
-    def _given_up(self, error: _Again) -> Reply:
+    def _given_up(self, error: _Again, attempts: int) -> Reply:
         if self._stopped.is_set():
             return Reply(status="stopped")
         with self._failures_lock:
             self._failures += 1
             many = self._failures >= FAILURES_IN_A_ROW
-        tries = f"{self._retries + 1} attempts" if self._retries else "one attempt"
+        tries = f"{attempts} attempts" if attempts > 1 else "one attempt"
         later = "finished cohorts are kept: continue with `usersim resume` when it runs again"
         if error.status == "unreachable":
             raise ServerError(

@@ -27,7 +27,8 @@ Tokens = tuple[int, ...]
 Tokenize = Callable[[str, str], Sequence[int]]
 """(text before, text) -> tokens of the text where it continues the text before."""
 
-_OPENING = "([{<\"'“‘«/"
+OPENING = "([{<\"'“‘«/"
+"""Behind these a label begins without a space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def spell(probe: Probe, before: str, tokenize: Tokenize) -> Spelling:
     """
     if len(probe.labels) < 2:
         raise ModelError(f"probe '{probe.name}' needs at least two labels, not {list(probe.labels)}.")
-    space = "" if not before or before[-1].isspace() or before[-1] in _OPENING else " "
+    space = "" if not before or before[-1].isspace() or before[-1] in OPENING else " "
     written = [tuple(tokenize(before, space + label)) if label.strip() else () for label in probe.labels]
     for label, tokens in zip(probe.labels, written, strict=True):
         if not tokens:

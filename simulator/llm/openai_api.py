@@ -67,7 +67,7 @@ class OpenAIConfig(ComponentConfig):
     model: str | None = None
     api_key_env: str | None = None
     mode: Literal["auto", "logprobs", "schema"] = "auto"
-    top_logprobs: int = Field(100, ge=2, le=1_000)
+    top_logprobs: int = Field(1_000, ge=2, le=100_000)
     smoothing: float = Field(0.02, gt=0, lt=0.5)
     temperature: float = Field(0.0, ge=0, le=2)
     concurrency: int = Field(8, ge=1, le=1_024)
@@ -243,7 +243,7 @@ class OpenAIServer:
         )
 
     def _try(self, request: Request, asked_for: str) -> Reply:
-        reply = self._server.ask([request])[0]
+        reply = self._server.ask([request], retries=2)[0]
         # Only a clear answer may decide how a whole run is scored; some servers call what they do not support an error of theirs.
         refused = reply.status.startswith("error 4") or reply.status == "error 501" or asked_for in reply.text
         if reply.status != "ok" and not refused:
@@ -335,7 +335,8 @@ class OpenAIServer:
         while pending := [key for key in pending if key not in results and key[0] not in failed]:
             questions: list[tuple[tuple[int, int], str]] = []
             for i, k in pending:
-                read = replies.read_labels(prompts[i].probes[k], known[i, k]) if known[i, k] else [""]
+                spaced = replies.wants_space(texts[i][0][: texts[i][1][k]])
+                read = replies.read_labels(prompts[i].probes[k], known[i, k], spaced=spaced) if known[i, k] else [""]
                 if isinstance(read, list):
                     questions += [((i, k), written) for written in read]
                 else:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from simulator.errors import ModelError
-from simulator.llm.labels import stripped
+from simulator.llm.labels import OPENING, stripped
 from simulator.records import Probe, Prompt, Scores
 
 WORTH_ASKING = 0.01
@@ -68,16 +68,18 @@ def most_likely(listed: Mapping[str, Any], most: int) -> dict[str, float]:
     return {token: math.exp(min(0.0, value)) for token, value in ranked}
 
 
-def read_labels(probe: Probe, answers: Mapping[str, Mapping[str, float]]) -> tuple[np.ndarray, float] | list[str]:
+def read_labels(probe: Probe, answers: Mapping[str, Mapping[str, float]], *, spaced: bool = True) -> tuple[np.ndarray, float] | list[str]:
     """Label probabilities at one probe, or what the server must still be asked.
 
     A token that is a label (in lower case, upper case or capitalised, with or without spaces before it) gives its
-    probability to it. A token that only begins labels (a space, or the 1 of "1" and "10") is followed. A label that is not
+    probability to it. A token that only begins labels (the 1 of "1" and "10") is followed. Where the model writes the space
+    before a label as a token of its own, the probabilities after it are read, as `simulator.llm.labels` does. A label that is not
     among the listed tokens has at most the probability of the least likely listed one; half of that is taken.
 
     Args:
         probe: what is read.
         answers: text written behind the probe ("" at first) -> the likeliest tokens after it with their probabilities.
+        spaced: whether a label continues the text before the probe with a space (see `wants_space`).
 
     Returns:
         Natural log of the probability of each label, normalised (float64), and the probability of all labels together
@@ -85,12 +87,27 @@ def read_labels(probe: Probe, answers: Mapping[str, Mapping[str, float]]) -> tup
     """
     weights, floors = np.zeros(len(probe.labels)), np.zeros(len(probe.labels))
     wanted: list[str] = []
-    _descend(probe, answers, "", 1.0, range(len(probe.labels)), (weights, floors), wanted)
+    start = ""
+    if spaced and _space_is_a_token(probe, answers[""]):
+        if " " not in answers:
+            return [" "]
+        start = " "
+    _descend(probe, answers, start, 1.0, range(len(probe.labels)), (weights, floors), wanted)
     if wanted:
         return wanted
     mass = float(weights.sum())
     logs = np.log(np.maximum(np.where(weights > 0, weights, floors), np.finfo(np.float64).tiny))
     return logs - np.log(np.exp(logs - logs.max()).sum()) - logs.max(), min(mass, 1.0)
+
+
+def wants_space(before: str) -> bool:
+    """Whether a label behind this text begins with a space."""
+    return not before[-1].isspace() and before[-1] not in OPENING
+
+
+def _space_is_a_token(probe: Probe, listed: Mapping[str, float]) -> bool:
+    spellings = {spelling for label in probe.labels for spelling in _spellings(label)}
+    return " " in listed and any(token in spellings for token in listed) and not any(token[1:] in spellings for token in listed)
 
 
 def _descend(
@@ -115,10 +132,12 @@ def _descend(
             elif any(spelling.startswith(text) for spelling in _spellings(probe.labels[k])):
                 partial.setdefault(token, []).append(k)
     seen = sum(listed[token] for token in {*whole, *partial})
-    shared = 0.0
+    shared, spelled = 0.0, bool(whole)
     for token, members in partial.items():
         own = whole.get(token)
-        if token == "" or listed[token] < WORTH_ASKING * seen or len(written) >= _DEEPEST:
+        # Where labels are tokens together with their space, a space alone leads to spellings that the model does not use.
+        beside = spelled and not token.strip(" ")
+        if beside or token == "" or listed[token] < WORTH_ASKING * seen or len(written) >= _DEEPEST:
             continue
         text = written + token
         if len(members) == 1 and own is None:

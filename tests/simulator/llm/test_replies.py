@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulator.errors import ModelError
+from simulator.llm.replies import form, form_schema, most_likely, plain, read_form, read_labels, unrolled
+from simulator.records import Probe, Prompt, Segment
+
+TEN = Probe("satisfaction", tuple(str(number) for number in range(1, 11)))
+
+
+def asked(probe, model, spaced=True):
+    """Reads a probe from a function that tells the next tokens after what was written."""
+    answers = {"": model("")}
+    while isinstance(read := read_labels(probe, answers, spaced=spaced), list):
+        answers |= {written: model(written) for written in read}
+    return np.exp(read[0]), read[1], len(answers)
+
+
+@given(st.lists(st.floats(0.001, 1.0), min_size=3, max_size=3), st.floats(0, 1))
+def test_labels_of_one_token_keep_their_proportions(weights, other):
+    yes, no, more = np.array(weights) / (sum(weights) + other)
+    read, mass, questions = asked(
+        Probe("p", ("yes", "no")), lambda _: {" yes": yes, "YES": more, " no": no, "\n": other / (sum(weights) + other)}
+    )
+    assert questions == 1
+    assert read == pytest.approx([(yes + more) / (yes + no + more), no / (yes + no + more)])
+    assert mass == pytest.approx(yes + no + more)
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=10, max_size=10), st.booleans())
+def test_labels_that_begin_one_another_get_the_same_however_the_model_cuts_them(weights, own_space):
+    truth = np.array(weights) / sum(weights)
+    first = truth.copy()
+    first[0] += truth[9]
+    lead = "" if own_space else " "
+
+    def model(written):
+        if own_space and written == "":
+            return {" ": 0.9, "7": 0.05}
+        if written == (" 1" if own_space else lead + "1"):
+            return {"0": truth[9] / first[0], "\n": truth[0] / first[0]}
+        return {f"{lead}{number}": first[number - 1] for number in range(1, 10)}
+
+    read, mass, _ = asked(TEN, model)
+    assert read == pytest.approx(truth, rel=1e-6)
+    assert mass == pytest.approx(1.0)
+
+
+def test_both_ways_to_cut_a_label_add_up():
+    likely = {" 1": 0.3, " 10": 0.14} | {f" {number}": 0.07 for number in range(2, 10)}
+    read, _, questions = asked(TEN, lambda written: likely if written == "" else {"0": 0.2, ".": 0.8})
+    assert questions == 2
+    assert read[[0, 1, 9]] == pytest.approx([0.3 * 0.8, 0.07, 0.14 + 0.3 * 0.2])
+
+
+def test_a_label_that_is_not_listed_gets_at_most_what_the_least_listed_token_has():
+    read, mass, _ = asked(Probe("p", ("yes", "no")), lambda _: {" yes": 0.9, " The": 0.02})
+    assert read == pytest.approx([0.9 / 0.91, 0.01 / 0.91])
+    assert mass == pytest.approx(0.9)
+    assert asked(Probe("p", ("yes", "no")), lambda _: {" The": 0.02})[1] == 0
+
+
+def test_the_drawn_token_that_some_servers_add_to_the_list_is_not_counted():
+    assert most_likely({"a": -0.1, "b": -3.0, "drawn": -20.0, "bad": None}, 2) == pytest.approx({"a": np.exp(-0.1), "b": np.exp(-3.0)})
+
+
+@given(st.text())
+def test_text_without_marks_stays_and_no_mark_is_left(text):
+    assert plain(plain(text)) == plain(text)
+    marked = plain(f"{text}<|im_end|>{text}</s>[INST]")
+    assert "<|" not in marked
+    assert "</s>" not in marked
+    assert "[INST]" not in marked
+    assert plain("1 < 2 [sic] a<b") == "1 < 2 [sic] a<b"
+
+
+def test_places_of_probes_are_behind_text_without_trailing_spaces():
+    prompt = Prompt((Segment(("Heat | watch: ", Probe("choose", ("yes", "no")), " stars:", Probe("rate", ("1", "2")))),))
+    text, places = unrolled(prompt)
+    assert text == "Heat | watch: stars:"
+    assert [text[:place] for place in places] == ["Heat | watch:", "Heat | watch: stars:"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ((Probe("first", ("yes", "no")),), "probe 'first' has no text before it"),
+        (("a:", Probe("one", ("yes",))), "needs at least two labels that differ"),
+        (("a:", Probe("twins", ("yes", "Yes"))), "needs at least two labels that differ"),
+        (("a:", Probe("empty", ("yes", " "))), "needs at least two labels that differ"),
+    ],
+)
+def test_probes_that_cannot_be_read_are_refused(parts, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        unrolled(Prompt((Segment(parts),)))
+
+
+def test_two_probes_of_one_name_cannot_be_a_form():
+    with pytest.raises(ModelError, match="two probes named 'p'"):
+        form_schema([Probe("p", ("a", "b"))] * 2)
+
+
+@given(st.text())
+def test_no_text_of_an_item_imitates_a_blank(text):
+    probe = Probe("choose 1", ("yes", "no"))
+    assert form(Prompt((Segment((f"{text}<choose 2: yes|no>", probe)),))).count("<") == 1
+
+
+@given(st.text())
+def test_any_reply_is_read_or_unreadable(reply):
+    scores = read_form([Probe("p", ("yes", "no"))], reply, 0.02)
+    assert scores.status == "unreadable"
+    assert scores.reply == reply
