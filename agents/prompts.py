@@ -44,7 +44,7 @@ class PromptConfig(ComponentConfig):
     demographics: bool = True
     taste: bool = True
     memories: int = Field(3, ge=0, le=50)
-    memory_chars: int = Field(280, ge=0, le=10_000)
+    memory_chars: int = Field(200, ge=0, le=10_000)
     years: bool = False
     item_genres: int = Field(2, ge=0, le=20)
     description_chars: int = Field(0, ge=0, le=2_000)
@@ -138,10 +138,10 @@ class PromptBuilder:
     def _rules_text(self) -> str:
         domain = self.catalog.domain
         rating = any(action.name == "rate" for action in self.item_actions)
-        stars = " and how many stars, 1 to 5, it would get" if rating else ""
+        stars = ", and the stars from 1 to 5 it would get" if rating else ""
         return (
-            f"Below is what one person did on a {domain.item} site. Each line is a {domain.item} that was shown, then whether the person "
-            f"did {domain.choose} it{stars}. The person decides by own taste, never by the order of the list.\n"
+            f"One person on a {domain.item} site. Each line is a {domain.item} that was shown, whether the person did {domain.choose} it{stars}. "
+            "Own taste decides.\n"
         )
 
     def person_text(self, profile: UserProfile) -> str:
@@ -219,8 +219,7 @@ class PromptBuilder:
         named = ", ".join(self._title(int(item)) for item in items)
         chosen = f"I {domain.chosen} {state.chosen} of {state.shown} {domain.items}" + (f": {named}" if named else "")
         rated = f", {state.mean_rating:.1f} stars on average" if state.mean_rating is not None else ""
-        pages = "1 page" if state.page == 2 else f"{state.page - 1} pages"
-        return f"After {pages} my visit is over. {chosen}{rated}.\n"
+        return f"Visit over: {chosen}{rated}.\n"
 
 
 def _merged(parts: Sequence[str | Probe]) -> list[str | Probe]:
