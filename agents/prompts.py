@@ -140,8 +140,8 @@ class PromptBuilder:
         rating = any(action.name == "rate" for action in self.item_actions)
         stars = ", and the stars from 1 to 5 it would get" if rating else ""
         return (
-            f"One person on a {domain.item} site. Each line is a {domain.item} that was shown, whether the person did {domain.choose} it{stars}. "
-            "Own taste decides.\n"
+            f"One person on a {domain.item} site. Each line is a {domain.item} that was shown, "
+            f"whether the person did {domain.choose} it{stars}. Own taste decides.\n"
         )
 
     def person_text(self, profile: UserProfile) -> str:
