@@ -20,7 +20,8 @@ from simulator.records import Probe, Prompt, Scores
 
 WORTH_ASKING = 0.01
 """A token that only begins labels is followed if its probability is at least this share of what was found beside it."""
-_DEEPEST = 4
+_DEEPEST = 8
+"""Tokens of a label at most."""
 _MARKER = re.compile(r"<(?=[|/]|s>|start_of_turn|end_of_turn|bos>|eos>)|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\b)", re.IGNORECASE)
 
 
@@ -107,7 +108,8 @@ def wants_space(before: str) -> bool:
 
 def _space_is_a_token(probe: Probe, listed: Mapping[str, float]) -> bool:
     spellings = {spelling for label in probe.labels for spelling in _spellings(label)}
-    return " " in listed and any(token in spellings for token in listed) and not any(token[1:] in spellings for token in listed)
+    bare = any(token in spellings for token in listed)
+    return " " in listed and bare and not any(token[:1] == " " and token[1:] in spellings for token in listed)
 
 
 def _descend(
@@ -118,39 +120,36 @@ def _descend(
     alive: Sequence[int],
     found: tuple[np.ndarray, np.ndarray],
     wanted: list[str],
+    depth: int = 0,
 ) -> float:
     """Shares out the probability `chance` of `written` among the labels it may become; returns how much was shared out."""
     weights, floors = found
     listed = answers[written]
-    whole: dict[str, int] = {}
-    partial: dict[str, list[int]] = {}
-    for token in listed:
-        text = (written + token).lstrip(" ")
-        for k in alive:
-            if text in _spellings(probe.labels[k]):
-                whole[token] = k
-            elif any(spelling.startswith(text) for spelling in _spellings(probe.labels[k])):
-                partial.setdefault(token, []).append(k)
+    texts = {token: (written + token).lstrip(" ") for token in listed}
+    whole = {token: k for token, text in texts.items() for k in alive if text in _spellings(probe.labels[k])}
+    # A label that is a token itself is not looked for behind tokens that begin it: " Y" hardly ever goes on to " Yes".
+    rest = [k for k in alive if k not in whole.values()]
+    partial = {
+        token: members
+        for token, text in texts.items()
+        if token and (members := [k for k in rest if any(spelling.startswith(text) for spelling in _spellings(probe.labels[k]))])
+    }
     seen = sum(listed[token] for token in {*whole, *partial})
-    shared, spelled = 0.0, bool(whole)
+    shared, any_whole = 0.0, bool(whole)
     for token, members in partial.items():
-        own = whole.get(token)
         # Where labels are tokens together with their space, a space alone leads to spellings that the model does not use.
-        beside = spelled and not token.strip(" ")
-        if beside or token == "" or listed[token] < WORTH_ASKING * seen or len(written) >= _DEEPEST:
+        beside = any_whole and not token.strip(" ")
+        if beside or listed[token] < WORTH_ASKING * seen or depth == _DEEPEST:
             continue
         text = written + token
-        if len(members) == 1 and own is None:
-            weights[members[0]] += chance * listed[token]
-            shared += chance * listed[token]
-        elif text not in answers:
+        if text not in answers:
             wanted.append(text)
-        else:
-            gone = _descend(probe, answers, text, chance * listed[token], members, found, wanted)
-            if own is not None:
-                weights[own] += max(0.0, chance * listed[token] - gone)
-            shared += gone if own is None else chance * listed[token]
-            whole.pop(token, None)
+            continue
+        gone = _descend(probe, answers, text, chance * listed[token], members, found, wanted, depth + 1)
+        own = whole.pop(token, None)
+        if own is not None:
+            weights[own] += max(0.0, chance * listed[token] - gone)
+        shared += gone if own is None else chance * listed[token]
     for token, k in whole.items():
         weights[k] += chance * listed[token]
         shared += chance * listed[token]

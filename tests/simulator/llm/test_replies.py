@@ -48,11 +48,35 @@ def test_labels_that_begin_one_another_get_the_same_however_the_model_cuts_them(
     assert mass == pytest.approx(1.0)
 
 
-def test_both_ways_to_cut_a_label_add_up():
+def test_a_label_that_is_a_token_is_not_looked_for_behind_its_beginning():
     likely = {" 1": 0.3, " 10": 0.14} | {f" {number}": 0.07 for number in range(2, 10)}
-    read, _, questions = asked(TEN, lambda written: likely if written == "" else {"0": 0.2, ".": 0.8})
+    read, _, questions = asked(TEN, lambda _: likely)
+    assert questions == 1
+    assert read[[0, 1, 9]] == pytest.approx([0.3, 0.07, 0.14])
+    read, _, questions = asked(Probe("p", ("yes", "no")), lambda _: {" yes": 0.2, " no": 0.1, " Y": 0.4, " ": 0.3})
+    assert questions == 1
+    assert read == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_a_label_of_several_tokens_is_followed_to_its_end():
+    told = {
+        "": {" sat": 0.5, " un": 0.5},
+        " sat": {"isfied": 0.6, "urday": 0.4},
+        " un": {"sat": 0.2, "til": 0.8},
+        " unsat": {"isfied": 1.0},
+    }
+    read, mass, questions = asked(Probe("p", ("satisfied", "unsatisfied")), told.__getitem__)
+    assert questions == 4
+    assert read == pytest.approx([0.75, 0.25])
+    assert mass == pytest.approx(0.4)
+
+
+def test_numbers_of_two_digits_are_not_taken_for_digits_behind_a_space():
+    read, _, questions = asked(
+        Probe("p", ("1", "5")), lambda written: {" ": 0.6, "15": 0.2, "1": 0.2} if written == "" else {"1": 0.3, "5": 0.7}
+    )
     assert questions == 2
-    assert read[[0, 1, 9]] == pytest.approx([0.3 * 0.8, 0.07, 0.14 + 0.3 * 0.2])
+    assert read == pytest.approx([0.3, 0.7])
 
 
 def test_a_label_that_is_not_listed_gets_at_most_what_the_least_listed_token_has():
