@@ -17,6 +17,7 @@ other                                  not asked again; the reply has the status
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -272,6 +273,22 @@ class HttpServer:
 def estimated_tokens(text: str) -> int:
     """Tokens of a text whose tokeniser is unknown: one per four bytes, rounded up."""
     return -(-len(text.encode("utf-8", "replace")) // 4)
+
+
+def key_from(variable: str | None) -> str | None:
+    """The key that an environment variable holds; None if no variable is named.
+
+    Raises:
+        ModelError: the variable is empty or holds no key.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ModelError(f"the environment variable {variable} (api_key_env) is not set; put the key of the server there.")
+    if not (key.isascii() and key.isprintable()):
+        raise ModelError(f"the environment variable {variable} (api_key_env) does not hold a key: it has characters no key has.")
+    return key
 
 
 def _message(text: str) -> str:

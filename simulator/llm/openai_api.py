@@ -18,7 +18,6 @@ come out again to the byte keeps the answers (`simulator.llm.cache`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -28,7 +27,7 @@ from pydantic import Field, model_validator
 from simulator.errors import ModelError, with_suggestion
 from simulator.llm import openai_documents as documents
 from simulator.llm import replies
-from simulator.llm.http_server import HttpServer, Reply, Request, estimated_tokens
+from simulator.llm.http_server import HttpServer, Reply, Request, estimated_tokens, key_from
 from simulator.llm.limits import Ledger
 from simulator.plugins import ComponentConfig
 from simulator.records import Completion, GenerationRequest, ModelIdentity, Prompt, Scores, Usage
@@ -109,7 +108,7 @@ class OpenAIServer:
         self.ledger = Ledger(config.ledger, prices=prices, budget=config.budget, requests_per_minute=config.requests_per_minute)
         self._server = HttpServer(
             config.base_url,
-            _key(config.api_key_env),
+            key_from(config.api_key_env),
             f"${config.api_key_env}",
             concurrency=config.concurrency,
             timeout=config.timeout_s,
@@ -384,17 +383,6 @@ class OpenAIServer:
         usage = reply.document.get("usage")
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         return Completion(text, tokens if isinstance(tokens, int) else estimated_tokens(text), status)
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ModelError(f"the environment variable {variable} (api_key_env) is not set; put the key of the server there.")
-    if not (key.isascii() and key.isprintable()):
-        raise ModelError(f"the environment variable {variable} (api_key_env) does not hold a key: it has characters no key has.")
-    return key
 
 
 def _gathered(prompt: Prompt, read: Sequence[Any], known: Sequence[Mapping[str, Mapping[str, float]]]) -> Scores:
