@@ -25,7 +25,7 @@ from experiments.config import ExperimentConfig
 from experiments.people_tables import items_table, people_table, real_table
 from simulator.dataset import Dataset
 from simulator.errors import RunError
-from simulator.execution import execution
+from simulator.execution import cores, execution
 from simulator.protocols import LanguageModel
 from simulator.records import UserProfile
 from simulator.run_directory import RunDirectory, write_atomically
@@ -242,7 +242,7 @@ def _manifest(
                 "system": platform.platform(),
                 "python": platform.python_version(),
                 "processor": _processor(),
-                "cores": build.cores(),
+                "cores": cores(),
                 "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
             },
         },

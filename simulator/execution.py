@@ -14,6 +14,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, Protocol, TypeVar
 
+import psutil
+
 from simulator.errors import RunError
 
 Task = TypeVar("Task")
@@ -91,6 +93,12 @@ class Processes(Generic[Task, Result]):
 def execution(factory: WorkerFactory[Task, Result], workers: int) -> Here[Task, Result] | Processes[Task, Result]:
     """The execution for a number of workers: here for 1, otherwise in that many processes."""
     return Here(factory) if workers == 1 else Processes(factory, workers)
+
+
+def cores() -> int:
+    """Physical cores that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
 _worker: Callable[[Any], Any] | None = None

@@ -19,6 +19,7 @@ from agents.decisions import reference_situations
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder
 from experiments import build, config
+from simulator.execution import cores
 from simulator.protocols import LanguageModel
 from simulator.records import Probe, Prompt, Segment
 from simulator.run_directory import write_atomically
@@ -81,7 +82,7 @@ def main() -> None:
         "tokens_per_page": round(tokens["pages"] / pages, 1),
         "pages": pages,
         "model": {"name": model.identity.name, **model.identity.settings},
-        "machine": {"system": platform.platform(), "cores": build.cores()},
+        "machine": {"system": platform.platform(), "cores": cores()},
     }
     model.close()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

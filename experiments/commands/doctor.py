@@ -52,7 +52,7 @@ def _packages() -> list[dict[str, str]]:
 def _machine() -> list[dict[str, str]]:
     import psutil  # noqa: PLC0415
 
-    from experiments.build import cores  # noqa: PLC0415
+    from simulator.execution import cores  # noqa: PLC0415
     from simulator.paths import cache_folder  # noqa: PLC0415
 
     memory = psutil.virtual_memory()

@@ -32,24 +32,24 @@ def register(app: typer.Typer) -> None:
 
 def run(config: Config, set_: Set = None, output: Output = None, workers: Workers = None, seed: Seed = None, json: Json = False) -> None:
     """Runs an experiment."""
-    from experiments import build  # noqa: PLC0415 - slow imports, and only here
     from experiments import config as configuration  # noqa: PLC0415
     from experiments.run import start  # noqa: PLC0415
+    from simulator.execution import cores  # noqa: PLC0415
 
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
     experiment = configuration.read(config, overrides)
     with reporting() as report:
-        finished = start(experiment, output, workers or build.cores(), report)
+        finished = start(experiment, output, workers or cores(), report)
     _show(finished.path, finished.read_json("summary"), as_json=json)
 
 
 def resume(run: Run, workers: Workers = None, json: Json = False) -> None:
     """Continues a run."""
-    from experiments import build  # noqa: PLC0415
     from experiments.run import resume as continue_run  # noqa: PLC0415
+    from simulator.execution import cores  # noqa: PLC0415
 
     with reporting() as report:
-        finished = continue_run(run, workers or build.cores(), report)
+        finished = continue_run(run, workers or cores(), report)
     _show(finished.path, finished.read_json("summary"), as_json=json)
 
 

@@ -8,15 +8,14 @@ the probes. Texts are written several at a time, and are a function of the list 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-import psutil
 from pydantic import Field
 
 from simulator.errors import ModelError
+from simulator.execution import cores
 from simulator.llm import formats, labels
 from simulator.llm.llama_generation import Job, write
 from simulator.llm.llama_native import MOST_OUTPUTS, VERSION, Sequences, Weights, can_use_gpu
@@ -69,7 +68,7 @@ class LlamaCpp:
     def __init__(self, config: LlamaCppConfig | None = None) -> None:
         config = config or LlamaCppConfig()
         path = resolve(config.path)
-        threads = config.threads or usable_cores()
+        threads = config.threads or cores()
         gpu_layers = (-1 if can_use_gpu() else 0) if config.gpu_layers == "auto" else config.gpu_layers
         prepared = formats.prepare(path, config.format, threads=threads, gpu_layers=gpu_layers, max_divergence=config.max_divergence)
         self._weights = Weights(prepared.path, gpu_layers)
@@ -230,9 +229,3 @@ class LlamaCpp:
     @staticmethod
     def _nothing_to_ask(tokens: labels.Tokens) -> np.ndarray:
         raise AssertionError(f"these labels need no question after {tokens}")
-
-
-def usable_cores() -> int:
-    """Physical cores that this process may use."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
