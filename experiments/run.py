@@ -176,7 +176,8 @@ def _fit_recommender(run: RunDirectory, config: ExperimentConfig, train: Dataset
     if folder.is_dir():
         return
     recommender = build.recommender(config)
-    log = pl.concat([train.interactions, simulated.select(train.interactions.columns)]) if simulated.height else train.interactions
+    # diagonal: what people do here has no review, where the data has them
+    log = pl.concat([train.interactions, simulated], how="diagonal") if simulated.height else train.interactions
     recommender.fit(log, train.catalog, Stream(config.seed).child("recommender", round_number))
     with run.new_folder(*folder.relative_to(run.path).parts) as new:
         recommender.save(new)

@@ -44,6 +44,9 @@ INTERACTIONS_SCHEMA: Mapping[str, pl.DataType] = {
 }
 """`rating` in the data's own units or null; `timestamp` in seconds since 1970 UTC or null."""
 
+REVIEW = "review"
+"""Column that the interactions may have besides: what the person wrote about the item, String, null where nothing was written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Domain:
@@ -118,7 +121,7 @@ class Dataset:
         name: short name for tables and figures.
         catalog: the items.
         users: one row per person, `USERS_SCHEMA`.
-        interactions: one row per interaction, `INTERACTIONS_SCHEMA`, sorted by user, then time, then file order.
+        interactions: one row per interaction, `INTERACTIONS_SCHEMA` and perhaps `REVIEW`, sorted by user, then time, then file order.
         rating_scale: (lowest, highest) rating that the data can hold, or None if there are no ratings.
         skipped: reason -> number of bad rows that were left out on request (`on_bad_rows = "skip"`).
 
@@ -136,7 +139,8 @@ class Dataset:
     def __post_init__(self) -> None:
         _check(self.users, USERS_SCHEMA, "users")
         _check_codes(self.users["user"], "user")
-        _check(self.interactions, INTERACTIONS_SCHEMA, "interactions")
+        reviews = {REVIEW: pl.String()} if REVIEW in self.interactions.columns else {}
+        _check(self.interactions, {**INTERACTIONS_SCHEMA, **reviews}, "interactions")
         for name, size in (("user", self.users.height), ("item", len(self.catalog))):
             codes = self.interactions[name]
             if codes.null_count() or (codes.len() and not (0 <= int(codes.min()) and int(codes.max()) < size)):  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -58,7 +58,8 @@ class Recommender(Protocol):
         """Learns from the log so far.
 
         Args:
-            interactions: `INTERACTIONS_SCHEMA` of `simulator.dataset`: positive interactions, ratings may be null.
+            interactions: `INTERACTIONS_SCHEMA` of `simulator.dataset`: positive interactions, ratings may be null. Data with reviews
+                has one more column, `REVIEW`, of the training part only; it is null on every simulated interaction.
             catalog: all items that may be recommended.
             rng: all randomness of the fit comes from here.
         """
@@ -78,6 +79,22 @@ class Recommender(Protocol):
 
     def load(self, folder: Path) -> None:
         """Restores what `save` wrote, so that `recommend` returns the same slates."""
+
+
+@runtime_checkable
+class RatingPredictor(Protocol):
+    """What a recommender may do besides: say how it thinks people would rate items. `usersim evaluate-recommenders` then measures it."""
+
+    def predict_ratings(self, user_ids: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """The expected rating of each pair of a person and an item.
+
+        Args:
+            user_ids: user codes, shape (n,); codes not seen by `fit` are new people.
+            items: item codes, shape (n,).
+
+        Returns:
+            In the units of the ratings that `fit` saw, finite, float64, shape (n,).
+        """
 
 
 class Environment(Protocol):

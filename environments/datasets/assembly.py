@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 
 from environments.datasets.reading import LINE, RawTable, Reader
-from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, USERS_SCHEMA, Catalog, Dataset, Domain
+from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, REVIEW, USERS_SCHEMA, Catalog, Dataset, Domain
 from simulator.errors import DataError
 
 Duplicates = Literal["error", "keep", "last"]
@@ -148,7 +148,8 @@ def assemble(
     Args:
         reader: for the checks and the counts of skipped rows.
         name: of the data set.
-        table: checked interactions: `user_id`, `item_id` (String), `rating` (Float64 or null), `timestamp` (Int64 or null).
+        table: checked interactions: `user_id`, `item_id` (String), `rating` (Float64 or null), `timestamp` (Int64 or null), and
+            perhaps `review` (String; empty ones become null).
         items: table from `item_table`; None makes one from the ids in the interactions, in numerical order if all are
             numbers, else alphabetically.
         users: table from `user_table`; None makes one likewise.
@@ -189,7 +190,8 @@ def assemble(
         if last.height < frame.height:
             reader.skipped["earlier row of a repeated user and item"] = frame.height - last.height
         frame = last
-    interactions = frame.select(pl.col(column).cast(dtype) for column, dtype in INTERACTIONS_SCHEMA.items())
+    reviews = [or_null(pl.col(REVIEW))] if REVIEW in frame.columns else []
+    interactions = frame.select(*(pl.col(column).cast(dtype) for column, dtype in INTERACTIONS_SCHEMA.items()), *reviews)
     ratings = interactions["rating"].drop_nulls()
     if rating_scale is None and ratings.len():
         rating_scale = (float(ratings.min()), float(ratings.max()))  # type: ignore[arg-type]

@@ -13,10 +13,11 @@ from typing import Any
 
 import polars as pl
 
+from environments.datasets.amazon import AmazonReviews, is_amazon_folder
 from environments.datasets.atomic import RecBoleAtomic
 from environments.datasets.movielens import MovieLens1M, MovieLens100K, MovieLensLatest
 from environments.datasets.tables import InteractionTables
-from simulator.dataset import Dataset
+from simulator.dataset import REVIEW, Dataset
 from simulator.downloads import Choice, Fetched, Progress, RemoteFile, Source, fetch
 from simulator.errors import ConfigError, DataError, with_suggestion
 from simulator.paths import data_folder
@@ -180,9 +181,8 @@ def open_dataset(name_or_path: str | Path) -> Dataset:
 
 def _recognise(path: Path) -> DatasetLoader:
     if path.is_file():
-        if path.suffix == ".inter":
-            return RecBoleAtomic(RecBoleAtomic.Config(path=path))
-        return InteractionTables(InteractionTables.Config(interactions=path))
+        atomic = path.suffix == ".inter"
+        return RecBoleAtomic(RecBoleAtomic.Config(path=path)) if atomic else InteractionTables(InteractionTables.Config(interactions=path))
     names = {entry.name for entry in path.iterdir()}
     if names & {"u.data", "ml-100k.inter"}:
         return MovieLens100K(MovieLens100K.Config(path=path))
@@ -190,11 +190,13 @@ def _recognise(path: Path) -> DatasetLoader:
         return MovieLens1M(MovieLens1M.Config(path=path))
     if names >= {"ratings.csv", "movies.csv"}:
         return MovieLensLatest(MovieLensLatest.Config(path=path))
+    if is_amazon_folder(names):
+        return AmazonReviews(AmazonReviews.Config(path=path))
     if any(name.endswith(".inter") for name in names):
         return RecBoleAtomic(RecBoleAtomic.Config(path=path))
     raise DataError(
-        f"the format of '{path}' is not recognised; allowed are folders of MovieLens or RecBole files, or a single .csv, .tsv or .parquet "
-        "file of interactions (other tables need a [dataset] section with environments.datasets.tables:InteractionTables)."
+        f"the format of '{path}' is not recognised; allowed are folders of MovieLens, Amazon or RecBole files, or a single .csv, .tsv or "
+        ".parquet file of interactions (other tables need a [dataset] section with environments.datasets.tables:InteractionTables)."
     )
 
 
@@ -206,8 +208,8 @@ def describe(dataset: Dataset | str | Path) -> dict[str, Any]:
 
     Returns:
         Counts, density (share of person-item pairs that interact), interactions per person and item (mean and median), rating histogram
-        (count by rating), first and last time (ISO 8601, UTC), shares of items with year, genres, description and of people with
-        demographics, skipped rows, and under "unavailable" one sentence per missing part.
+        (count by rating), first and last time (ISO 8601, UTC), rows with a review, shares of items with year, genres, description and of
+        people with demographics, skipped rows, and under "unavailable" one sentence per missing part.
 
     Raises:
         DataError: as `open_dataset`.
@@ -232,6 +234,7 @@ def describe(dataset: Dataset | str | Path) -> dict[str, Any]:
         "ratings": {f"{rating:g}": count for rating, count in counts.iter_rows()},
         "rows_with_rating": ratings.len(),
         "rows_with_time": times.len(),
+        "rows_with_review": rows[REVIEW].count() if REVIEW in rows.columns else 0,
         "first_time": _iso(times.min()),
         "last_time": _iso(times.max()),
         "known_share": {

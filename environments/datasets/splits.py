@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from simulator.dataset import Catalog, Dataset, require
+from simulator.dataset import INTERACTIONS_SCHEMA, Catalog, Dataset, require
 from simulator.errors import DataError
 from simulator.plugins import ComponentConfig
 from simulator.seeds import Stream
@@ -38,7 +38,8 @@ class Split:
 
     Attributes:
         train: people, items and training interactions; profiles, traits, recommenders and calibration see only this.
-        test: the held-out interactions, `INTERACTIONS_SCHEMA`, in the codes of `train`, sorted likewise.
+        test: the held-out interactions, `INTERACTIONS_SCHEMA`, in the codes of `train`, sorted likewise. What was written about them
+            is not here: nothing that is compared with them may read it.
     """
 
     train: Dataset
@@ -69,7 +70,7 @@ def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
     by_time = config.method == "temporal" or (config.method == "leave-one-out" and dataset.has_times)
     rank = _rank_from_the_end(counts) if by_time else _random_rank(dataset, counts, rng)
     is_test = pl.Series(rank < np.repeat(held_out, counts))
-    return Split(dataset.with_interactions(rows.filter(~is_test)), rows.filter(is_test))
+    return Split(dataset.with_interactions(rows.filter(~is_test)), rows.filter(is_test).select(*INTERACTIONS_SCHEMA))
 
 
 def filtered(dataset: Dataset, config: SplitConfig) -> Dataset:

@@ -13,7 +13,7 @@ from pydantic import Field
 from environments.datasets.assembly import assemble, item_table, user_table
 from environments.datasets.fields import FieldsConfig, demographics, find, item_text, ratings_and_times
 from environments.datasets.reading import LINE, RawTable, Reader, read_bytes
-from simulator.dataset import Dataset
+from simulator.dataset import REVIEW, Dataset
 from simulator.errors import DataError
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -47,6 +47,7 @@ class InteractionTables:
             weight: column with a strength such as a play count; such data has no ratings. It is checked, used by `min_weight`,
                 and not kept.
             min_weight: interactions with a lower weight are left out.
+            review: column of the interactions with what the person wrote about the item; None for data without.
             time_format: format of timestamps that are dates, such as "%Y-%m-%d %H:%M:%S" (UTC); None for numbers.
         """
 
@@ -70,6 +71,7 @@ class InteractionTables:
         max_genres: int = Field(default=5, ge=1)
         weight: str | None = None
         min_weight: float = 0.0
+        review: str | None = None
         time_format: str | None = None
 
     def __init__(self, config: Config) -> None:
@@ -87,6 +89,7 @@ class InteractionTables:
         wanted = find(raw, "user", config.user, needed=True) | find(raw, "item", config.item, needed=True)
         wanted |= find(raw, "timestamp", config.timestamp)
         wanted |= {"weight": config.weight} if config.weight else find(raw, "rating", config.rating)
+        wanted |= {REVIEW: config.review} if config.review else {}
         table = raw.pick(wanted)
         if config.weight:
             table = reader.numbers(table, "weight", scale=(0, float("inf")))

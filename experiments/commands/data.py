@@ -61,6 +61,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, Any]]:
         ("per item", f"mean {per_item['mean']:g}, median {per_item['median']:g}"),
         ("ratings", ", ".join(f"{rating}: {count:,}" for rating, count in found["ratings"].items()) or "none"),
         ("times", f"{found['first_time']} to {found['last_time']}, on {found['rows_with_time']:,} rows" if found["first_time"] else "none"),
+        *([("reviews", f"on {found['rows_with_review']:,} rows")] if found["rows_with_review"] else []),
         ("known", known),
         ("fingerprint", found["fingerprint"][:16]),
     ]
