@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from agents.actions import of_scope
 from agents.text import clean, item_genres, item_name
@@ -21,6 +21,9 @@ from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
 from simulator.records import Action, GenerationRequest, MemoryRecord, Message, Probe, Prompt, Segment, SessionState, Situation, UserProfile
 from simulator.seeds import Stream
+
+DOMAIN_WORDS = ("item", "items", "choose", "chosen")
+"""The words of `simulator.dataset.Domain` that questions and rules may use in braces."""
 
 
 class PromptConfig(ComponentConfig):
@@ -35,6 +38,8 @@ class PromptConfig(ComponentConfig):
         years: whether items are told with their year, which costs up to six tokens each.
         item_genres: genres told per item. description_chars: characters of an item's description (0: none).
         mask_titles: replaces titles by "film 17" and so on, to measure what memorised titles contribute.
+        rules: the first line of every page prompt, in other words; may use {item}, {items}, {choose}, {chosen}. None is the
+            line that comes with usersim.
     """
 
     liked: int = Field(4, ge=0, le=50)
@@ -49,6 +54,17 @@ class PromptConfig(ComponentConfig):
     item_genres: int = Field(2, ge=0, le=20)
     description_chars: int = Field(0, ge=0, le=2_000)
     mask_titles: bool = False
+    rules: str | None = Field(None, min_length=1, max_length=2_000)
+
+    @field_validator("rules")
+    @classmethod
+    def _known_words(cls, rules: str | None) -> str | None:
+        try:
+            _ = rules and rules.format(**dict.fromkeys(DOMAIN_WORDS, ""))
+        except (AttributeError, LookupError, ValueError) as error:
+            words = ", ".join(f"{{{word}}}" for word in DOMAIN_WORDS)
+            raise ValueError(f"has a brace that is not one of {words}; double a brace that is meant as such") from error
+        return rules
 
 
 TRAIT_WORDS = {
@@ -74,7 +90,7 @@ class PromptBuilder:
         self.item_actions = of_scope(actions, "item")
         self.page_actions = of_scope(actions, "page")
         self.session_actions = of_scope(actions, "session")
-        self._words = {word: getattr(catalog.domain, word) for word in ("item", "items", "choose", "chosen")}
+        self._words = {word: getattr(catalog.domain, word) for word in DOMAIN_WORDS}
         self._rules = Segment((self._rules_text(),))
 
     def page(self, situation: Situation) -> Prompt:
@@ -136,6 +152,8 @@ class PromptBuilder:
     # --- the parts ---
 
     def _rules_text(self) -> str:
+        if self.config.rules is not None:
+            return clean(self.config.rules.format(**self._words), 2_000) + "\n"
         domain = self.catalog.domain
         rating = any(action.name == "rate" for action in self.item_actions)
         stars = ", and the stars from 1 to 5 it would get" if rating else ""

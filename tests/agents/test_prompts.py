@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from agents.actions import ACTIONS
 from agents.profiles import fit_profiles
@@ -151,3 +152,16 @@ def test_history_of_the_visit_names_the_films_chosen_last(film_world):
     history = np.concatenate([now.state.history, np.array([7, 9], dtype=np.int32)])
     text = builder(film_world).closing(replace(now, state=replace(now.state, history=history))).text
     assert "I watched 2 of 5 films: Film 7, Film 9, 3.5 stars on average." in text
+
+
+def test_rules_in_other_words_take_the_place_of_the_first_line_alone(film_world):
+    usual = builder(film_world).page(situation(film_world))
+    other = builder(film_world, rules="Which {items} does somebody {choose}?\nNobody else matters.").page(situation(film_world))
+    assert other.segments[0].parts == ("Which films does somebody watch? Nobody else matters.\n",)
+    assert other.segments[1:] == usual.segments[1:]
+
+
+@pytest.mark.parametrize("rules", ["A {film}.", "A {item.title}.", "A {", "{0}"])
+def test_rules_with_an_unknown_brace_are_refused(rules):
+    with pytest.raises(ValidationError, match=r"\{item\}, \{items\}, \{choose\}, \{chosen\}"):
+        PromptConfig(rules=rules)
