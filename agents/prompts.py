@@ -12,6 +12,7 @@ text (`simulator.protocols.LanguageModel`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import Formatter
 
 from pydantic import Field, field_validator
 
@@ -59,11 +60,14 @@ class PromptConfig(ComponentConfig):
     @field_validator("rules")
     @classmethod
     def _known_words(cls, rules: str | None) -> str | None:
+        words = ", ".join(f"{{{word}}}" for word in DOMAIN_WORDS)
+        hint = f"has a brace that is not one of {words}; double a brace that is meant as such"
         try:
-            _ = rules and rules.format(**dict.fromkeys(DOMAIN_WORDS, ""))
-        except (AttributeError, LookupError, ValueError) as error:
-            words = ", ".join(f"{{{word}}}" for word in DOMAIN_WORDS)
-            raise ValueError(f"has a brace that is not one of {words}; double a brace that is meant as such") from error
+            fields = [(name, form, conversion) for _, name, form, conversion in Formatter().parse(rules or "") if name is not None]
+        except ValueError as error:
+            raise ValueError(hint) from error
+        if any(name not in DOMAIN_WORDS or form or conversion for name, form, conversion in fields):
+            raise ValueError(hint)
         return rules
 
 
