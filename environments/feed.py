@@ -103,7 +103,7 @@ class Feed:
         if not open_requests:
             return pages
         batch = [requests[row] for row in open_requests]
-        for row, request, slate in zip(open_requests, batch, self._candidates(batch), strict=True):
+        for row, request, slate in zip(open_requests, batch, self.candidates(batch), strict=True):
             if len(slate.items):
                 places, propensities = self._expose(slate, request.stream.child("expose"))
                 shown = zip(slate.items[places].tolist(), slate.scores[places].tolist(), propensities.tolist(), strict=True)
@@ -111,8 +111,15 @@ class Feed:
                 pages[row] = Page(request.number, self._policy, impressions)
         return pages
 
-    def _candidates(self, requests: Sequence[PageRequest]) -> list[Slate]:
-        """Checked slates without suppressed items, cut to as many candidates as the exposure rule may choose from."""
+    def candidates(self, requests: Sequence[PageRequest]) -> list[Slate]:
+        """Checked slates without suppressed items, cut to as many candidates as the exposure rule may choose from.
+
+        Args:
+            requests: as for `serve`, at least one.
+
+        Raises:
+            RecommenderError, ValueError: as `serve`.
+        """
         users = np.array([request.user for request in requests], dtype=np.int32)
         streams = {request.user: request.stream for request in requests}
         if len(streams) < len(requests):
