@@ -19,7 +19,7 @@ from typing import Any
 
 from experiments import build
 from experiments.config import DecisionSection, ExperimentConfig, LanguageModelSection
-from simulator.dataset import Dataset
+from simulator.dataset import Catalog, Dataset
 from simulator.errors import PluginError
 from simulator.plugins import load
 from simulator.protocols import DecisionModel, LanguageModel
@@ -112,7 +112,7 @@ class DecisionModels(Mapping[str, DecisionModel]):
         if name in ASKS and self.config.language_model is None:
             return "the experiment has no language model"
         try:
-            load(self._section(name).use, methods=build.METHODS["decision"])
+            load(self.section(name).use, methods=build.METHODS["decision"])
         except PluginError as error:
             return str(error)
         return None
@@ -131,21 +131,22 @@ class DecisionModels(Mapping[str, DecisionModel]):
             self._language_model = build.language_model(self._cached(), always=True)
         return self._language_model
 
-    def unfitted(self, name: str, **options: Any) -> DecisionModel:
+    def unfitted(self, name: str, *, catalog: Catalog | None = None, **options: Any) -> DecisionModel:
         """A new model of this name.
 
         Args:
             name: one of `names`.
+            catalog: the items as this model is told of them, or None for those of the data.
             options: of the decision model, instead of the experiment's.
 
         Raises:
             UsersimError: the class or an option is not usable.
         """
-        section = self._section(name)
+        section = self.section(name)
         section = DecisionSection.model_validate({**section.model_dump(), **options})
         config = self.config.model_copy(update={"decision": section})
         blueprint = build.Blueprint(
-            config, self._train.catalog, build.actions(self._train), self._train.rating_scale, self._run or self._folder
+            config, catalog or self._train.catalog, build.actions(self._train), self._train.rating_scale, self._run or self._folder
         )
         return build.decisions(config, blueprint.context(self.language_model if self.asks(name) else None))
 
@@ -163,7 +164,8 @@ class DecisionModels(Mapping[str, DecisionModel]):
                 return name
         return "experiment"
 
-    def _section(self, name: str) -> DecisionSection:
+    def section(self, name: str) -> DecisionSection:
+        """The section [decision] that makes the model of this name."""
         own = self.config.decision
         if name == "experiment":
             return own
