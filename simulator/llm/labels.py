@@ -128,10 +128,33 @@ def read(spelling: Spelling, logits: np.ndarray, ask: Callable[[Tokens], np.ndar
         Natural log of the probability of each label, normalised over the labels (float64), and the probability of all
         labels together before that.
     """
-    flat = [token for tokens in spelling.first for token in tokens]
-    at_probe = np.exp(log_softmax_at(logits, flat))
+    return combine(spelling, log_softmax_at(logits, wanted(spelling)), lambda start, tokens: log_softmax_at(ask(start), tokens))
+
+
+def wanted(spelling: Spelling) -> list[int]:
+    """The tokens whose probabilities at the probe decide, label by label."""
+    return [token for tokens in spelling.first for token in tokens]
+
+
+def following(spelling: Spelling, start: Tokens) -> list[int]:
+    """The tokens whose probabilities behind an inner node decide, ascending."""
+    n = len(start)
+    return sorted({tokens[n] for tokens in spelling.labels if tokens[:n] == start and len(tokens) > n})
+
+
+def combine(spelling: Spelling, at_probe: np.ndarray, ask: Callable[[Tokens, Sequence[int]], np.ndarray]) -> tuple[np.ndarray, float]:
+    """Label probabilities from the probabilities of single tokens.
+
+    Args:
+        spelling: of the labels of a probe. at_probe: natural logs for `wanted`, at the probe.
+        ask: natural logs for `following`, behind an inner node. Called only for `inner`.
+
+    Returns:
+        As `read`.
+    """
     ends = np.cumsum([len(tokens) for tokens in spelling.first])
-    weights = np.array([at_probe[end - len(tokens) : end].sum() for end, tokens in zip(ends, spelling.first, strict=True)])
+    chances = np.exp(np.asarray(at_probe, np.float64))
+    weights = np.array([chances[end - len(tokens) : end].sum() for end, tokens in zip(ends, spelling.first, strict=True)])
     if spelling.inner:
         _resolve(spelling, weights, ask)
     mass = float(weights.sum())
@@ -140,14 +163,14 @@ def read(spelling: Spelling, logits: np.ndarray, ask: Callable[[Tokens], np.ndar
     return logs - np.log(np.exp(logs).sum()), min(mass, 1.0)
 
 
-def _resolve(spelling: Spelling, weights: np.ndarray, ask: Callable[[Tokens], np.ndarray]) -> None:
+def _resolve(spelling: Spelling, weights: np.ndarray, ask: Callable[[Tokens, Sequence[int]], np.ndarray]) -> None:
     """Replaces the weights of labels that share their first tokens by the exact ones."""
     for start in spelling.inner:
         n = len(start)
         members = [k for k, tokens in enumerate(spelling.labels) if tokens[:n] == start]
         longer = [k for k in members if len(spelling.labels[k]) > n]
-        following = sorted({spelling.labels[k][n] for k in longer})
-        chance = dict(zip(following, np.exp(log_softmax_at(ask(start), following)), strict=True))
+        tokens = following(spelling, start)
+        chance = dict(zip(tokens, np.exp(np.asarray(ask(start, tokens), np.float64)), strict=True))
         # All members carry the probability of `start` at this point; each takes its own share of it.
         for k in members:
             weights[k] *= chance[spelling.labels[k][n]] if k in longer else max(0.0, 1.0 - sum(chance.values()))

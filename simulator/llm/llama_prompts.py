@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -11,9 +12,34 @@ from simulator.errors import ModelError
 from simulator.llm import labels
 from simulator.llm.chat import ChatTemplate
 from simulator.llm.labels import Spelling
-from simulator.llm.llama_native import Weights
 from simulator.llm.prefixes import Key, chain
 from simulator.records import GenerationRequest, Probe, Prompt
+
+
+class Vocabulary(Protocol):
+    """What a model's side must tell about its tokens (`simulator.llm.llama_native.Weights` is one)."""
+
+    @property
+    def trained_context(self) -> int:
+        """Most tokens the model was trained for, or 0 if that is not known."""
+
+    @property
+    def adds_space(self) -> bool:
+        """Whether a space is put before every text that is tokenised alone."""
+
+    @property
+    def start_token(self) -> int | None:
+        """The token that opens every text, or None."""
+
+    @property
+    def start_and_end(self) -> tuple[str, str]:
+        """Text of the control tokens that begin and end a text."""
+
+    def metadata(self, key: str) -> str | None:
+        """A value of the model's header by its GGUF name; asked for ``tokenizer.chat_template``."""
+
+    def tokenize(self, text: str, *, control: bool = False) -> list[int]:
+        """Tokens of a text; control tokens are recognised in it only with `control`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +82,10 @@ class Compiler:
     """Turns prompts into tokens of one model.
 
     Args:
-        weights: the model. context: most tokens that a prompt may have together with what is written after it.
+        weights: the model's tokens. context: most tokens that a prompt may have together with what is written after it.
     """
 
-    def __init__(self, weights: Weights, context: int) -> None:
+    def __init__(self, weights: Vocabulary, context: int) -> None:
         self._weights = weights
         self._context = context
         self._template = ChatTemplate(weights.metadata("tokenizer.chat_template"), *weights.start_and_end)
