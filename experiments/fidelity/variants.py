@@ -42,7 +42,7 @@ def with_texts(catalog: Catalog, texts: Mapping[int, str]) -> Catalog:
     A long title is shortened, so that the text is shown whole.
 
     Args:
-        catalog: the items. texts: item code -> text, below 80 characters.
+        catalog: the items. texts: item code -> text, at most 77 characters.
     """
     titles = list(catalog.titles)
     for item, text in texts.items():
