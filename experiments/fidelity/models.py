@@ -150,6 +150,20 @@ class DecisionModels(Mapping[str, DecisionModel]):
         )
         return build.decisions(config, blueprint.context(self.language_model if self.asks(name) else None))
 
+    def refitted(self, name: str, train: Dataset, profiles: Sequence[UserProfile]) -> DecisionModel:
+        """The model for another training part, in which something was hidden; for setting thresholds.
+
+        The language model alone reads nothing of the data but its reference pages, so it stays as it is.
+
+        Args:
+            name: one of `names`. train: with the codes of the training part. profiles: fitted on it.
+        """
+        if name == "llm":
+            return self[name]
+        model = self.unfitted(name)
+        model.fit(train, profiles, Stream(self.config.seed).child("decisions"))
+        return model
+
     def close(self) -> None:
         """Frees the language model."""
         if self._language_model is not None:

@@ -1,0 +1,170 @@
+"""Who would choose what: held-out interactions told apart from items without interaction, at several ratios.
+
+Accuracy, precision, recall and F1 are those of one threshold on the probability of choosing, which is set on validation
+people (`best_threshold`); the area under the curve needs none. `auc` pools all candidates of all people, `auc_per_person`
+is the mean of the people's own curves. The lift of the language model is the calibrated model with it minus the calibrated
+model without it, on the same candidates of the same resampled people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from experiments.analysis.intervals import Estimate
+from experiments.fidelity.candidates import MIXES, in_mix
+from experiments.fidelity.context import FidelityContext
+from experiments.fidelity.resampling import area_under_curve, estimate, person_index, plain, resample, resampled_area
+from experiments.fidelity.scores import HELD_OUT, VALIDATION, scored, unusable_pages
+from simulator.errors import UsersimError
+
+LIFT = ("calibrated", "calibrated_no_llm")
+"""The lift of the language model is the first minus the second."""
+
+
+def measure(context: FidelityContext) -> dict[str, Any]:
+    """All mixes for all decision models that the experiment can have.
+
+    Returns:
+        ``models``: name -> mix -> figure -> estimate (and ``threshold``, ``pairs``, ``base_rate``); ``lift``: mix -> figure ->
+        estimate; ``not_measured``: name -> reason; numbers of people.
+    """
+    held_out, validation, missing = {}, {}, {}
+    for name in context.models.names:
+        reason = context.models.why_not(name)
+        if reason is None:
+            try:
+                held_out[name], validation[name] = scored(context, name, HELD_OUT), scored(context, name, VALIDATION)
+            except UsersimError as error:
+                reason = str(error)
+        if reason is not None:
+            held_out.pop(name, None)
+            missing[name] = reason
+    found = {name: told_apart(context, held_out[name], validation[name]) for name in held_out}
+    for name, mixes in found.items():
+        mixes["unusable_pages"] = unusable_pages(context, name)
+    result: dict[str, Any] = {
+        "people": len(context.people),
+        "validation_people": next(iter(validation.values()))["user"].n_unique() if validation else 0,
+        "models": found,
+        "not_measured": missing,
+    }
+    if all(name in held_out for name in LIFT):
+        result["lift"] = lift(context, held_out[LIFT[0]], held_out[LIFT[1]])
+    else:
+        absent = next(name for name in LIFT if name not in held_out)
+        result["not_measured"]["lift"] = f"{absent}: {missing.get(absent, 'not asked')}"
+    return result
+
+
+def told_apart(context: FidelityContext, held_out: pl.DataFrame, validation: pl.DataFrame) -> dict[str, Any]:
+    """Every mix of one model: mix -> figures, with a threshold from the validation people."""
+    found: dict[str, Any] = {}
+    for name, mix in MIXES.items():
+        learned = in_mix(validation, mix).filter(pl.col("choose").is_finite())
+        rows = in_mix(held_out, mix)
+        if not rows.height or not learned.height:
+            continue
+        threshold = best_threshold(learned["choose"].to_numpy(), learned["chosen"].to_numpy())
+        found[name] = {"threshold": threshold} | _figures(context, name, rows, threshold)
+    return found
+
+
+def lift(context: FidelityContext, with_it: pl.DataFrame, without_it: pl.DataFrame) -> dict[str, Any]:
+    """The difference of two models' areas under the curve on the same candidates, people resampled together.
+
+    Args:
+        context: of the report. with_it, without_it: what the two models said (`scores.scored`).
+
+    Returns:
+        mix -> ``auc`` and ``auc_per_person``, each an estimate of the difference.
+    """
+    found: dict[str, Any] = {}
+    for name, mix in MIXES.items():
+        joined = in_mix(with_it, mix).join(in_mix(without_it, mix).select("user", "item", other="choose"), on=["user", "item"], how="inner")
+        joined = joined.filter(pl.col("choose").is_finite() & pl.col("other").is_finite()).sort("user", "kind", "rank")
+        if not joined.height:
+            continue
+        person, n = person_index(joined["user"].to_numpy())
+        weights = resample(n, context.bootstrap, context.stream.child("choose", name))
+        chosen = joined["chosen"].to_numpy()
+        pooled, own = [], []
+        for column in ("choose", "other"):
+            scores = joined[column].to_numpy()
+            pooled.append((float(area_under_curve(scores, chosen)[0]), resampled_area(scores, chosen, person, weights)))
+            own.append(_own_areas(scores, chosen, person, n))
+        difference = own[0] - own[1]
+        found[name] = {
+            "auc": plain(estimate(pooled[0][0] - pooled[1][0], pooled[0][1] - pooled[1][1], n)),
+            "auc_per_person": plain(_weighted_mean(difference, weights)),
+        }
+    return found
+
+
+def best_threshold(scores: np.ndarray, chosen: np.ndarray) -> float:
+    """The threshold with the highest F1 if everything scored at least so high is called chosen.
+
+    It lies halfway between two neighbouring scores, so that it carries over to other people.
+
+    Args:
+        scores: finite, shape (n,), n >= 1. chosen: bool, shape (n,), at least one True.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(chosen[order])
+    last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
+    f1 = 2 * hits[last] / (last + 1 + chosen.sum())
+    best = int(last[np.argmax(f1)])
+    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
+    return float((ranked[best] + below) / 2)
+
+
+def _figures(context: FidelityContext, mix: str, rows: pl.DataFrame, threshold: float) -> dict[str, Any]:
+    person, n = person_index(rows["user"].to_numpy())
+    weights = resample(n, context.bootstrap, context.stream.child("choose", mix))
+    usable = rows["choose"].is_finite().to_numpy()
+    scores, chosen, person = rows["choose"].to_numpy()[usable], rows["chosen"].to_numpy()[usable], person[usable]
+    said = scores >= threshold
+    sums = np.stack([np.bincount(person[which], minlength=n) for which in (said & chosen, said & ~chosen, ~said & chosen, ~said & ~chosen)])
+    points = _rates(sums.sum(axis=1, keepdims=True).astype(np.float64))
+    resampled = _rates((weights @ sums.T).T)
+    found = {name: plain(estimate(float(points[name][0]), resampled[name], n)) for name in points}
+    area = float(area_under_curve(scores, chosen)[0])
+    found["auc"] = plain(estimate(area, resampled_area(scores, chosen, person, weights), n))
+    found["auc_per_person"] = plain(_weighted_mean(_own_areas(scores, chosen, person, n), weights))
+    return found | {"rows": int(usable.sum()), "base_rate": float(chosen.mean())}
+
+
+def _rates(sums: np.ndarray) -> Mapping[str, np.ndarray]:
+    """Accuracy, precision, recall and F1 from true and false positives, false and true negatives, shape (4, b)."""
+    hit, false, missed, _ = sums
+
+    def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.asarray(np.divide(a, b, out=np.zeros_like(b, dtype=np.float64), where=b > 0))
+
+    return {
+        "accuracy": ratio(sums[0] + sums[3], sums.sum(axis=0)),
+        "precision": ratio(hit, hit + false),
+        "recall": ratio(hit, hit + missed),
+        "f1": ratio(2 * hit, 2 * hit + false + missed),
+    }
+
+
+def _own_areas(scores: np.ndarray, chosen: np.ndarray, person: np.ndarray, n: int) -> np.ndarray:
+    """The area under each person's own curve, shape (n,); NaN for people with one kind of row only."""
+    starts = np.searchsorted(person, np.arange(n + 1))
+    return np.array([area_under_curve(scores[a:b], chosen[a:b])[0] if b > a else np.nan for a, b in pairwise(starts)])
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> Estimate:
+    """Mean over people with an interval; people without a value are left out."""
+    known = np.isfinite(values)
+    if not known.any():
+        return estimate(float("nan"), np.zeros(0), 0)
+    own = weights[:, known]
+    totals = own.sum(axis=1)
+    resampled = np.divide(own @ values[known], totals, out=np.full(len(own), np.nan), where=totals > 0)
+    return estimate(float(values[known].mean()), resampled, int(known.sum()))
