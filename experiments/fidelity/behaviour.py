@@ -51,8 +51,8 @@ class Log:
     """What people did.
 
     Attributes:
-        rows: `person` (number among the compared), `item` (code), `rating` (1..5 stars or null), `time` (seconds or null), `session` (number
-            per person, or null without times), in order of person and time.
+        rows: `person` (number among the compared), `item` (code), `rating` (1..5 stars or null), `time` (seconds or null), `session`
+            (number per person, or null without times), in order of person and time.
     """
 
     rows: pl.DataFrame
@@ -149,8 +149,13 @@ class Behaviour:
         """How unlike the person's training history each chosen item is: 1 - cosine of its genres and the history's mean genres."""
         person, items = log.rows["person"].to_numpy(), log.rows["item"].to_numpy()
         likeness = (self._unit_genres[items] * self._tastes[person]).sum(axis=1)
-        has_genres = self._unit_genres[items].any(axis=1) & self._tastes[person].any(axis=1)
-        return Observed(person[has_genres], 1.0 - likeness[has_genres])
+        known = self.has_novelty(log)
+        return Observed(person[known], 1.0 - likeness[known])
+
+    def has_novelty(self, log: Log) -> np.ndarray:
+        """Which rows have a novelty: those of items and people with genres, shape (rows,)."""
+        person, items = log.rows["person"].to_numpy(), log.rows["item"].to_numpy()
+        return np.asarray(self._unit_genres[items].any(axis=1) & self._tastes[person].any(axis=1))
 
     def repeats(self, log: Log) -> Observed:
         """1 where the person had interacted with the item in the training part or earlier in this log, else 0."""
@@ -170,7 +175,7 @@ class Behaviour:
             after=pl.col("item").shift(-1).over("person", "session"),
         )
         rows = rows.filter(pl.col("after").is_not_null())
-        shares = self._genres / np.maximum(self._genres.sum(axis=1, keepdims=True), 1.0)
+        shares: np.ndarray = self._genres / np.maximum(self._genres.sum(axis=1, keepdims=True), 1.0)
         before, after = shares[rows["item"].to_numpy()], shares[rows["after"].cast(pl.Int32).to_numpy()]
         pairs = (before[:, :, None] * after[:, None, :]).reshape(rows.height, -1)
         known = pairs.any(axis=1)
@@ -178,9 +183,8 @@ class Behaviour:
 
     def genre_counts(self, log: Log) -> np.ndarray:
         """Genres of each row, each row's genres sharing one, shape (rows, n_genres)."""
-        return self._genres[log.rows["item"].to_numpy()] / np.maximum(
-            self._genres[log.rows["item"].to_numpy()].sum(axis=1, keepdims=True), 1.0
-        )
+        genres = self._genres[log.rows["item"].to_numpy()]
+        return np.asarray(genres / np.maximum(genres.sum(axis=1, keepdims=True), 1.0))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -190,7 +194,7 @@ class Behaviour:
 
     @cached_property
     def _genres(self) -> np.ndarray:
-        return self.train.catalog.genre_matrix.astype(np.float64)
+        return np.asarray(self.train.catalog.genre_matrix, dtype=np.float64)
 
     @cached_property
     def _unit_genres(self) -> np.ndarray:
