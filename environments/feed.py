@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
@@ -87,6 +88,11 @@ class Feed:
         self._n_items = n_items
         self._name = type(recommender).__name__
         self._takes_exclude = "exclude" in inspect.signature(recommender.recommend).parameters
+
+    @property
+    def repairs(self) -> Counter[str]:
+        """What had to be repaired in the recommender's answers so far -> how often; empty if it never repairs."""
+        return Counter(getattr(self._recommender, "repairs", {}))
 
     def serve(self, requests: Sequence[PageRequest]) -> list[Page | None]:
         """The next page of each person; None where nothing is left to show or the session has had its last page.

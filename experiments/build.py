@@ -57,7 +57,7 @@ def resolved(config: ExperimentConfig) -> dict[str, dict[str, Any]]:
         "dataset": (config.dataset, config.dataset.options),
         "memory": (config.memory, config.memory.options),
         "decision": (config.decision, config.decision.options),
-        "recommender": (config.recommender, config.recommender.options_of_recommender),
+        "recommender": (config.recommender, _recommender_options(config)),
     }
     if config.language_model is not None:
         sections["language_model"] = (config.language_model, config.language_model.options)
@@ -129,9 +129,34 @@ def language_model(config: ExperimentConfig, *, always: bool = False, **settings
 
 def recommender(config: ExperimentConfig) -> Recommender:
     """A new, unfitted recommender."""
-    section = config.recommender
-    made: Recommender = build(section.use, section.options_of_recommender, where="recommender", methods=METHODS["recommender"])
+    use = config.recommender.use
+    made: Recommender = build(use, _recommender_options(config), where="recommender", methods=METHODS["recommender"])
     return made
+
+
+def _recommender_options(config: ExperimentConfig) -> dict[str, Any]:
+    """The recommender's own options; ``refit = "warm"`` turns its `warm_start` on, or that of the base of a reranker.
+
+    Raises:
+        ConfigError: it cannot start warm.
+    """
+    section = config.recommender
+    options = section.options_of_recommender
+    return options if section.refit != "warm" else _warm(section.use, options)
+
+
+def _warm(use: str, options: dict[str, Any]) -> dict[str, Any]:
+    known = getattr(getattr(load(use, methods=METHODS["recommender"]), "Config", None), "model_fields", {})
+    if "warm_start" in known:
+        return {**options, "warm_start": True}
+    base = options.get("base")
+    if "base" in known and isinstance(base, dict) and isinstance(base.get("use"), str):
+        return {**options, "base": _warm(base["use"], base)}
+    raise ConfigError(
+        f"[recommender] refit = 'warm', but {use} has no option warm_start, so it cannot go on from what it learned before; "
+        "use refit = 'scratch' or 'never', or a recommender that is trained step by step, such as "
+        "environments.recommenders.bpr:BPR or environments.recommenders.als:ALS."
+    )
 
 
 def policy_id(config: ExperimentConfig) -> str:
@@ -141,7 +166,7 @@ def policy_id(config: ExperimentConfig) -> str:
     """
     section = config.recommender
     feed = config.recommender.feed_config()
-    own = resolve(section.use, section.options_of_recommender, where="recommender", methods=METHODS["recommender"])
+    own = resolve(section.use, _recommender_options(config), where="recommender", methods=METHODS["recommender"])
     options = {"use": portable(section.use), **own, **feed.model_dump(mode="json")}
     digest = hashlib.blake2b(json.dumps(options, sort_keys=True, default=str).encode(), digest_size=3).hexdigest()
     explores = "" if feed.exploration == "none" else f"+{feed.exploration}"
@@ -209,12 +234,14 @@ class CohortWorker:
     def __call__(self, task: CohortTask) -> CohortResult:
         """Simulates one cohort for one round and writes its shard."""
         started, before = time.perf_counter(), self._model.usage if self._model else None
+        feed = self._feed(task.fitted_round)
+        repaired = feed.repairs
         blueprint = self._blueprint
         log = CohortLog(blueprint.actions, blueprint.catalog.item_ids)
         stream = Stream(blueprint.config.seed)
         cohort = Cohort(
             lambda model: [self._user(model, task, number, stream) for number in range(len(task.people))],
-            self._feed(task.fitted_round),
+            feed,
             self._decisions,
             log,
             stream.child("cohort", task.round, task.cohort),
@@ -230,6 +257,7 @@ class CohortWorker:
             impressions=tables["impressions"].height,
             interactions=int(tables["impressions"]["chosen"].sum()),
             fallbacks=dict(bad),
+            repairs=dict(feed.repairs - repaired),
             seconds=time.perf_counter() - started,
             peak_memory=peak_memory(),
         )

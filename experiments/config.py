@@ -95,10 +95,14 @@ class LanguageModelSection(Section):
 
 
 class RecommenderSection(Section):
-    """[recommender]: what fills the pages (`environments.feed.FeedConfig`), and whether it is fitted anew every round."""
+    """[recommender]: what fills the pages (`environments.feed.FeedConfig`), and how it learns from the rounds.
+
+    Attributes:
+        refit: before every round from "scratch", or "warm" from what the round before learned; or "never" after the first.
+    """
 
     use: str = DEFAULT_RECOMMENDER
-    refit: Literal["scratch", "never"] = "scratch"
+    refit: Literal["scratch", "warm", "never"] = "scratch"
 
     def feed_config(self) -> FeedConfig:
         """The feed's own configuration, taken from this section."""

@@ -176,6 +176,8 @@ def _fit_recommender(run: RunDirectory, config: ExperimentConfig, train: Dataset
     if folder.is_dir():
         return
     recommender = build.recommender(config)
+    if config.recommender.refit == "warm" and round_number > 0:
+        recommender.load(run.recommender_folder(round_number - 1))
     # diagonal: what people do here has no review, where the data has them
     log = pl.concat([train.interactions, simulated], how="diagonal") if simulated.height else train.interactions
     recommender.fit(log, train.catalog, Stream(config.seed).child("recommender", round_number))

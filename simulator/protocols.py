@@ -52,6 +52,10 @@ class Recommender(Protocol):
     A recommender that draws its ranking at random returns propensities, and gives `recommend` one more keyword,
     ``exclude: Sequence[np.ndarray] | None = None``: item codes per person that must not be in the slate although they
     are not in the history. The feed passes items already shown there, so that the propensities stay exact.
+
+    One that repairs answers from elsewhere has an attribute ``repairs``, a mapping from the kind of repair to how often it was
+    needed so far; a run sums them up by round. One that can go on from what `load` restored has an option ``warm_start`` in its
+    `Config`, which ``refit = "warm"`` turns on.
     """
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:

@@ -78,6 +78,7 @@ class CohortResult:
     Attributes:
         pages, impressions, interactions: counts.
         fallbacks: "status: reply" of unusable replies -> how often.
+        repairs: what had to be repaired in the recommender's answers -> how often.
         usage: work of the language model. seconds: wall time. peak_memory: bytes, of the process so far.
     """
 
@@ -87,6 +88,7 @@ class CohortResult:
     impressions: int
     interactions: int
     fallbacks: Mapping[str, int] = field(default_factory=dict)
+    repairs: Mapping[str, int] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     peak_memory: int = 0
@@ -178,6 +180,14 @@ def _check_fallbacks(results: Sequence[CohortResult], most: float) -> None:
         )
 
 
+def _repairs(results: Iterable[CohortResult], rounds: int) -> list[dict[str, int]]:
+    """What had to be repaired in each round -> how often, by kind; the order of the results does not matter."""
+    counts: list[Counter[str]] = [Counter() for _ in range(rounds)]
+    for result in results:
+        counts[result.round].update(result.repairs)
+    return [dict(sorted(count.items())) for count in counts]
+
+
 def _join_round(
     plan: Plan, run: RunDirectory, round_number: int, cohorts: Sequence[int], pasts: Mapping[str, Past]
 ) -> tuple[dict[str, Past], pl.DataFrame]:
@@ -247,6 +257,7 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
             for name in ("prompt_tokens", "computed_tokens", "generated_tokens", "calls")
         },
         "fallback_share": bad / pages.height if pages.height else 0.0,
+        "repairs": _repairs(results, plan.rounds),
         "peak_memory_gb": round(max((result.peak_memory for result in results), default=0) / 2**30, 3),
         "sha256": hashes,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class HttpService:
     the service: it must answer the same to the same request.
 
     Attributes:
-        reader: holds the counts of repairs.
+        reader: reads and repairs the answers.
     """
 
     Config = HttpServiceConfig
@@ -98,6 +98,11 @@ class HttpService:
         message = recommend_message(self._state, user_ids, histories, exclude, n, rng, self._item_ids)
         forbidden = [np.concatenate(pair) for pair in zip(histories, exclude, strict=True)] if exclude is not None else histories
         return self.reader.read(self._ask("recommend", message, self.config.timeout_seconds), forbidden, n)
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        """Kind of repair -> how often an answer needed it, since this was made."""
+        return self.reader.repairs
 
     def save(self, folder: Path) -> None:
         """Writes the name of the state and what is needed to read answers.

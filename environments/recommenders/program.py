@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,6 +93,11 @@ class Program:
         message = {"do": "recommend", **recommend_message(self._state, user_ids, histories, exclude, n, rng, self._item_ids)}
         forbidden = [np.concatenate(pair) for pair in zip(histories, exclude, strict=True)] if exclude is not None else histories
         return self.reader.read(self._ask(message, self.config.timeout_seconds), forbidden, n)
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        """Kind of repair -> how often an answer needed it, since this was made."""
+        return self.reader.repairs
 
     def save(self, folder: Path) -> None:
         """Has the program write its state into a folder within `folder`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from environments.recommenders.training_config import EpochReport, Progress, TrainingConfig
+from environments.recommenders.epochs import run_epochs
+from environments.recommenders.training_config import Progress, TrainingConfig
 from simulator.errors import RecommenderError
 from simulator.seeds import Stream
 
@@ -125,13 +125,8 @@ def optimise(
     """
     tensors = list(parameters.values())
     optimizer = torch.optim.Adam(groups(parameters) if groups else tensors, lr=config.learning_rate, fused=True)
-    epochs = config.warm_epochs if warm else config.epochs
-    best, best_epoch, kept = -math.inf, 0, [tensor.detach().clone() for tensor in tensors]
-    if warm and validate is not None:
-        best = validate()
-        if progress:
-            progress(EpochReport(0, epochs, math.nan, best))
-    for epoch in range(1, epochs + 1):
+
+    def epoch(number: int, last: int) -> float:
         total, count = torch.zeros((), device=tensors[0].device), 0
         for loss in losses():
             optimizer.zero_grad()
@@ -139,25 +134,19 @@ def optimise(
             optimizer.step()
             total += loss.detach()
             count += 1
-        mean = float(total) / max(count, 1)
-        if not math.isfinite(mean):
-            raise RecommenderError(
-                f"training diverged: the loss is {mean} in epoch {epoch}; lower learning_rate (now {config.learning_rate})."
-            )
-        value = validate() if validate is not None else None
-        if progress:
-            progress(EpochReport(epoch, epochs, mean, value))
-        if value is None:
-            continue
-        if value > best:
-            best, best_epoch = value, epoch
-            kept = [tensor.detach().clone() for tensor in tensors]
-        elif epoch - best_epoch >= config.patience:
-            break
-    if validate is not None:
-        with torch.no_grad():
-            for tensor, values in zip(tensors, kept, strict=True):
-                tensor.copy_(values)
+        return float(total) / max(count, 1)
+
+    def keep() -> Callable[[], None]:
+        copies = [tensor.detach().clone() for tensor in tensors]
+
+        def put_back() -> None:
+            with torch.no_grad():
+                for tensor, values in zip(tensors, copies, strict=True):
+                    tensor.copy_(values)
+
+        return put_back
+
+    run_epochs(config, epoch, keep, warm=warm, validate=validate, progress=progress)
 
 
 def shuffled(n: int, batch_size: int, device: torch.device) -> tuple[Tensor, ...]:

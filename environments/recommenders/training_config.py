@@ -38,7 +38,7 @@ class EpochReport:
 Progress = Callable[[EpochReport], None]
 
 
-class TrainingConfig(ComponentConfig):
+class EpochsConfig(ComponentConfig):
     """Options of every recommender that is trained by gradient descent (Adam).
 
     Attributes:
@@ -47,9 +47,6 @@ class TrainingConfig(ComponentConfig):
         learning_rate: of Adam.
         validation_share: share of the log held back to decide when to stop; with 0 all epochs are run.
         patience: epochs without a better NDCG@10 on the part held back after which training stops; the best weights are kept.
-        device: where it trains; "auto" takes CUDA where there is one. Training on a CPU is repeatable to the bit, on CUDA it is
-            not. Recommending happens on the CPU always.
-        threads: of the CPU. Another number may round differently.
         warm_start: whether a further fit continues from the weights of the one before.
         warm_epochs: epochs at most after a warm start.
     """
@@ -59,10 +56,21 @@ class TrainingConfig(ComponentConfig):
     learning_rate: float = Field(default=0.001, gt=0)
     validation_share: float = Field(default=0.1, ge=0, lt=1)
     patience: int = Field(default=10, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(default=1, ge=1)
     warm_start: bool = False
     warm_epochs: int = Field(default=10, ge=1)
+
+
+class TrainingConfig(EpochsConfig):
+    """Options of recommenders that torch trains, besides those of `EpochsConfig`.
+
+    Attributes:
+        device: where it trains; "auto" takes CUDA where there is one. Training on a CPU is repeatable to the bit, on CUDA it is
+            not. Recommending happens on the CPU always.
+        threads: of the CPU. Another number may round differently.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=1, ge=1)
 
 
 class GraphConfig(TrainingConfig):

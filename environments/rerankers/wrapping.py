@@ -136,6 +136,11 @@ class Reranker(ABC, Generic[C]):
                 answer[row] = _joined(slates[row], place, value, int(size), n)
         return [slate for slate in answer if slate is not None]
 
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        """What had to be repaired in the base's answers -> how often."""
+        return getattr(self.base, "repairs", {})
+
     def save(self, folder: Path) -> None:
         """Writes its own state, and that of the base in a folder ``base``.
 
