@@ -1,0 +1,141 @@
+"""The policy that is evaluated: the [recommender] section of an experiment file, fitted on what a run's own recommender saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from experiments import build
+from experiments import config as configuration
+from experiments.analysis.finished_run import FinishedRun
+from experiments.config import ExperimentConfig
+from experiments.logged_pages import LoggedPages, fitted_rounds
+from simulator.errors import ConfigError
+from simulator.protocols import Recommender
+from simulator.seeds import Stream
+from simulator.tables import IMPRESSIONS
+
+OFFLINE = "offline"
+"""Folder of a run that holds what was said about other policies."""
+
+PAGE_KEYS = ("page_size", "max_pages", "repeat")
+"""What a page is; a policy takes these from the run."""
+
+
+def read_target(file: Path, overrides: Sequence[str], logged: ExperimentConfig) -> ExperimentConfig:
+    """The experiment of a run with another policy's [recommender].
+
+    Args:
+        file: an experiment file with a section [recommender], or the name of one that comes with usersim.
+        overrides: settings of the form ``section.key=value`` for this file.
+        logged: the configuration of the run.
+
+    Raises:
+        ConfigError: the file is wrong, has no [recommender], or is about other data or other pages than the run.
+    """
+    found = configuration.find(file)
+    document = configuration.document(found, overrides)
+    if "recommender" not in document:
+        raise ConfigError(f"{found} has no section [recommender], so it names no policy.")
+    policy = configuration.check({"name": "policy", **document}, str(found))
+    _same_data(found, document.get("dataset", {}), logged)
+    feed = logged.recommender.feed_config()
+    given: dict[str, Any] = document["recommender"]
+    for key in PAGE_KEYS:
+        if key in given and given[key] != getattr(feed, key):
+            raise ConfigError(
+                f"{found}: [recommender] {key} = {given[key]!r}, but the run's pages were made with {getattr(feed, key)!r}; a log "
+                f"tells about pages like its own only. Leave {key} out, or make a run with it."
+            )
+    section = policy.recommender.model_dump() | {key: getattr(feed, key) for key in PAGE_KEYS}
+    target = logged.model_copy(update={"recommender": type(policy.recommender).model_validate(section)})
+    build.resolved(target)
+    return target
+
+
+def recommenders_of_run(log: LoggedPages) -> dict[int, Recommender] | None:
+    """The recommenders that filled the logged pages, by fitted round; None if the run no longer has them."""
+    folders = {int(number): log.run.directory.recommender_folder(int(number)) for number in set(log.fitted_rounds.tolist())}
+    if not all(folder.is_dir() for folder in folders.values()):
+        return None
+    return {number: _loaded(log.config, folder) for number, folder in folders.items()}
+
+
+def on_target(log: LoggedPages, target: ExperimentConfig) -> LoggedPages:
+    """The same pages, filled by the recommender of the round that the target policy would have been fitted in."""
+    return replace(log, config=target, fitted_rounds=fitted_rounds(log.rounds, target))
+
+
+def fitted_target(log: LoggedPages, target: ExperimentConfig) -> dict[int, Recommender]:
+    """The target's recommenders by fitted round, fitted on the training part and what the log's people did in earlier rounds.
+
+    They are kept in the run's folder, and those of the run itself are taken where only the exposure differs.
+
+    Args:
+        log: the pages, see `on_target`.
+        target: the experiment with the target's recommender.
+    """
+    numbers = sorted(set(log.fitted_rounds.tolist()))
+    own = configuration.read(log.run.directory.config_path)
+    if _same_recommender(own, target) and (found := recommenders_of_run(log)) is not None:
+        return found
+    fitted = {}
+    for number in numbers:
+        folder = policy_folder(log.run, target) / "recommenders" / f"round-{number:03d}"
+        if not folder.is_dir():
+            recommender = build.recommender(target)
+            simulated = _interactions_before(log, number)
+            rows = pl.concat([log.train.interactions, simulated]) if simulated.height else log.train.interactions
+            recommender.fit(rows, log.train.catalog, Stream(target.seed).child("recommender", number))
+            with log.run.directory.new_folder(*folder.relative_to(log.run.path).parts) as new:
+                recommender.save(new)
+        fitted[number] = _loaded(target, folder)
+    return fitted
+
+
+def policy_folder(run: FinishedRun, target: ExperimentConfig) -> Path:
+    """Where what is said about a policy on a run is kept."""
+    return run.path / OFFLINE / build.policy_id(target)
+
+
+def _loaded(config: ExperimentConfig, folder: Path) -> Recommender:
+    recommender = build.recommender(config)
+    recommender.load(folder)
+    return recommender
+
+
+def _same_recommender(one: ExperimentConfig, other: ExperimentConfig) -> bool:
+    first, second = one.recommender, other.recommender
+    feed = build.resolved(one)["recommender"].keys() & set(type(first.feed_config()).model_fields)
+    options = [{key: value for key, value in build.resolved(each)["recommender"].items() if key not in feed} for each in (one, other)]
+    return first.refit == second.refit and options[0] == options[1]
+
+
+def _interactions_before(log: LoggedPages, number: int) -> pl.DataFrame:
+    """What people did in earlier rounds of the log, in the order in which the run's own recommender learned it."""
+    frame = log.impressions.with_columns(
+        user_code=pl.Series([log.requests[page].user for page in log.page], dtype=pl.Int32),
+        item_code=pl.Series(log.items).cast(pl.Int32),
+    )
+    rows = frame.sort(IMPRESSIONS.key).filter(pl.col("chosen") & (pl.col("round") < number))
+    rating = pl.col("rating").cast(pl.Float32) if "rating" in rows.columns else pl.lit(None, dtype=pl.Float32).alias("rating")
+    return rows.select(pl.col("user_code").alias("user"), pl.col("item_code").alias("item"), rating, pl.col("time").alias("timestamp"))
+
+
+def _same_data(file: Path, given: dict[str, Any], logged: ExperimentConfig) -> None:
+    own = {"use": logged.dataset.use, **logged.dataset.options}
+    for key in ("use", "path"):
+        if key in given and key in own and _same(given[key]) != _same(own[key]):
+            raise ConfigError(
+                f"{file}: [dataset] {key} = {given[key]!r}, but the run is about {own[key]!r}: a policy over other items cannot be "
+                "evaluated on it. Leave [dataset] out; the policy is fitted on the run's own training part."
+            )
+
+
+def _same(value: Any) -> str:
+    text = str(value)
+    return build.portable(text) if ":" in text else str(Path(text).expanduser().resolve())
