@@ -32,6 +32,9 @@ AS_IS = "as-is"
 CANDIDATES = (AS_IS, "bf16", "f16", "q8_0", "q4_0")
 """Formats that ``auto`` measures."""
 
+FLOATS = ("bf16", "f16")
+"""Formats in which llama.cpp's CPU code sums each number by itself, so that it cannot depend on its neighbours in a batch."""
+
 MOST_BYTES = 2 * 2**30
 """``auto`` leaves a file alone that is larger than this: measuring would take minutes, and copies much space."""
 
@@ -54,6 +57,11 @@ class Measurement:
 
     tokens_per_second: float
     divergence: float
+
+
+def kept_with(format_: str) -> llama_native.KeptFormat:
+    """The number format of kept keys and values: that of the weights, if this machine computes it quickest, else half precision."""
+    return "bf16" if format_ == "bf16" else "f16"
 
 
 def prepare(path: Path, wanted: str, *, threads: int, gpu_layers: int, max_divergence: float) -> Prepared:
@@ -102,7 +110,7 @@ def measurements(path: Path, *, threads: int, gpu_layers: int = 0) -> dict[str, 
     original = np.empty(0)
     for name in CANDIDATES:
         weights = Weights(path if name == AS_IS else _converted(path, digest, name, threads), gpu_layers)
-        distributions, speed = _measure(weights)
+        distributions, speed = _measure(weights, name, flash=gpu_layers != 0)
         weights.close()
         original = original if len(original) else distributions
         divergence = float((np.exp(original) * (original - distributions)).sum(axis=1).mean())
@@ -192,10 +200,10 @@ def _processor() -> str:
     return f"{named}|{platform.machine()}|{os.cpu_count()}"
 
 
-def _measure(weights: Weights) -> tuple[np.ndarray, float]:
+def _measure(weights: Weights, name: str, *, flash: bool) -> tuple[np.ndarray, float]:
     """Log-probabilities of every token at the probes of the fixed pages, and prompt tokens per second (best of several)."""
     # One thread: on a busy machine several wait for each other, and the order of the formats is the same.
-    sequence = Sequences(weights, streams=1, cells=1024, batch=512, threads=1)
+    sequence = Sequences(weights, streams=1, cells=1024, batch=512, threads=1, flash=flash, kept=kept_with(name))
     rows: list[np.ndarray] = []
     speed = 0.0
     for number in (*range(_PAGES), *range(_PAGES)):

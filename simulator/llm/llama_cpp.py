@@ -1,14 +1,16 @@
 """Language models in GGUF files, run in this process by llama.cpp.
 
-A score is a pure function of its prompt: each segment is computed in calls of its own, alone, in cells that start at 0. So
-the numbers are the same bits whether a prefix was kept or computed again, whatever was computed before, in whatever
-order, and with however many worker processes. Nothing is generated for a score; the model's distribution is read at
-the probes. Texts are written several at a time, and are a function of the list of requests.
+A score is a pure function of its prompt: the numbers are the same bits whether a prefix was kept or computed again,
+whatever was computed before, in whatever order, and with however many worker processes. On a CPU, with weights in a
+float format, that is so because no token's numbers depend on what else a call computes (`Sequences.extend` sees to it),
+so everything new of a prompt is one call. Elsewhere each segment is computed in calls of its own, in cells that start at 0.
+Nothing is generated for a score; the model's distribution is read at the probes. Texts are written several at a time, and
+are a function of the list of requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,7 +21,7 @@ from simulator.execution import cores
 from simulator.llm import formats, labels
 from simulator.llm.llama_generation import Job, write
 from simulator.llm.llama_native import MOST_OUTPUTS, VERSION, Sequences, Weights, can_use_gpu
-from simulator.llm.llama_prompts import Compiled, Compiler, Place
+from simulator.llm.llama_prompts import Compiled, Compiler
 from simulator.llm.models import resolve
 from simulator.llm.prefixes import Prefixes
 from simulator.plugins import ComponentConfig
@@ -76,8 +78,15 @@ class LlamaCpp:
         context = min(config.context, self._weights.trained_context or config.context)
         self._compiler = Compiler(self._weights, context)
         self._sequence = Sequences(
-            self._weights, streams=config.sequences + 1, cells=context, batch=min(config.batch, context), threads=threads
+            self._weights,
+            streams=config.sequences + 1,
+            cells=context,
+            batch=min(config.batch, context),
+            threads=threads,
+            flash=gpu_layers != 0,
+            kept=formats.kept_with(prepared.format),
         )
+        self._merges = gpu_layers == 0 and prepared.format in formats.FLOATS
         self._prefixes = Prefixes(self._sequence, config.kept_megabytes * 2**20)
         self._counts = {"prompt_tokens": 0, "computed_tokens": 0, "generated_tokens": 0, "calls": 0}
         self._open = True
@@ -89,8 +98,9 @@ class LlamaCpp:
                 "format": prepared.format,
                 "batch": self._sequence.batch,
                 "sequences": config.sequences,
-                "flash_attention": True,
-                "kept_values": "f16",
+                "flash_attention": gpu_layers != 0,
+                "kept_values": formats.kept_with(prepared.format),
+                "merged_chunks": self._merges,
                 "device": "gpu" if gpu_layers else "cpu",
                 "gpu_layers": gpu_layers,
             },
@@ -160,54 +170,75 @@ class LlamaCpp:
     # --- computing ---
 
     def _score(self, prompt: Compiled) -> list[tuple[np.ndarray, float]]:
+        keepable = min(prompt.places[0].chunk, len(prompt.chunks) - 1)
+        present = self._enter(prompt, keepable)
+        positions = [prompt.starts[place.chunk] + place.offset for place in prompt.places]
+        # Where "1" must be asked again for "10" at the very end, the "1" is computed along: a call of its own would cost ten times as much.
+        last = prompt.places[-1].spelling
+        along = last.inner[0] if last.inner and positions[-1] == prompt.length - 1 else ()
+        wanted = sorted({*positions, *([prompt.length + len(along) - 1] if along else [])})
+        rows = self._compute(prompt, present, len(prompt.chunks), wanted, along)
         results: dict[int, tuple[np.ndarray, float]] = {}
         unclear: dict[int, np.ndarray] = {}
-        keepable = min(prompt.places[0].chunk, len(prompt.chunks) - 1)
-        self._enter(prompt, keepable)
-        for number in range(keepable, len(prompt.chunks)):
-            here = [(i, place) for i, place in enumerate(prompt.places) if place.chunk == number]
-            offsets = sorted({place.offset for _, place in here})
-            rows = self._compute(prompt, number, offsets)
-            for i, place in here:
-                row = rows[offsets.index(place.offset)]
-                if place.spelling.inner:
-                    unclear[i] = row.copy()
-                else:
-                    results[i] = labels.read(place.spelling, row, self._nothing_to_ask)
+        known = {along: rows[-1].copy()} if along else {}
+        for i, (place, position) in enumerate(zip(prompt.places, positions, strict=True)):
+            row = rows[wanted.index(position)]
+            if place.spelling.inner:
+                unclear[i] = row.copy()
+            else:
+                results[i] = labels.read(place.spelling, row, self._nothing_to_ask)
         # Asking again behind a probe removes what follows it, so the last probe goes first.
         for i in sorted(unclear, reverse=True):
-            results[i] = labels.read(prompt.places[i].spelling, unclear[i], self._ask(prompt, prompt.places[i]))
+            ask = self._ask(positions[i] + 1, known if i == len(prompt.places) - 1 else {})
+            results[i] = labels.read(prompt.places[i].spelling, unclear[i], ask)
+        self._keep(prompt, present, keepable)
         return [results[i] for i in range(len(prompt.places))]
 
     def _job(self, request: GenerationRequest, prompt: Compiled) -> Job:
         last = len(prompt.chunks) - 1
-        self._enter(prompt, last)
-        row = self._compute(prompt, last, [len(prompt.chunks[last]) - 1])[0]
-        return Job(request, prompt.length, self._sequence.save(), row)
+        present = self._enter(prompt, last)
+        self._compute(prompt, present, last, [])
+        self._keep(prompt, present, last)
+        self._counts["computed_tokens"] += len(prompt.chunks[last])
+        return Job(request, prompt.chunks[last], prompt.starts[last], self._sequence.save() if last else None)
 
-    def _enter(self, prompt: Compiled, keepable: int) -> None:
-        """Puts the first chunks of a prompt into the sequence, copied or computed."""
+    def _enter(self, prompt: Compiled, keepable: int) -> int:
+        """Copies the longest kept prefix of at most the first `keepable` chunks into the sequence; how many chunks it has."""
         self._counts["calls"] += 1
         self._counts["prompt_tokens"] += prompt.length
-        present = self._prefixes.enter(prompt.keys[:keepable], prompt.starts[1 : keepable + 1])
+        return self._prefixes.enter(prompt.keys[:keepable], prompt.starts[1 : keepable + 1])
+
+    def _keep(self, prompt: Compiled, present: int, keepable: int) -> None:
+        """Cuts the sequence back to the first `keepable` chunks and keeps them, if they were not kept before."""
+        self._sequence.cut(0, prompt.starts[keepable])
         for number in range(present, keepable):
-            self._compute(prompt, number, [])
+            self._prefixes.append(prompt.keys[number], prompt.starts[number + 1])
         if present < keepable:
             self._prefixes.keep()
 
-    def _compute(self, prompt: Compiled, number: int, offsets: Sequence[int]) -> np.ndarray:
-        """Appends one chunk of a prompt; logits at the offsets, shape (len(offsets), vocabulary)."""
-        rows = self._append(prompt.chunks[number], prompt.starts[number], offsets)
-        self._prefixes.append(prompt.keys[number], prompt.starts[number + 1])
-        return rows
+    def _compute(self, prompt: Compiled, first: int, end: int, wanted: Sequence[int], along: labels.Tokens = ()) -> np.ndarray:
+        """Appends the chunks from number `first` to before `end`, and the tokens `along`; logits at the positions `wanted`."""
+        chunks = (
+            [*prompt.chunks[first : end - 1], np.concatenate([prompt.chunks[end - 1], np.array(along, np.int32)])] if first < end else []
+        )
+        if self._merges and chunks:
+            chunks = [np.concatenate(chunks)]
+        start, rows = prompt.starts[first], [np.empty((0, self._weights.size), np.float32)]
+        for number, chunk in enumerate(chunks):
+            offsets = [position - start for position in wanted if start <= position < start + len(chunk)]
+            read = self._append(chunk, start, offsets)
+            rows.append(read if number == len(chunks) - 1 else read.copy())
+            start += len(chunk)
+        filled = [read for read in rows if len(read)]
+        return filled[0] if len(filled) == 1 else np.concatenate(rows)
 
     def _append(self, tokens: np.ndarray, start: int, offsets: Sequence[int]) -> np.ndarray:
-        """Appends tokens in pieces whose borders depend on nothing but the arguments."""
+        """Appends tokens in pieces whose borders depend on nothing but the arguments; logits at the offsets."""
         self._counts["computed_tokens"] += len(tokens)
         batch, rows, first = self._sequence.batch, [], 0
         while first < len(tokens):
-            wanted = [offset for offset in offsets if offset >= first][: MOST_OUTPUTS + 1]
-            last = min(first + batch, len(tokens), wanted[MOST_OUTPUTS] if len(wanted) > MOST_OUTPUTS else len(tokens))
+            wanted = [offset for offset in offsets if offset >= first][:MOST_OUTPUTS]
+            last = min(first + batch, len(tokens), wanted[-1] if len(wanted) == MOST_OUTPUTS else len(tokens))
             piece = np.array([offset - first for offset in wanted if offset < last], np.int64)
             rows.append(self._sequence.extend(tokens[first:last], start + first, piece))
             if first or last < len(tokens):
@@ -215,12 +246,13 @@ class LlamaCpp:
             first = last
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
-    def _ask(self, prompt: Compiled, place: Place) -> Callable[[labels.Tokens], np.ndarray]:
-        end = prompt.starts[place.chunk] + place.offset + 1
+    def _ask(self, end: int, known: Mapping[labels.Tokens, np.ndarray]) -> Callable[[labels.Tokens], np.ndarray]:
+        """Logits behind the first `end` positions and some more tokens."""
 
         def ask(tokens: labels.Tokens) -> np.ndarray:
+            if tokens in known:
+                return known[tokens]
             self._sequence.cut(0, end)
-            self._prefixes.forget_live(place.chunk)
             row: np.ndarray = self._append(np.array(tokens, np.int32), end, [len(tokens) - 1])[0]
             return row
 

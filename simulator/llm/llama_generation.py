@@ -1,19 +1,21 @@
 """Writing several texts at once with llama.cpp.
 
 Each text has a sequence of its own. The sequences in use are always the first ones behind sequence 0, where prompts are
-computed: when a text ends, the last sequence takes its place, and the next request starts behind it. Which tokens are computed
-together, and with them the last bits of the logits, is therefore a function of the list of requests.
+computed: when texts end, the last sequences take their places. New texts start together, once half of the sequences are
+free, and what leads to them (their last chunk) is computed for all of them at once, since a call costs as much as ten tokens.
+Which tokens are computed together, and with them the last bits of the logits, is a function of the list of requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 
 import numpy as np
 
-from simulator.llm.llama_native import Grammar, Sequences, Weights, schema_grammar
-from simulator.llm.sampling import draw
+from simulator.llm.llama_native import MOST_OUTPUTS, Grammar, Sequences, Weights, schema_grammar
+from simulator.llm.text_writing import Text
 from simulator.records import Completion, GenerationRequest
 
 
@@ -22,60 +24,28 @@ class Job:
     """A text about to be written.
 
     Attributes:
-        request: what is wanted. length: tokens of what it continues.
-        state: what was computed for them. logits: of the first new token; read at once, it may be overwritten later.
+        request: what is wanted. lead: tokens that are still to be computed before the first new one.
+        length: tokens before those. state: what was computed for them, or None if there are none.
     """
 
     request: GenerationRequest
+    lead: np.ndarray
     length: int
-    state: np.ndarray
-    logits: np.ndarray
+    state: np.ndarray | None
 
 
-class _Text:
-    """A text while it is written."""
+@dataclass(slots=True)
+class _Place:
+    """A text in a sequence: the number of its request, and how many tokens it continues."""
 
-    def __init__(self, number: int, job: Job, weights: Weights) -> None:
-        self.number = number
-        self.tokens: list[int] = []
-        self._request = job.request
-        self._length = job.length
-        self._weights = weights
-        self._rng = job.request.stream.generator()
-        self._grammar = None if job.request.schema is None else Grammar(weights, schema_grammar(job.request.schema))
-        self._bytes = bytearray()
-        self._text = ""
-        self._status = "ok"
+    number: int
+    text: Text
+    length: int
 
     @property
     def position(self) -> int:
         """Where the last token goes."""
-        return self._length + len(self.tokens) - 1
-
-    def take(self, logits: np.ndarray) -> bool:
-        """Draws the next token; True if the text is complete."""
-        request = self._request
-        if len(self.tokens) == request.max_tokens:
-            self._status = "length"
-            return True
-        token = draw(logits, request.temperature, self._rng, self._grammar.allowed if self._grammar else None)
-        if self._weights.ends(token):
-            return True
-        if self._grammar:
-            self._grammar.accept(token)
-        self.tokens.append(token)
-        self._bytes += self._weights.piece(token)
-        self._text = self._bytes.decode("utf-8", "ignore")
-        found = [place for stop in request.stop if (place := self._text.find(stop)) >= 0]
-        if found:
-            self._text = self._text[: min(found)]
-        return bool(found)
-
-    def finish(self) -> Completion:
-        """The completion; frees what the text held."""
-        if self._grammar:
-            self._grammar.close()
-        return Completion(self._text, len(self.tokens), self._status)
+        return self.length + len(self.text.tokens) - 1
 
 
 def write(weights: Weights, sequences: Sequences, jobs: Iterable[Job], count: int) -> list[Completion]:
@@ -87,23 +57,44 @@ def write(weights: Weights, sequences: Sequences, jobs: Iterable[Job], count: in
     """
     completions: list[Completion] = [Completion("", 0)] * count
     waiting = enumerate(jobs)
-    texts: list[_Text] = []
-    while True:
-        while len(texts) < sequences.streams - 1 and (started := next(waiting, None)):
-            number, job = started
-            text = _Text(number, job, weights)
-            if text.take(job.logits):
-                completions[number] = text.finish()
+    places: list[_Place] = []
+    room = min(sequences.streams - 1, sequences.batch, MOST_OUTPUTS)
+    left = count
+
+    def end(complete: list[int]) -> None:
+        for k in reversed(complete):
+            completions[places[k].number] = places[k].text.finish()
+            last = places.pop()
+            if k < len(places):
+                places[k] = last
+                sequences.copy(len(places) + 1, k + 1)
+
+    while left or places:
+        if left and len(places) <= room // 2:
+            new = list(islice(waiting, room - len(places)))
+            left -= len(new)
+            end(_begin(weights, sequences, new, places))
+        elif places:
+            rows = sequences.step([place.text.tokens[-1] for place in places], [place.position for place in places])
+            end([k for k, place in enumerate(places) if place.text.take(rows[k])])
+    return completions
+
+
+def _begin(weights: Weights, sequences: Sequences, new: Sequence[tuple[int, Job]], places: list[_Place]) -> list[int]:
+    """Puts new texts into the sequences behind those in use and draws their first tokens; which places are complete already."""
+    complete: list[int] = []
+    # Those whose leads are equally long are computed together.
+    for length, group in groupby(sorted(new, key=lambda entry: len(entry[1].lead)), key=lambda entry: len(entry[1].lead)):
+        members = list(group)
+        first = len(places)
+        for number, job in members:
+            schema = job.request.schema
+            text = Text(job.request, weights.piece, weights.ends, None if schema is None else Grammar(weights, schema_grammar(schema)))
+            places.append(_Place(number, text, job.length + length))
+            if job.state is None:
+                sequences.cut(len(places), 0)
             else:
-                texts.append(text)
-                sequences.restore(job.state, len(texts))
-        if not texts:
-            return completions
-        rows = sequences.step([text.tokens[-1] for text in texts], [text.position for text in texts])
-        complete = [place for place, text in enumerate(texts) if text.take(rows[place])]
-        for place in reversed(complete):
-            completions[texts[place].number] = texts[place].finish()
-            last = texts.pop()
-            if place < len(texts):
-                texts[place] = last
-                sequences.copy(len(texts) + 1, place + 1)
+                sequences.restore(job.state, len(places))
+        rows = sequences.extend_many(np.stack([job.lead for _, job in members]), [job.length for _, job in members], first + 1)
+        complete += [first + k for k in range(len(members)) if places[first + k].text.take(rows[k])]
+    return complete

@@ -10,9 +10,9 @@ from __future__ import annotations
 import ctypes
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import llama_cpp as native
 import numpy as np
@@ -25,6 +25,12 @@ VERSION: Final[str] = native.__version__
 
 MOST_OUTPUTS: Final[int] = 64
 """Most logits rows read after one call."""
+
+KeptFormat = Literal["f16", "bf16"]
+"""Number format of kept keys and values."""
+
+_TYPES: Final[dict[KeptFormat, int]] = {"f16": 1, "bf16": 30}
+# ggml.h, `enum ggml_type`; llama-cpp-python names only some of them.
 
 _ERROR_LEVEL = 4
 _complaints: deque[str] = deque(maxlen=20)
@@ -172,12 +178,16 @@ class Sequences:
     Args:
         weights: the model. streams: sequences held at once. cells: tokens each can hold.
         batch: most tokens computed at once. threads: used for it.
+        flash: whether attention is computed in one piece; quicker on a GPU and for long texts, slower for short chunks on a CPU.
+        kept: number format of what is kept per token.
 
     Raises:
         ModelError: there is not enough memory.
     """
 
-    def __init__(self, weights: Weights, *, streams: int, cells: int, batch: int, threads: int) -> None:
+    def __init__(
+        self, weights: Weights, *, streams: int, cells: int, batch: int, threads: int, flash: bool = False, kept: KeptFormat = "f16"
+    ) -> None:
         self.streams, self.cells, self.batch = streams, cells, batch
         self._vocabulary = weights.size
         options = native.llama_context_default_params()
@@ -185,10 +195,11 @@ class Sequences:
         options.n_batch = options.n_ubatch = batch
         # Room for logits is reserved beforehand, and a row has the size of the vocabulary.
         options.n_outputs_max = min(batch, MOST_OUTPUTS)
-        # llama.cpp divides the attention of a single token over its threads and sums the parts, so that their number would be
-        # seen in the last bits (from 512 cells on). Single tokens therefore have one thread, whatever `threads` says.
+        # Flash attention divides a single token over the threads and sums the parts, so that their number would be seen in the
+        # last bits (from 512 cells on). Single tokens therefore have one thread, whatever `threads` says.
         options.n_threads, options.n_threads_batch = 1, threads
-        options.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        options.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash else native.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        options.type_k = options.type_v = _TYPES[kept]
         # A cache of their own for each sequence: with a shared one every token attends over everybody's cells.
         options.kv_unified = False
         options.swa_full = True
@@ -219,6 +230,10 @@ class Sequences:
     def extend(self, tokens: np.ndarray, start: int, outputs: np.ndarray) -> np.ndarray:
         """Appends tokens to sequence 0.
 
+        A single token, and a single row of logits, take another path through llama.cpp's matrix products (vector times
+        matrix), which ends in other last bits. Neither is ever computed alone here, so that on a CPU with weights in a float
+        format a number does not depend on what was computed in the same call.
+
         Args:
             tokens: int32, at most `batch` of them. start: position of the first, which must be the sequence's length.
             outputs: offsets in `tokens` whose next-token logits are wanted, increasing, at most `MOST_OUTPUTS`.
@@ -227,12 +242,48 @@ class Sequences:
             The logits, float32, shape (len(outputs), vocabulary); overwritten by the next call.
         """
         n = len(tokens)
+        alone = n == 1
+        if alone:
+            tokens, n = np.repeat(tokens, 2), 2
         self._tokens[:n] = tokens
         self._positions[:n] = np.arange(start, start + n, dtype=np.int32)
         self._ids[:n] = 0
         self._wanted[:n] = 0
         self._wanted[outputs] = 1
-        return self._decode(n, len(outputs))
+        rows = slice(0, len(outputs))
+        if len(outputs) == 1:
+            companion = 1 if outputs[0] == 0 else 0
+            self._wanted[companion] = 1
+            rows = slice(1 - companion, 2 - companion)
+        logits = self._decode(n, 2 if len(outputs) == 1 else len(outputs))[rows]
+        if alone:
+            self.cut(0, start + 1)
+        return logits
+
+    def extend_many(self, tokens: np.ndarray, starts: Sequence[int], first: int) -> np.ndarray:
+        """Appends equally many tokens to each of some neighbouring sequences.
+
+        Args:
+            tokens: int32, shape (sequences, tokens each). starts: length of each sequence so far.
+            first: number of the first sequence.
+
+        Returns:
+            Logits after the last token of each, float32, shape (sequences, vocabulary); overwritten by the next call.
+        """
+        count, length = tokens.shape
+        columns = max(1, self.batch // count)
+        for begin in range(0, length, columns):
+            end = min(begin + columns, length)
+            n = count * (end - begin)
+            self._tokens[:n] = tokens[:, begin:end].ravel()
+            self._positions[:n] = (np.array(starts, np.int32)[:, None] + np.arange(begin, end, dtype=np.int32)).ravel()
+            self._ids[:n] = np.repeat(np.arange(first, first + count, dtype=np.int32), end - begin)
+            self._wanted[:n] = 0
+            if end == length:
+                self._wanted[end - begin - 1 : n : end - begin] = 1
+                return self._decode(n, count)
+            self._decode(n, 0)
+        raise AssertionError("there is at least one token")
 
     def step(self, tokens: list[int], positions: list[int]) -> np.ndarray:
         """Appends one token to each of the first sequences behind sequence 0; sequence i + 1 gets ``tokens[i]`` at ``positions[i]``.

@@ -101,10 +101,6 @@ class Prefixes:
         """Says that one more chunk of the prefix was computed in the live sequence; `length` tokens are there now."""
         self._live.append((key, length))
 
-    def forget_live(self, chunks: int) -> None:
-        """Says that only the first chunks of the live sequence can be trusted."""
-        del self._live[chunks:]
-
     def keep(self) -> None:
         """Keeps a copy of the live sequence, in place of the prefix that it extends or branched off from.
 
