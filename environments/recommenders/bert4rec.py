@@ -18,10 +18,12 @@ class BERT4RecConfig(TransformerConfig):
     Attributes:
         hidden_share: chance that an item of a window is hidden while training.
         last_share: share of the windows of which only the last item is hidden, which is what recommending asks for.
+        cut_share: chance that a window ends early, at a random place, so that what follows shorter histories is learned too.
     """
 
     hidden_share: float = Field(default=0.15, gt=0, lt=1)
     last_share: float = Field(default=0.1, ge=0, le=1)
+    cut_share: float = Field(default=0.0, ge=0, le=1)
     batch_size: int = Field(default=64, ge=1)
     epochs: int = Field(default=400, ge=1)
     patience: int = Field(default=30, ge=1)
@@ -68,6 +70,10 @@ class _Network(SequentialNetwork):
 
     def loss(self, windows: Tensor, lengths: Tensor) -> Tensor:
         places = torch.arange(windows.shape[1], device=windows.device)
+        if self.config.cut_share:
+            shorter = (2 + torch.rand(lengths.shape, device=lengths.device) * (lengths - 1)).long().clamp(max=lengths)
+            lengths = torch.where(torch.rand(lengths.shape, device=lengths.device) < self.config.cut_share, shorter, lengths)
+            windows = windows.masked_fill(places >= lengths[:, None], self.n_items + 1)
         last = places == (lengths - 1)[:, None]
         hidden = (torch.rand(windows.shape, device=windows.device) < self.config.hidden_share) & (places < lengths[:, None])
         only_last = torch.rand(len(windows), device=windows.device) < self.config.last_share

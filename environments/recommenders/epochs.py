@@ -9,6 +9,10 @@ from environments.recommenders.training_config import EpochReport, EpochsConfig,
 from simulator.errors import RecommenderError
 
 
+class Enough(Exception):
+    """Raised by a progress function to end the training after this epoch, with the best weights so far."""
+
+
 def run_epochs(
     config: EpochsConfig,
     epoch: Callable[[int, int], float],
@@ -44,13 +48,14 @@ def run_epochs(
                 f"training diverged: the loss is {loss} in epoch {number}; lower learning_rate (now {config.learning_rate})."
             )
         value = validate() if validate is not None else None
-        if progress:
-            progress(EpochReport(number, last, loss, value))
-        if value is None:
-            continue
-        if value > best:
+        if value is not None and value > best:
             best, best_epoch, put_back = value, number, keep()
-        elif number - best_epoch >= config.patience:
+        try:
+            if progress:
+                progress(EpochReport(number, last, loss, value))
+        except Enough:
+            break
+        if value is not None and number - best_epoch >= config.patience:
             break
     if put_back is not None:
         put_back()

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from sklearn.model_selection import train_test_split
 
 from experiments.analysis import ranking_metrics as metrics
-from experiments.evaluate_recommenders import histories_of, ranked_lists
+from experiments.ranked_lists import histories_of, ranked_lists
 from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, Catalog
 from simulator.errors import DataError
 from simulator.protocols import Recommender
@@ -149,6 +148,8 @@ def lastfm(folder: Path) -> pl.DataFrame:
 
 def random_three_quarters(folder: Path) -> Parts:
     """scikit-learn's random 75 % of all ratings, seed 42."""
+    from sklearn.model_selection import train_test_split  # noqa: PLC0415 - packed parts can be used where it is not installed
+
     log = ml_100k(folder)
     train, test = train_test_split(np.arange(log.height), train_size=0.75, random_state=42)
     return _parts(log[np.sort(train)], log[np.sort(test)], 1_682)
@@ -216,6 +217,31 @@ PROTOCOLS = {
     "loo": Protocol("ML-100K", "leave one out, full ranking", last_one_out, HIT_AND_NDCG),
 }
 """Name on the command line -> protocol."""
+
+
+def pack(parts: Parts, file: Path) -> None:
+    """Writes parts to an ``.npz`` file, for `unpacked` on a machine without the data sets; ratings are left out."""
+    arrays: dict[str, np.ndarray] = {"n_items": np.array(parts.n_items)}
+    if parts.candidates is not None:
+        arrays["candidates"] = parts.candidates.astype(np.int32)
+    for name, part in (("train", parts.train), ("valid", parts.valid), ("test", parts.test)):
+        columns = ["user", "item"] if part["timestamp"].null_count() else ["user", "item", "timestamp"]
+        arrays |= {f"{name}.{column}": part[column].to_numpy().astype(np.int32) for column in columns}
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def unpacked(file: Path) -> Parts:
+    """The parts that `pack` wrote, with null ratings."""
+    with np.load(file, allow_pickle=False) as stored:
+        arrays = dict(stored)
+
+    def part(name: str) -> pl.DataFrame:
+        schema = pl.Schema(INTERACTIONS_SCHEMA)
+        given = {column: arrays[f"{name}.{column}"] for column in schema if f"{name}.{column}" in arrays}
+        missing = [pl.lit(None).alias(column) for column in schema if column not in given]
+        return pl.DataFrame(given).with_columns(missing).select(list(schema)).cast(schema)
+
+    return Parts(part("train"), part("valid"), part("test"), int(arrays["n_items"]), arrays.get("candidates"))
 
 
 def _parts(train: pl.DataFrame, test: pl.DataFrame, n_items: int) -> Parts:

@@ -6,28 +6,43 @@ DATA holds the data sets (`experiments.benchmarks.recommender_protocols`). Each 
 file and leaves all others, so quick models can be run on one machine and slow ones on another. A row is ``{"dataset", "protocol",
 "model", "metric", "published", "ours", "tolerance", "seconds"}``: `published` is null where nobody published a number for that
 protocol; `tolerance` says how near ours must be: "0.001" on either side, or "-5 %" at most below; `seconds` is fit and test.
+
+On a machine with a GPU and without the data sets: pack the divided data here, run there with a time limit for each model and several
+models at once, and bring the file back. It needs numpy, scipy, torch, polars and pydantic there, and nothing else::
+
+    python -m experiments.benchmarks.recommenders DATA --pack FOLDER
+    python -m experiments.benchmarks.recommenders FOLDER --only NeuMF NGCF LightGCN SASRec GRU4Rec BERT4Rec \
+        --device cuda --seconds 150 --jobs 4 --output FILE
+
+A training that is stopped by its time limit leaves its best weights so far. ``--try FILE`` runs the models of a JSON file instead of
+those with published numbers: a list of {"protocol", "model", "options"} and, if there are several of a model, "label".
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from experiments.benchmarks.recommender_protocols import PROTOCOLS, Protocol, measure
-from experiments.build import METHODS
+from environments.recommenders.epochs import Enough
+from environments.recommenders.training_config import EpochReport
+from experiments.benchmarks.recommender_protocols import PROTOCOLS, Protocol, measure, pack, unpacked
 from simulator.errors import UsersimError
 from simulator.plugins import build, load
 from simulator.seeds import Stream
 
 Row = dict[str, Any]
+
+METHODS = ("fit", "recommend", "save", "load")
 
 USE = {
     "Popularity": "popularity:Popularity",
@@ -53,6 +68,7 @@ class Target:
         published: metric -> published number; empty where there is none.
         tolerance: how near ours must be, see the module.
         options: of the model; everything else is its default.
+        label: what the table calls it, if not by the model's name.
     """
 
     protocol: str
@@ -60,6 +76,20 @@ class Target:
     published: dict[str, float] = field(default_factory=dict)
     tolerance: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How training is done here.
+
+    Attributes:
+        device: "cpu", "cuda" or "auto". epochs: at most, or None for the models' own number. seconds: of training, or None.
+    """
+
+    device: str = "auto"
+    epochs: int | None = None
+    seconds: float | None = None
 
 
 def _two(first: str, second: str, numbers: dict[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
@@ -89,28 +119,48 @@ TARGETS = [
         for model, numbers in table.items()
     ),
     *(Target("loo", model) for model in ("Popularity", "ItemKNN", "EASE", "BPR", "GRU4Rec", "SASRec", "BERT4Rec")),
+    Target("loo", "SASRec", options={"loss": "gbce"}, label="SASRec, gBCE of 256 negatives"),
+    Target("loo", "SASRec", options={"loss": "gbce", "negatives": 1, "calibration": 0.0}, label="SASRec, BCE of 1 negative"),
     *(Target(protocol, "EASE") for protocol in ("random-75", "stratified-75", "ncf-loo", "ml-1m-811")),
 ]
 
 
-def run(target: Target, data: Path) -> list[Row]:
+def run(target: Target, data: Path, limits: Limits = Limits()) -> list[Row]:
     """Fits and tests one model, and returns its rows.
 
     A model that holds back a part of its log to decide when to stop gets the protocol's validation part with the log, and
     holds back as much; the others are fitted on the training part alone.
     """
     protocol = PROTOCOLS[target.protocol]
-    parts = protocol.divide(data)
+    packed = data / f"{target.protocol}.npz"
+    parts = unpacked(packed) if packed.is_file() else protocol.divide(data)
     use = f"environments.recommenders.{USE[target.model]}"
     options = dict(target.options)
     config = getattr(load(use), "Config", None)
-    validates = config is not None and "validation_share" in config.model_fields
+    known = config.model_fields if config is not None else {}
+    if "device" in known:
+        options.setdefault("device", limits.device)
+    if "epochs" in known and limits.epochs is not None:
+        options["epochs"] = limits.epochs
+    validates = "validation_share" in known and known["validation_share"].default > 0
     log = parts.train
     if validates and parts.valid.height:
         log = pl.concat((parts.train, parts.valid)).sort("user", maintain_order=True)
         options.setdefault("validation_share", parts.valid.height / log.height)
-    recommender = build(use, options, where=target.model, methods=METHODS["recommender"])
+    recommender = build(use, options, where=target.model, methods=METHODS)
     started = time.perf_counter()
+
+    def progress(report: EpochReport) -> None:
+        spent = time.perf_counter() - started
+        if report.epoch % 10 == 0:
+            value = "" if report.validation is None else f", validation {report.validation:.4f}"
+            name = target.label or target.model
+            print(f"{target.protocol:14} {name:11} epoch {report.epoch}, loss {report.loss:.4f}{value}, {spent:.0f} s", file=sys.stderr)
+        if limits.seconds is not None and spent > limits.seconds:
+            raise Enough
+
+    if "epochs" in known:
+        recommender.progress = progress
     recommender.fit(log, parts.catalog(), Stream(42).child("fit"))
     ours = measure(recommender, protocol, parts, knows_valid=validates)
     return rows(protocol, target, ours, time.perf_counter() - started)
@@ -118,7 +168,7 @@ def run(target: Target, data: Path) -> list[Row]:
 
 def rows(protocol: Protocol, target: Target, ours: dict[str, float], seconds: float) -> list[Row]:
     """The rows of one model, in the order of the protocol's metrics."""
-    where = {"dataset": protocol.dataset, "protocol": protocol.name, "model": target.model}
+    where = {"dataset": protocol.dataset, "protocol": protocol.name, "model": target.label or target.model}
     return [
         {
             **where,
@@ -158,25 +208,53 @@ def _show(protocol: str, row: Row) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Runs what was asked for and writes after every model."""
     parser = argparse.ArgumentParser(prog="recommenders", description="Our recommenders under published protocols.")
-    parser.add_argument("data", type=Path, help="folder that holds ml-100k, ml-1m and lastfm-hetrec-2k")
+    parser.add_argument("data", type=Path, help="folder that holds ml-100k, ml-1m and lastfm-hetrec-2k, or what --pack wrote")
     parser.add_argument("--protocol", nargs="+", choices=list(PROTOCOLS), default=list(PROTOCOLS))
     parser.add_argument("--only", nargs="+", choices=list(USE), default=list(USE), metavar="MODEL", help=f"of {', '.join(USE)}")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/recommenders.json"))
+    parser.add_argument("--pack", type=Path, metavar="FOLDER", help="write the divided data there and run nothing")
+    parser.add_argument("--try", type=Path, metavar="FILE", dest="tried", help="models to run instead, in JSON")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--epochs", type=int, help="of training at most, instead of the models' own")
+    parser.add_argument("--seconds", type=float, help="of training at most, for each model")
+    parser.add_argument("--jobs", type=int, default=1, help="models to run at once, each in a process of its own")
     given = parser.parse_args(arguments)
-    for target in TARGETS:
-        if target.protocol not in given.protocol or target.model not in given.only:
-            continue
-        try:
-            new = run(target, given.data)
-        except UsersimError as error:
-            print(f"{target.protocol}, {target.model}: {error}", file=sys.stderr)
-            return error.exit_status
-        old = json.loads(given.output.read_text(encoding="utf-8")) if given.output.is_file() else []
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(json.dumps(merged(old, new), indent=1) + "\n", encoding="utf-8")
-        for row in new:
-            _show(target.protocol, row)
+    targets = TARGETS if given.tried is None else [Target(**target) for target in json.loads(given.tried.read_text(encoding="utf-8"))]
+    targets = [target for target in targets if target.protocol in given.protocol and target.model in given.only]
+    try:
+        if given.pack is not None:
+            given.pack.mkdir(parents=True, exist_ok=True)
+            for name in given.protocol:
+                pack(PROTOCOLS[name].divide(given.data), given.pack / f"{name}.npz")
+            return 0
+        for target, new in _run_all(targets, given.data, Limits(given.device, given.epochs, given.seconds), given.jobs):
+            _write(new, given.output)
+            for row in new:
+                _show(target.protocol, row)
+    except UsersimError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
     return 0
+
+
+def _run_all(targets: Sequence[Target], data: Path, limits: Limits, jobs: int) -> Iterator[tuple[Target, list[Row]]]:
+    """The targets with their rows, as they finish."""
+    if jobs == 1:
+        for target in targets:
+            yield target, run(target, data, limits)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        running = {pool.submit(run, target, data, limits): target for target in targets}
+        for done in as_completed(running):
+            yield running[done], done.result()
+
+
+def _write(new: Sequence[Row], file: Path) -> None:
+    old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(json.dumps(merged(old, new), indent=1) + "\n", encoding="utf-8")
+    part.replace(file)
 
 
 if __name__ == "__main__":

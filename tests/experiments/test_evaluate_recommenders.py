@@ -94,7 +94,7 @@ def test_the_last_list_counts_in_full_when_people_do_not_fill_a_batch(monkeypatc
     users = np.arange(film_world.n_users)
     histories = evaluation.histories_of(film_world.interactions, users)
     whole = evaluation.ranked_lists(popularity, users, histories, 5, Stream(0))
-    monkeypatch.setattr(evaluation, "BATCH", 7)
+    monkeypatch.setattr("experiments.ranked_lists.BATCH", 7)
     np.testing.assert_array_equal(evaluation.ranked_lists(popularity, users, histories, 5, Stream(0)), whole)
     assert whole.shape == (film_world.n_users, 5)
     assert metrics.mean(metrics.hit_rate(metrics.hit_matrix(whole, histories), 5)) == 0

@@ -109,6 +109,38 @@ def test_a_model_that_is_run_again_replaces_its_own_rows_only(made_up, tmp_path,
     assert "MISSED" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", list(protocols.PROTOCOLS))
+def test_packed_parts_are_measured_as_the_data_they_came_from(made_up, tmp_path, name):
+    packed = tmp_path / "packed"
+    assert recommenders.main([str(made_up), "--protocol", name, "--pack", str(packed)]) == 0
+    parts, again = protocols.PROTOCOLS[name].divide(made_up), protocols.unpacked(packed / f"{name}.npz")
+    for part in ("train", "valid", "test"):
+        there, here = getattr(parts, part), getattr(again, part)
+        assert there.schema == here.schema
+        assert there.drop("rating").equals(here.drop("rating"))
+    assert again.n_items == parts.n_items
+    np.testing.assert_array_equal(again.candidates, parts.candidates)
+    target = recommenders.Target(name, "Popularity")
+    first, second = (recommenders.run(target, folder) for folder in (made_up, packed))
+    assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
+
+
+def test_models_of_a_file_run_at_once_each_for_its_time_only(made_up, tmp_path, capsys):
+    small = {"dimension": 4, "max_length": 8}
+    tried = [
+        {"protocol": "loo", "model": "SASRec", "label": "SASRec, cut", "options": small},
+        {"protocol": "stratified-75", "model": "BPR", "options": {"dimension": 4}},
+    ]
+    (tmp_path / "tried.json").write_text(json.dumps(tried))
+    arguments = [str(made_up), "--try", str(tmp_path / "tried.json"), "--output", str(tmp_path / "rows.json")]
+    assert recommenders.main([*arguments, "--jobs", "2", "--seconds", "0", "--device", "cpu"]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["model"] for row in rows] == ["BPR"] * 3 + ["SASRec, cut"] * 2
+    assert "SASRec, cut" in capsys.readouterr().out
+    recommenders.main([*arguments, "--only", "BPR", "--epochs", "10"])
+    assert "BPR         epoch 10, loss" in capsys.readouterr().err
+
+
 def test_tolerances_are_two_sided_numbers_or_shares_below():
     row = {"published": 0.2, "tolerance": "0.001"}
     assert recommenders.reached({**row, "ours": 0.199})
