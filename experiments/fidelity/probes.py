@@ -32,6 +32,9 @@ from simulator.seeds import Stream
 PER_PERSON = 20
 """Items asked about per person: half of them held-out interactions, half others of equal popularity."""
 
+PROBED, ASKED = 200, 50
+"""People probed at most, without and with a language model, which reads some hundred pages for each of them."""
+
 OTHERS = 9
 """Profiles of other people among which the person's own is to be found."""
 
@@ -43,27 +46,32 @@ def measure(context: FidelityContext, names: Sequence[str] | None = None) -> dic
         context: of the report. names: of the models; None takes all that are available.
 
     Returns:
-        ``{"people", "models": {name: {"profiles", "order", "titles", "rules", "instruction"}}}``; every figure with the interval over
-        people, and the number of people and rows behind it.
+        ``{"models": {name: {"people", "pages", "profiles", "order", "titles", "rules", "instruction"}}}``; every figure with its
+        interval over people and the number of people and rows behind it.
     """
     stream = context.stream.child("probes")
-    asked = questions(context, context.people, per_person=PER_PERSON, kind="matched", stream=stream)
+    drawn = stream.child("people").generator().permutation(context.people)
+    groups = {
+        limit: questions(context, np.sort(drawn[:limit]), per_person=PER_PERSON, kind="matched", stream=stream) for limit in (PROBED, ASKED)
+    }
     strangers = draw_strangers(context.people, OTHERS, stream.child("strangers"))
     actions = build.actions(context.train)
     found: dict[str, Any] = {}
     for name in context.models if names is None else names:
-        model = context.models[name]
+        model, asked = context.models[name], groups[ASKED if context.models.asks(name) else PROBED]
 
         def say(what: str, done: int, total: int, name: str = name) -> None:
             context.report(f"probes, {name}: {what}", done, total)
 
         found[name] = {
+            "people": len(np.unique(asked.owner)),
+            "pages": len(asked.situations),
             "profiles": profile_swap(model, asked, context.profiles, strangers, actions, stream.child("profiles"), say),
             "order": order_bias(model, asked, actions, stream.child("order"), say),
             **_worded(context, name, asked, actions, stream, say),
             "instruction": _instructed(context, name, asked, actions, stream.child("instruction"), say),
         }
-    return {"people": len(context.people), "pages": len(asked.situations), "models": found}
+    return {"models": found}
 
 
 def _worded(

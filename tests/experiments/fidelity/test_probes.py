@@ -234,7 +234,7 @@ def context(film_files, tmp_path_factory):
 def test_all_probes_of_all_models_become_one_json_document(context):
     found = measure(context, ["random", "popularity", "llm"])
     json.dumps(found, allow_nan=False)
-    assert found["people"] == 7
+    assert found["models"]["random"]["people"] == 7
     assert found["models"]["random"]["titles"] is None
     assert set(found["models"]["llm"]["rules"]) == set(PARAPHRASES)
     assert found["models"]["llm"]["rules"]["log"]["kl"]["value"] > 0
