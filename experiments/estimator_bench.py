@@ -1,0 +1,163 @@
+"""How far off-policy estimators are from the truth, which a simulator can tell: it runs the target policy on the same people.
+
+Every run is kept under ``offline/truth`` of the evaluated run and is used again, or continued if it was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from experiments import build
+from experiments import config as configuration
+from experiments import run as runs
+from experiments.analysis.finished_run import FinishedRun
+from experiments.config import ExperimentConfig
+from experiments.offline_evaluation import Evaluation, Options, evaluate, reward_of
+from experiments.policy_on_log import Report
+from experiments.target_policy import OFFLINE
+from simulator.run_directory import RunDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One estimator against the truth over seeds.
+
+    Attributes:
+        bias: mean error, estimate less truth. standard_deviation: of the errors, 0 for one seed. rmse: root of the mean squared error.
+        coverage: share of the 95 % normal intervals that hold the mean truth. bootstrap_coverage: of the bootstrap intervals.
+        width: mean width of the normal intervals. trusted: share of the seeds in which the effective sample size was large enough.
+        seeds: how many.
+    """
+
+    bias: float
+    standard_deviation: float
+    rmse: float
+    coverage: float
+    bootstrap_coverage: float
+    width: float
+    trusted: float
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Estimators against the truth.
+
+    Attributes:
+        seeds: of the runs. truths: the target's mean reward in the simulator, per seed. evaluations: of the logging runs, per seed.
+        verdicts: estimator -> verdict. runs: folders of the target's runs, per seed.
+    """
+
+    seeds: tuple[int, ...]
+    truths: tuple[float, ...]
+    evaluations: tuple[Evaluation, ...]
+    verdicts: dict[str, Verdict]
+    runs: tuple[Path, ...]
+
+    @property
+    def truth(self) -> float:
+        """The target's mean reward over all seeds."""
+        return float(np.mean(self.truths))
+
+    @property
+    def truth_error(self) -> float:
+        """Standard error of `truth` over seeds; NaN for one seed."""
+        return float(np.std(self.truths, ddof=1) / np.sqrt(len(self.truths))) if len(self.truths) > 1 else float("nan")
+
+
+def bench(path: Path, target: ExperimentConfig, options: Options, seeds: int, workers: int, report: Report) -> Bench:
+    """Runs the target policy, and for further seeds the logging policy too, and compares.
+
+    With the same seed the same people come, with the same luck in front of the same item, so the error of an estimate is not the
+    chance of having met other people.
+
+    Args:
+        path: folder of the evaluated run, whose seed is the first.
+        target: its experiment with the target's recommender.
+        options: of each evaluation.
+        seeds: how many, counted up from the run's own.
+        workers: processes that simulate.
+        report: told of the progress.
+
+    Raises:
+        UsersimError: as `experiments.offline_evaluation.evaluate` and `experiments.run.start`.
+    """
+    logged = configuration.read(path / "config.toml")
+    numbers = tuple(range(logged.seed, logged.seed + seeds))
+    truths, evaluations, folders = [], [], []
+    for turn, seed in enumerate(numbers):
+        here = f"seed {turn + 1} of {seeds}: "
+
+        def tell(what: str, done: int, total: int, prefix: str = here) -> None:
+            report(prefix + what, done, total)
+
+        kept = path / OFFLINE / "truth"
+        with_seed = {"seed": seed}
+        logging = path if turn == 0 else _run(logged.model_copy(update=with_seed), kept / "logging" / f"seed-{seed}", workers, tell)
+        aimed = target.model_copy(update=with_seed)
+        evaluations.append(evaluate(logging, aimed, options, tell))
+        folders.append(_run(aimed, kept / build.policy_id(target) / f"seed-{seed}", workers, tell))
+        truths.append(true_value(folders[-1], options.reward))
+    return Bench(numbers, tuple(truths), tuple(evaluations), verdicts(evaluations, truths), tuple(folders))
+
+
+def true_value(path: Path, reward: str) -> float:
+    """Mean reward of a shown item in a run.
+
+    Where the log holds the probability or expectation that a reward was drawn from, its mean is taken: the same value with less
+    noise.
+    """
+    run = FinishedRun(path)
+    shown = run.impressions
+    if reward == "chosen" and "chosen_probability" in shown.columns:
+        return float(shown["chosen_probability"].to_numpy().mean())
+    scale = run.manifest["data"].get("rating_scale") or configuration_scale(run)
+    return float(reward_of(shown, reward, scale).to_numpy().mean())
+
+
+def configuration_scale(run: FinishedRun) -> tuple[float, float] | None:
+    """The rating scale of a run's data, read from the data itself."""
+    return build.data(configuration.read(run.directory.config_path)).train.rating_scale
+
+
+def verdicts(evaluations: Sequence[Evaluation], truths: Sequence[float]) -> dict[str, Verdict]:
+    """Bias, spread and coverage of every estimator that answered for all seeds.
+
+    Errors are against the truth of the same seed (the same people); intervals are asked to hold the mean truth.
+    """
+    truth, n = float(np.mean(truths)), len(truths)
+    found = {}
+    for name in evaluations[0].answers:
+        answers = [evaluation.answers[name] for evaluation in evaluations if name in evaluation.answers]
+        if len(answers) < n:
+            continue
+        errors = np.array([answer.value - own for answer, own in zip(answers, truths, strict=True)])
+        found[name] = Verdict(
+            bias=float(errors.mean()),
+            standard_deviation=float(errors.std(ddof=1)) if n > 1 else 0.0,
+            rmse=float(np.sqrt((errors**2).mean())),
+            coverage=float(np.mean([answer.normal.low <= truth <= answer.normal.high for answer in answers])),
+            bootstrap_coverage=float(np.mean([answer.bootstrap.low <= truth <= answer.bootstrap.high for answer in answers])),
+            width=float(np.mean([answer.normal.high - answer.normal.low for answer in answers])),
+            trusted=float(np.mean([answer.note is None for answer in answers])),
+            seeds=n,
+        )
+    return found
+
+
+def _run(config: ExperimentConfig, folder: Path, workers: int, report: Report) -> Path:
+    """A run, made, continued or found complete."""
+
+    def tell(what: str, done: int, total: int, _result: object) -> None:
+        report(what, done, total)
+
+    if (folder / "config.toml").is_file():
+        if not RunDirectory.open(folder).is_complete:
+            runs.resume(folder, workers, tell)
+    else:
+        runs.start(config, folder, workers, tell)
+    return folder
