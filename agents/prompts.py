@@ -43,8 +43,8 @@ class PromptConfig(ComponentConfig):
             line that comes with usersim.
     """
 
-    liked: int = Field(4, ge=0, le=50)
-    disliked: int = Field(2, ge=0, le=50)
+    liked: int = Field(16, ge=0, le=50)
+    disliked: int = Field(4, ge=0, le=50)
     favourite_genres: int = Field(3, ge=0, le=20)
     traits: bool = True
     demographics: bool = True
