@@ -83,7 +83,7 @@ def session_features(behaviour: Behaviour, log: Log, lengths: pl.DataFrame | Non
     table = table.with_columns(entropy=entropies)
     if not behaviour.train.has_ratings:
         table = table.drop("rating", "rating_spread", "good_share")
-    return table.fill_null(0.0).sort("person", "session")
+    return table.with_columns(pl.col(pl.Float64).fill_null(0.0)).sort("person", "session")
 
 
 def _told_apart(first: pl.DataFrame, second: pl.DataFrame, used: list[str], weights: np.ndarray, stream: Stream) -> dict[str, Any]:

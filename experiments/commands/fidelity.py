@@ -1,0 +1,157 @@
+"""`usersim fidelity`: simulated people against held-out real people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from experiments.console import emit, emit_table, note, progress, stderr
+
+if TYPE_CHECKING:
+    from experiments.fidelity.context import Report
+
+Target = Annotated[
+    Path,
+    typer.Argument(metavar="RUN|CONFIG", help="Folder of a complete run; or an experiment file, whose people are then simulated first."),
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting of the file; may be repeated.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", help="Folder of the run of an experiment file [default: results/<experiment>/<time>].")
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes that simulate [default: cores].")]
+People = Annotated[int | None, typer.Option("--people", min=1, help="Held-out people at most [default: 300; 1000 with --benchmark].")]
+Parts = Annotated[
+    str | None, typer.Option("--parts", help="Some of choose,ratings,distributions,realism,probes,ranking,traits [default: all].")
+]
+Bootstrap = Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of people behind every interval.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the report, instead of the experiment's.")]
+Benchmark = Annotated[bool, typer.Option("--benchmark", help="Also write results/benchmarks/fidelity.json.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+
+BENCHMARK = Path("results/benchmarks/fidelity.json")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("fidelity", help="Measure simulated people against held-out real people, beside controls and a noise floor.")(fidelity)
+
+
+def fidelity(
+    target: Target,
+    set_: Set = None,
+    output: Output = None,
+    workers: Workers = None,
+    people: People = None,
+    parts: Parts = None,
+    bootstrap: Bootstrap = 1_000,
+    seed: Seed = None,
+    benchmark: Benchmark = False,
+    json: Json = False,
+) -> None:
+    """Measures whether to believe a simulation."""
+    from experiments.fidelity import report as reports  # noqa: PLC0415 - slow imports, and only here
+
+    wanted = reports.parts_named(parts)
+    options = reports.Options(people or (1_000 if benchmark else 300), wanted, bootstrap, seed)
+    config, run, folder = _prepared(target, set_, output, workers, simulate=any(part in reports.OF_A_LOG for part in wanted))
+    with reporting() as report:
+        document = reports.measure(config, folder, run, options, report)
+    if benchmark:
+        reports.add_to_benchmark(document, BENCHMARK)
+    from experiments.analysis.fidelity_figures import make_figures  # noqa: PLC0415
+
+    figures = make_figures(document, folder / "figures")
+    if run is not None:
+        from experiments.analysis.report import write_report  # noqa: PLC0415
+
+        write_report(run)
+    if json:
+        emit({"file": str(folder / "fidelity.json"), **document}, as_json=True)
+        return
+    emit_table(rows(document), as_json=False, title=_title(document))
+    for part, reason in document["not_measured"].items():
+        for what, why in reason.items() if isinstance(reason, Mapping) else [("", reason)]:
+            note(f"not measured: {part}{': ' if what else ''}{what}: {why}")
+    note(f"all figures: {folder / 'fidelity.json'}; drawings: {', '.join(path.name for path in figures.values())} in {folder / 'figures'}")
+
+
+def _prepared(
+    target: Path, set_: list[str] | None, output: Path | None, workers: int | None, *, simulate: bool
+) -> tuple[Any, Path | None, Path]:
+    """The experiment, its complete run (or None), and the folder of the report."""
+    from experiments import config as configuration  # noqa: PLC0415
+    from simulator.errors import ConfigError  # noqa: PLC0415
+    from simulator.run_directory import RunDirectory  # noqa: PLC0415
+
+    if target.is_dir():
+        given = next((name for name, value in (("--set", set_), ("--output", output), ("--workers", workers)) if value), None)
+        if given is not None:
+            raise ConfigError(f"{target} is a run, which is judged as it is; {given} goes with an experiment file.")
+        directory = RunDirectory.open(target, complete=True)
+        return configuration.read(directory.config_path), target, target / "fidelity"
+    config = configuration.read(target, set_ or [])
+    if not simulate:
+        return config, None, (output or Path("results") / config.name) / "fidelity"
+    from experiments.commands.run import reporting as run_reporting  # noqa: PLC0415
+    from experiments.run import start  # noqa: PLC0415
+    from simulator.execution import cores  # noqa: PLC0415
+
+    with run_reporting() as report:
+        finished = start(config, output, workers or cores(), report)
+    note(f"simulated: {finished.path}; an interrupted report goes on with `usersim fidelity {finished.path}`")
+    return configuration.read(finished.config_path), finished.path, finished.path / "fidelity"
+
+
+@contextmanager
+def reporting() -> Iterator[Report]:
+    """A progress display: a bar on a terminal, otherwise a line per stage and every half minute."""
+    import time  # noqa: PLC0415
+
+    with progress() as display:
+        task = display.add_task("starting", total=None, detail="")
+        started, last, last_what = time.monotonic(), 0.0, ""
+
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal last, last_what
+            display.update(task, description=what, completed=done, total=total or None)
+            now = time.monotonic()
+            if not stderr.is_terminal and (what != last_what or now - last >= 30):
+                note(f"[{now - started:6.1f} s] {what}" + (f": {done} of {total}" if total else ""))
+                last = now
+            last_what = what
+
+        yield report
+
+
+def rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The table: one row per figure that was measured."""
+    found = []
+    for line in document["headline"].values():
+        if line["value"] is None:
+            continue
+        interval = "" if line["low"] is None else f" [{line['low']:.3f}, {line['high']:.3f}]"
+        found.append(
+            {
+                "figure": line["title"],
+                "simulated": f"{line['value']:.3f}{interval}",
+                "controls": ", ".join(f"{name} {value:.3f}" for name, value in line["controls"].items()),
+                "noise floor": "" if line["floor"] is None else f"{line['floor']:.3f}",
+                "target": f"{line['wanted']} {line['target']:g}" if line["wanted"] else "",
+                "met": {True: "yes", False: "no", None: ""}[line["met"]],
+            }
+        )
+    return found
+
+
+def _title(document: Mapping[str, Any]) -> str:
+    split = document["split"]
+    return (
+        f"{document['data']}, {split['method']} split: decision model '{document['model']}', {document['people']} held-out people, "
+        "95 % intervals over people"
+    )

@@ -1,0 +1,157 @@
+"""The report of one simulation: all parts, one after another, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.config import ExperimentConfig
+from experiments.fidelity import choices, distributions, ratings, realism, slots
+from experiments.fidelity.context import FidelityContext, Report, make_context
+from experiments.fidelity.headline import headline, summary
+from experiments.fidelity.scores import settings
+from experiments.fidelity.storage import read_part, write_part
+from simulator.errors import ConfigError, UsersimError, with_suggestion
+from simulator.run_directory import write_atomically
+
+PARTS = ("choose", "ratings", "distributions", "realism", "probes", "ranking", "traits")
+"""Everything that can be measured, in order."""
+
+OF_A_LOG = ("distributions", "realism")
+"""Parts that compare the log of a run."""
+
+ELSEWHERE = ("probes", "ranking", "traits")
+"""Parts that are modules beside this one, imported when they are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is measured, on how many people, how precisely.
+
+    Attributes:
+        people: held-out people at most, >= 1. parts: of `PARTS`. bootstrap: resamples of people. seed: of the report, or None for the
+            experiment's.
+    """
+
+    people: int = 300
+    parts: Sequence[str] = PARTS
+    bootstrap: int = 1_000
+    seed: int | None = None
+
+
+def parts_named(text: str | None) -> tuple[str, ...]:
+    """The parts of a comma-separated list, in the order of `PARTS`; None is all.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    if text is None:
+        return PARTS
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in PARTS:
+            raise ConfigError(f"--parts {text}: {with_suggestion('part', name, PARTS)}")
+    if not names:
+        raise ConfigError(f"--parts is empty; name some of {', '.join(PARTS)}, or leave it out for all.")
+    return tuple(name for name in PARTS if name in names)
+
+
+def measure(config: ExperimentConfig, folder: Path, run: Path | None, options: Options, report: Report) -> dict[str, Any]:
+    """Measures all parts and writes ``fidelity.json``.
+
+    Args:
+        config: the experiment. folder: of the report; what was finished there with the same settings is used again.
+        run: a complete run of the experiment, or None; then what needs a log is not measured.
+        options: what and how. report: told of the progress.
+
+    Returns:
+        The document that was written.
+
+    Raises:
+        UsersimError: the data or the experiment cannot be used at all. What only one part lacks is noted in the document.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    context = make_context(config, folder, run=run, people=options.people, bootstrap=options.bootstrap, seed=options.seed, report=report)
+    try:
+        parts = {name: _part(context, name) for name in options.parts}
+        names, main = context.models.names, context.models.main
+    finally:
+        context.models.close()
+    missing = {name: found["not_measured"] for name, found in parts.items() if found.get("not_measured")}
+    measured: Mapping[str, Mapping[str, Any]] = {
+        name: found for name, found in parts.items() if not isinstance(found.get("not_measured"), str)
+    }
+    document: dict[str, Any] = {
+        "experiment": config.name,
+        "data": context.train.name,
+        "split": config.dataset.split_config().model_dump(mode="json"),
+        "model": main,
+        "run": None if run is None else run.name,
+        "people": len(context.people),
+        "seed": context.stream.seed,
+        "bootstrap": options.bootstrap,
+        "headline": headline(measured, main, names),
+        "not_measured": missing,
+        "parts": parts,
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / "fidelity.json", (text + "\n").encode())
+    again: dict[str, Any] = json.loads(text)
+    return again
+
+
+def add_to_benchmark(document: Mapping[str, Any], file: Path) -> None:
+    """Puts the figures into a list with one object per data set and split; an older object of the same ones is replaced.
+
+    Raises:
+        ConfigError: the file holds something else.
+    """
+    entry = summary(document)
+    try:
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{file} line {error.lineno} is not JSON ({error.msg}); move it away.") from error
+    if not isinstance(known, list):
+        raise ConfigError(f"{file} does not hold a list of results; move it away.")
+    kept = [other for other in known if (other.get("data"), other.get("split")) != (entry["data"], entry["split"])]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, (json.dumps([*kept, entry], indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _part(context: FidelityContext, name: str) -> dict[str, Any]:
+    """One part, from the folder if it was finished before; a part that cannot be measured says why and is tried again next time."""
+    about = {**settings(context), "bootstrap": context.bootstrap, "run": _log_of(context)}
+    stored = read_part(context.parts, name, about)
+    if stored is not None:
+        context.report(f"{name} (kept)", 1, 1)
+        return stored
+    started = time.perf_counter()
+    context.report(name, 0, 0)
+    try:
+        result = _measured(context, name)
+    except UsersimError as error:
+        return {"not_measured": str(error)}
+    return write_part(context.parts, name, about, {**result, "seconds": round(time.perf_counter() - started, 1)})
+
+
+def _measured(context: FidelityContext, name: str) -> dict[str, Any]:
+    if name == "choose":
+        return {**choices.measure(context), "slots": slots.measure(context)}
+    if name in ELSEWHERE:
+        found: dict[str, Any] = importlib.import_module(f"experiments.fidelity.{name}").measure(context)
+        return found
+    module = {"ratings": ratings, "distributions": distributions, "realism": realism}[name]
+    result: dict[str, Any] = module.measure(context)
+    return result
+
+
+def _log_of(context: FidelityContext) -> Any:
+    """What tells one log from another: the hashes of the run's tables."""
+    if context.run is None:
+        return None
+    return json.loads((context.run / "summary.json").read_text(encoding="utf-8")).get("sha256")
