@@ -109,11 +109,15 @@ class ALS:
         if self._items is None:
             not_fitted(self)
         owned = history_matrix(histories, len(self._items))
-        people = np.empty((len(histories), self._items.shape[1]), dtype=np.float32)
-        for row, (start, end) in enumerate(zip(owned.indptr[:-1], owned.indptr[1:], strict=True)):
-            mine = self._items[owned.indices[start:end]]
-            weights = self._all + self.config.alpha * (mine.T @ mine)
-            people[row] = np.linalg.solve(weights, (1.0 + self.config.alpha) * mine.sum(axis=0))
+        d = self._items.shape[1]
+        weights, wanted = np.empty((len(histories), d, d), dtype=np.float32), owned @ self._items
+        for row, (start, end) in enumerate(zip(owned.indptr[:-1].tolist(), owned.indptr[1:].tolist(), strict=True)):
+            mine = self._items.take(owned.indices[start:end], axis=0)
+            np.matmul(mine.T, mine, out=weights[row])
+        weights *= np.float32(self.config.alpha)
+        weights += self._all
+        wanted *= np.float32(1.0 + self.config.alpha)
+        people = np.linalg.solve(weights, wanted[:, :, None])[:, :, 0]
         return top_unseen(product_by_row(people, self._columns) + self._backstop, histories, n)
 
     def save(self, folder: Path) -> None:

@@ -27,7 +27,8 @@ class BPRConfig(EpochsConfig):
     Attributes:
         epochs: passes over the interactions at most, during which the learning rate falls to 0.
         batch_size: interactions per step at most, unless one person has more: a step takes whole people.
-        learning_rate: of Adam, in the first epoch. A warm start goes through the last `warm_epochs` of the fall only.
+        learning_rate: of Adam for items, in the first epoch; that for people is larger by the root of the steps in an epoch. A warm
+            start goes through the last `warm_epochs` of the fall only.
         validation_share: see `EpochsConfig`; by default nothing is held back, since the falling rate ends the training.
         dimension: length of the factors.
         l2: weight of the squared factors and item biases of each pair.
@@ -36,7 +37,7 @@ class BPRConfig(EpochsConfig):
 
     epochs: int = Field(default=40, ge=1)
     batch_size: int = Field(default=8_192, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=0.03, gt=0)
     validation_share: float = Field(default=0.0, ge=0, lt=1)
     dimension: int = Field(default=64, ge=1)
     l2: float = Field(default=0.0075, ge=0)
@@ -155,6 +156,8 @@ def train(
     known, validate = _validation(matrix, config, rng, people, items)
     adam_of_people, adam_of_items = _Adam(people), _Adam(items)
     turns = 0
+    # people have one step in an epoch where items have many, so theirs are longer
+    stretch = np.sqrt(max(known.nnz / config.batch_size, 1.0))
 
     def epoch(number: int, last: int) -> float:
         nonlocal turns
@@ -165,7 +168,7 @@ def train(
             mine = np.ones((len(users), d + 1), dtype=np.float32)
             mine[:, :-1] = people[users]
             loss, of_people, of_items = _gradients(known[users], mine, items, config.l2, draw)
-            adam_of_people.step(users, of_people[:, :-1], rate, number)
+            adam_of_people.step(users, of_people[:, :-1], rate * stretch, number)
             adam_of_items.step(slice(None), of_items, rate, turns)
             total += loss
         return total / max(known.nnz, 1)

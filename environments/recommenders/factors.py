@@ -67,9 +67,7 @@ class FoldIn:
 
     def _folded(self, histories: sparse.csr_array) -> np.ndarray:
         """f(h) for each row of a binary matrix, float32, shape (b, d)."""
-        # not a matrix product: BLAS rounds differently for batches of different size
-        folded: np.ndarray = np.einsum("uk,kd->ud", _features(histories, self.items), self.fold)
-        return folded
+        return product_by_row(_features(histories, self.items), self.fold)
 
 
 def _features(histories: sparse.csr_array, items: np.ndarray) -> np.ndarray:

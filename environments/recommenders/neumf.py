@@ -12,7 +12,15 @@ from pydantic import Field
 from scipy import sparse
 
 from environments.recommenders.factors import FoldIn
-from environments.recommenders.ranking import interaction_matrix, load_arrays, load_prefixed, not_fitted, save_arrays, top_unseen
+from environments.recommenders.ranking import (
+    interaction_matrix,
+    load_arrays,
+    load_prefixed,
+    not_fitted,
+    product_by_row,
+    save_arrays,
+    top_unseen,
+)
 from environments.recommenders.training_config import Progress, TrainingConfig
 from simulator.dataset import Catalog
 from simulator.records import Slate
@@ -79,13 +87,16 @@ class NeuMF:
             not_fitted(self)
         people = self._folding.users(user_ids, histories)
         d, w = self.config.dimension, self._weights
-        scores = np.einsum("ud,di->ui", people[:, :d], self._columns)
-        first = np.einsum("ud,dh->uh", people[:, d:], w["layer0"][: w["layer0"].shape[0] // 2])
+        scores = product_by_row(people[:, :d], self._columns)
+        first = product_by_row(people[:, d:], w["layer0"][: w["layer0"].shape[0] // 2])
+        layers = [np.empty((scores.shape[1], width), dtype=np.float32) for width in self.config.hidden]
         for row, own in enumerate(first):  # a product of the same shape for everybody, so that the batch cannot matter
-            layer = np.maximum(self._first + own, 0.0)
-            for number in range(1, len(self.config.hidden)):
-                layer = np.maximum(layer @ w[f"layer{number}"] + w[f"bias{number}"], 0.0)
-            scores[row] += layer @ w["output"][d:]
+            np.maximum(np.add(self._first, own, out=layers[0]), 0.0, out=layers[0])
+            for number in range(1, len(layers)):
+                np.matmul(layers[number - 1], w[f"layer{number}"], out=layers[number])
+                layers[number] += w[f"bias{number}"]
+                np.maximum(layers[number], 0.0, out=layers[number])
+            scores[row] += layers[-1] @ w["output"][d:]
         return top_unseen(scores, histories, n)
 
     def save(self, folder: Path) -> None:

@@ -23,6 +23,9 @@ BACKSTOP = 1e-6
 _BLOCK = 16
 """Rows that a matrix product takes at once."""
 
+_GROUPS = 4
+"""Groups of items for each item wanted; more leave fewer items to sort and cost more themselves."""
+
 
 def interaction_matrix(interactions: pl.DataFrame, n_items: int) -> sparse.csr_array:
     """Who interacted with what, as a binary matrix.
@@ -97,27 +100,40 @@ def top_unseen(scores: np.ndarray, histories: Sequence[np.ndarray], n: int) -> l
     Returns:
         One deterministic slate per row, shorter than n only where fewer items are left.
     """
-    b, m = scores.shape
+    b = len(scores)
     if b == 0:
         return []
     rows = np.repeat(np.arange(b), [len(history) for history in histories])
     scores[rows, np.concatenate(histories).astype(np.intp)] = -np.inf
-    k = min(n, m)
-    chosen = np.argpartition(scores, m - k, axis=1)[:, m - k :]
-    values = np.take_along_axis(scores, chosen, axis=1)
-    # Which of several items with the k-th best score a partition keeps is arbitrary: there, take the lowest codes.
-    last = values.min(axis=1, keepdims=True)
-    tied = (scores == last).sum(axis=1) > (values == last).sum(axis=1)
-    for row in np.flatnonzero(tied & np.isfinite(last[:, 0])):
-        above = np.flatnonzero(scores[row] > last[row])
-        chosen[row] = np.concatenate((above, np.flatnonzero(scores[row] == last[row])[: k - len(above)]))
-    chosen.sort(axis=1)
-    values = np.take_along_axis(scores, chosen, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    items = np.take_along_axis(chosen, order, axis=1).astype(np.int32)
-    values = np.take_along_axis(values, order, axis=1).astype(np.float64)
-    lengths = np.isfinite(values).sum(axis=1)
-    return [Slate(items[row, :length], values[row, :length]) for row, length in enumerate(lengths)]
+    _, items, values, ends = best_of_rows(scores, n)
+    items, values = items.astype(np.int32), values.astype(np.float64)
+    pieces = zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)
+    return [Slate(items[start:end], values[start:end]) for start, end in pieces]
+
+
+def best_of_rows(scores: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The n highest numbers of each row, highest first, of equal ones the first; -inf is left out.
+
+    Args:
+        scores: shape (b, m), b at least 1.
+        n: how many, at least 1; fewer where a row has no more above -inf.
+
+    Returns:
+        Row, column and number of each, row by row, three arrays of equal length; and where the entries of each row end, shape (b,).
+    """
+    b, m = scores.shape
+    least = np.full((b, 1), -np.inf)
+    groups = _GROUPS * n
+    if groups <= m:
+        # at least n numbers are as high as the n-th of the highest of each group of columns, and few more
+        highest = scores[:, : m - m % groups].reshape(b, -1, groups).max(axis=1)
+        least = np.partition(highest, groups - n, axis=1)[:, groups - n, None]
+    found = np.flatnonzero((scores >= least) & (scores > -np.inf))
+    rows, values = found // m, scores.reshape(-1)[found]
+    order = np.lexsort((-values, rows))  # stable, so that of equal numbers the first stays first
+    counts = np.bincount(rows, minlength=b)
+    kept = order[np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts) < n]
+    return rows[kept], found[kept] % m, values[kept], np.cumsum(np.minimum(counts, n))
 
 
 def top_unseen_of_order(order: np.ndarray, scores: np.ndarray, histories: Sequence[np.ndarray], n: int) -> list[Slate]:

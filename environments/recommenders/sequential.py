@@ -19,6 +19,7 @@ from environments.recommenders.ranking import (
     load_prefixed,
     not_fitted,
     popularity_share,
+    product_by_row,
     save_arrays,
     top_unseen,
 )
@@ -170,7 +171,7 @@ class SequentialRecommender(ABC):
                         states[block] = self._network.states(torch.from_numpy(windows), torch.from_numpy(sizes))[: len(block)].numpy()
         finally:
             torch.set_num_threads(threads)
-        scores = np.einsum("ud,di->ui", states, self._items)
+        scores = product_by_row(states, self._items)
         scores[lengths == 0] = self._popularity
         return top_unseen(scores, histories, n)
 

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from environments.recommenders.ranking import (
     BACKSTOP,
+    best_of_rows,
     history_matrix,
     interaction_matrix,
     load_arrays,
@@ -113,10 +114,6 @@ class UserKNN:
         similarity = np.divide(shared, bottom, out=np.zeros_like(shared), where=bottom > 0)
         known = np.flatnonzero(user_ids < n_users)
         similarity[known, user_ids[known]] = 0.0
-        k = min(self.config.neighbours, n_users)
-        last = np.partition(similarity, n_users - k, axis=1)[:, n_users - k, None]
-        above, tied = similarity > last, similarity == last
-        room = k - above.sum(axis=1, keepdims=True)
-        near = above | (tied & (np.cumsum(tied, axis=1) <= room))
-        rows, columns = np.nonzero(near & (similarity > 0))
-        return sparse.csr_array((similarity[rows, columns].astype(np.float32), (rows, columns)), shape=(b, n_users))
+        similarity[similarity <= 0] = -np.inf
+        rows, columns, values, _ = best_of_rows(similarity, self.config.neighbours)
+        return sparse.csr_array((values.astype(np.float32), (rows, columns)), shape=(b, n_users))

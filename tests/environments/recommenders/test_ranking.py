@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from environments.recommenders.ranking import (
+    best_of_rows,
     history_matrix,
     interaction_matrix,
     popularity_share,
@@ -58,3 +59,12 @@ def test_a_row_of_a_product_does_not_depend_on_the_other_rows(b, k, n, seed):
     np.testing.assert_allclose(product, left @ right, rtol=1e-3, atol=1e-4)
     order = generator.permutation(b)[: b // 2 + 1]
     np.testing.assert_array_equal(product_by_row(left[order], right), product[order])
+
+
+@given(score_matrices, st.integers(1, 4))
+def test_the_best_of_rows_are_the_first_of_a_stable_sort(scores, n):
+    rows, columns, values, ends = best_of_rows(scores, n)
+    assert ends.tolist() == [min(n, scores.shape[1]) * (row + 1) for row in range(len(scores))]
+    for row, found in enumerate(np.split(columns, ends[:-1])):
+        assert found.tolist() == np.argsort(-scores[row], kind="stable")[:n].tolist()
+    np.testing.assert_array_equal(values, scores[rows, columns])
