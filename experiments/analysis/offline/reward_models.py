@@ -98,14 +98,16 @@ class _Fitted:
             mine = half[rows.people] == number
             other = _encoder(rows.items[~mine], rewards[~mine]) if (~mine).any() else self._encoder
             encoded[mine] = other.transform(rows.items[mine, None]) if mine.any() else 0.0
+        # What nobody has says nothing, and the libraries' binning does not expect it.
+        self._known = ~np.isnan(rows.features).all(axis=0)
         self._model = _regression(kind, binary=self._binary, seed=stream.child("model").integer())
         with threadpool_limits(limits=1):  # a few thousand rows: threads would only wait for each other
-            self._model.fit(np.hstack([encoded, rows.features]), labels)
+            self._model.fit(np.hstack([encoded, rows.features[:, self._known]]), labels)
 
     def predict(self, rows: Rows) -> np.ndarray:
         if self._constant is not None:
             return np.full(len(rows.items), self._constant)
-        features = np.hstack([self._encoder.transform(rows.items[:, None]), rows.features])
+        features = np.hstack([self._encoder.transform(rows.items[:, None]), rows.features[:, self._known]])
         with threadpool_limits(limits=1):
             return np.asarray(self._model.predict_proba(features)[:, 1] if self._binary else self._model.predict(features))
 
@@ -119,10 +121,8 @@ def _regression(kind: Kind, *, binary: bool, seed: int) -> Any:
     if kind == "boosting":
         options = {"learning_rate": 0.05, "max_iter": 100, "max_leaf_nodes": 15, "l2_regularization": 1.0, "early_stopping": False}
         return (HistGradientBoostingClassifier if binary else HistGradientBoostingRegressor)(**options, random_state=seed)
-    # Columns that are missing throughout (scores of a policy without any) are kept as zeros.
-    return make_pipeline(
-        SimpleImputer(keep_empty_features=True), StandardScaler(), LogisticRegression(max_iter=1000) if binary else Ridge(random_state=seed)
-    )
+    regression = LogisticRegression(max_iter=1000) if binary else Ridge(random_state=seed)
+    return make_pipeline(SimpleImputer(), StandardScaler(), regression)
 
 
 def _taken(rows: Rows, which: np.ndarray) -> Rows:
