@@ -17,7 +17,7 @@ from agents.text import clean
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, ModelError
 from simulator.protocols import DecisionContext
-from simulator.records import Action, Closing, Decision, Impression, Page, Scores, SessionState, Situation, UserProfile
+from simulator.records import Action, Closing, Completion, Decision, Impression, Page, Scores, SessionState, Situation, UserProfile
 from simulator.seeds import Stream
 
 
@@ -101,11 +101,11 @@ class LanguageModelDecisions:
         """See `simulator.protocols.DecisionModel.close_sessions`. One scored prompt per session, then the texts."""
         answers = self._model.score([self.prompts.closing(situation) for situation in situations])
         closings = [self._closing(situation, scores) for situation, scores in zip(situations, answers, strict=True)]
-        reasons = self._write_reasons(situations, closings) if self.config.texts else [""] * len(situations)
-        insights = self._write_insights(situations) if self._context.reflects else [""] * len(situations)
+        reasons = self._write_reasons(situations, closings) if self.config.texts else [("", "")] * len(situations)
+        insights = self._write_insights(situations) if self._context.reflects else [("", "")] * len(situations)
         return [
-            Closing(closing.outcomes, reason, insight, closing.status, closing.reply)
-            for closing, reason, insight in zip(closings, reasons, insights, strict=True)
+            replace(closing, reason=reason, reason_status=how_reason, insight=insight, insight_status=how_insight)
+            for closing, (reason, how_reason), (insight, how_insight) in zip(closings, reasons, insights, strict=True)
         ]
 
     def save(self, folder: Path) -> None:
@@ -170,18 +170,18 @@ class LanguageModelDecisions:
 
     # --- texts ---
 
-    def _write_reasons(self, situations: Sequence[Situation], closings: Sequence[Closing]) -> list[str]:
+    def _write_reasons(self, situations: Sequence[Situation], closings: Sequence[Closing]) -> list[tuple[str, str]]:
         requests = [
             self.prompts.reason(
                 situation, [_label(action, closing) for action in self.prompts.session_actions], situation.stream.child("reason")
             )
             for situation, closing in zip(situations, closings, strict=True)
         ]
-        return [_sentence(completion.text) for completion in self._model.generate(requests)]
+        return [_sentence(completion) for completion in self._model.generate(requests)]
 
-    def _write_insights(self, situations: Sequence[Situation]) -> list[str]:
+    def _write_insights(self, situations: Sequence[Situation]) -> list[tuple[str, str]]:
         requests = [self.prompts.insight(situation, situation.stream.child("insight")) for situation in situations]
-        return [_sentence(completion.text) for completion in self._model.generate(requests)]
+        return [_sentence(completion) for completion in self._model.generate(requests)]
 
 
 def _after_first_page(situation: Situation) -> Situation:
@@ -193,9 +193,12 @@ def _label(action: Action, closing: Closing) -> str:
     return action.labels[action.values.index(closing.outcomes[action.name].values[0])]
 
 
-def _sentence(text: str) -> str:
-    text = clean(text, 160)
-    return f"I {text}." if text else ""
+def _sentence(completion: Completion) -> tuple[str, str]:
+    """A written sentence and its status; what failed, or came out without a word, is no sentence and says so."""
+    text = clean(completion.text, 160) if completion.status in ("ok", "length") else ""
+    if text:
+        return f"I {text}.", completion.status
+    return "", "empty" if completion.status in ("ok", "length") else completion.status
 
 
 def reference_situations(train: Dataset, profiles: Sequence[UserProfile], page_size: int, count: int, rng: Stream) -> list[Situation]:

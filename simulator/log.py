@@ -82,9 +82,12 @@ class CohortLog:
                 **self._outcome_columns(closing.outcomes, "session", 0),
             }
         )
-        for kind, text in (("reason", closing.reason), ("insight", closing.insight)):
-            if text:
-                self._rows["texts"].append({**where, "kind": kind, "text": text})
+        for kind, text, status in (
+            ("reason", closing.reason, closing.reason_status),
+            ("insight", closing.insight, closing.insight_status),
+        ):
+            if text or status:
+                self._rows["texts"].append({**where, "kind": kind, "text": text, "status": status or "ok"})
 
     def memories(self, profile: UserProfile, records: Sequence[MemoryRecord]) -> None:
         """All records of one person, in their state at the end of the round."""

@@ -325,6 +325,8 @@ class Closing:
         outcomes: outcomes of the session actions (satisfaction).
         reason: one sentence in the person's words, or empty where the decision model writes no text.
         insight: one sentence worth remembering, or empty.
+        reason_status, insight_status: how the text came about: "ok", "length" if cut, "empty" or an error word if there is none;
+            empty if none was asked for.
         status, reply: as in `Decision`.
     """
 
@@ -333,6 +335,8 @@ class Closing:
     insight: str = ""
     status: str = "ok"
     reply: str = ""
+    reason_status: str = ""
+    insight_status: str = ""
 
 
 @dataclass(frozen=True, slots=True)

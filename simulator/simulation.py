@@ -233,7 +233,7 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
             frame = pl.concat([run.read_round(table, number, cohorts) for number in range(plan.rounds)]).sort(table.key)
         if table.name == TEXTS.name:
             tastes = [
-                {"round": 0, "user": person.user_id, "session": -1, "kind": "taste", "text": person.taste}
+                {"round": 0, "user": person.user_id, "session": -1, "kind": "taste", "text": person.taste, "status": "ok"}
                 for person in plan.people
                 if person.taste
             ]
@@ -251,7 +251,8 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
         "interactions": int(impressions["chosen"].sum()),
         "ratings": int(impressions["rating"].count()) if "rating" in impressions.columns else 0,
         "memories": frames[MEMORIES.name].height,
-        "texts": frames[TEXTS.name].height,
+        "texts": frames[TEXTS.name].filter(pl.col("text") != "").height,
+        "text_failures": dict(frames[TEXTS.name].filter(pl.col("text") == "").group_by("status").len().sort("status").iter_rows()),
         "tokens": {
             name: sum(getattr(result.usage, name) for result in results)
             for name in ("prompt_tokens", "computed_tokens", "generated_tokens", "calls")

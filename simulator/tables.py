@@ -126,13 +126,14 @@ MEMORIES = Table(
 
 TEXTS = Table(
     "texts",
-    "One row per text written by the language model.",
+    "One row per text that the language model was asked to write.",
     (
         _ROUND,
         _USER,
         _SESSION,
         Column("kind", pl.String(), "'reason' of the satisfaction, 'insight' of a reflection, or 'taste'"),
-        Column("text", pl.String(), "the text"),
+        Column("text", pl.String(), "the text; empty where none came about"),
+        Column("status", pl.String(), "'ok', 'length' (cut), 'empty', or why the model failed to write it"),
     ),
     ("round", "user", "session", "kind"),
 )

@@ -101,5 +101,8 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
     ]
     if tokens["prompt_tokens"]:
         rows.append(("tokens", f"{tokens['prompt_tokens']:,} in prompts ({share:.0%} computed), {tokens['generated_tokens']:,} generated"))
+    if summary.get("text_failures"):
+        failures = ", ".join(f"{count} {status}" for status, count in summary["text_failures"].items())
+        rows.append(("texts that failed", f"{failures}; {summary['texts']:,} were written"))
     rows += [("log", f"{path}/impressions.parquet"), ("report", f"{path}/report.html"), ("run", str(path))]
     emit({}, as_json=False, title="What happened", rows=rows)

@@ -108,7 +108,14 @@ def write_run(
                 mood = float(np.clip(round(rng.normal(6.5 + 0.4 * round_number, 1.4)), 1, 10))
                 sessions.append(row | {"satisfaction": mood, "satisfaction_expected": 6.5})
                 texts.append(
-                    {"round": round_number, "user": user, "session": session, "kind": "reason", "text": "I saw <b>much</b> that I like."}
+                    {
+                        "round": round_number,
+                        "user": user,
+                        "session": session,
+                        "kind": "reason",
+                        "text": "I saw <b>much</b> that I like.",
+                        "status": "ok",
+                    }
                 )
                 kinds = [("chosen", f"I watched item {item}.", item) for item in chosen_items]
                 for kind, text, about in [
