@@ -211,7 +211,7 @@ def _measure(weights: Weights, name: str, *, flash: bool) -> tuple[np.ndarray, f
         batch, wanted = np.array(tokens, np.int32), np.array(probes)
         sequence.cut(0, 0)
         started = time.perf_counter()
-        logits = sequence.extend(batch, 0, wanted)
+        logits = sequence.extend([batch], [0], [wanted])[0]
         # The best of several: everything that disturbs a measurement makes it slower.
         speed = max(speed, len(tokens) / (time.perf_counter() - started))
         if len(rows) < _PAGES:

@@ -1,29 +1,25 @@
 """Language models in GGUF files, run in this process by llama.cpp.
 
-A score is a pure function of its prompt: the numbers are the same bits whether a prefix was kept or computed again,
-whatever was computed before, in whatever order, and with however many worker processes. On a CPU, with weights in a
-float format, that is so because no token's numbers depend on what else a call computes (`Sequences.extend` sees to it),
-so everything new of a prompt is one call. Elsewhere each segment is computed in calls of its own, in cells that start at 0.
-Nothing is generated for a score; the model's distribution is read at the probes. Texts are written several at a time, and
-are a function of the list of requests.
+Nothing is generated for a score; the model's distribution is read at the probes, and is a pure function of the prompt
+(`simulator.llm.llama_scoring`). Texts are written several at a time, and are a function of the list of requests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from simulator.errors import ModelError
 from simulator.execution import cores
-from simulator.llm import formats, labels
-from simulator.llm.llama_generation import Job, write
-from simulator.llm.llama_native import MOST_OUTPUTS, VERSION, Sequences, Weights, can_use_gpu
-from simulator.llm.llama_prompts import Compiled, Compiler
+from simulator.llm import adapters, formats
+from simulator.llm.llama_generation import write
+from simulator.llm.llama_native import VERSION, Sequences, Weights, can_use_gpu
+from simulator.llm.llama_prompts import Compiler
+from simulator.llm.llama_scoring import Reader
 from simulator.llm.models import resolve
-from simulator.llm.prefixes import Prefixes
 from simulator.plugins import ComponentConfig
 from simulator.records import Completion, GenerationRequest, ModelIdentity, Prompt, Scores, Usage
 
@@ -45,6 +41,7 @@ class LlamaCppConfig(ComponentConfig):
     """
 
     path: str | None = None
+    adapter: str | None = None
     format: Literal["auto", "as-is", "bf16", "f16", "q8_0", "q4_0"] = "auto"
     max_divergence: float = Field(0.01, gt=0)
     context: int = Field(512, ge=64, le=1_000_000)
@@ -70,6 +67,8 @@ class LlamaCpp:
     def __init__(self, config: LlamaCppConfig | None = None) -> None:
         config = config or LlamaCppConfig()
         path = resolve(config.path)
+        if config.adapter is not None:
+            path = adapters.merged(path, adapters.find(config.adapter))
         threads = config.threads or cores()
         gpu_layers = (-1 if can_use_gpu() else 0) if config.gpu_layers == "auto" else config.gpu_layers
         prepared = formats.prepare(path, config.format, threads=threads, gpu_layers=gpu_layers, max_divergence=config.max_divergence)
@@ -86,9 +85,9 @@ class LlamaCpp:
             flash=gpu_layers != 0,
             kept=formats.kept_with(prepared.format),
         )
-        self._merges = gpu_layers == 0 and prepared.format in formats.FLOATS
-        self._prefixes = Prefixes(self._sequence, config.kept_megabytes * 2**20)
-        self._counts = {"prompt_tokens": 0, "computed_tokens": 0, "generated_tokens": 0, "calls": 0}
+        merges = gpu_layers == 0 and prepared.format in formats.FLOATS
+        self._reader = Reader(self._sequence, config.kept_megabytes * 2**20, merges=merges)
+        self._generated = 0
         self._open = True
         self._identity = ModelIdentity(
             name=self._weights.metadata("general.name") or path.stem,
@@ -100,7 +99,7 @@ class LlamaCpp:
                 "sequences": config.sequences,
                 "flash_attention": gpu_layers != 0,
                 "kept_values": formats.kept_with(prepared.format),
-                "merged_chunks": self._merges,
+                "merged_calls": merges,
                 "device": "gpu" if gpu_layers else "cpu",
                 "gpu_layers": gpu_layers,
             },
@@ -114,7 +113,7 @@ class LlamaCpp:
     @property
     def usage(self) -> Usage:
         """Work done since loading."""
-        return Usage(**self._counts)
+        return replace(self._reader.usage, generated_tokens=self._generated)
 
     def count_tokens(self, text: str) -> int:
         """Length of a plain text in tokens."""
@@ -130,11 +129,9 @@ class LlamaCpp:
         self._check_open()
         compiled = [self._compiler.prompt(prompt) for prompt in prompts]
         scores = [Scores((), ())] * len(prompts)
-        # Neighbours in this order share the longest prefixes. The order cannot change a number.
-        for i in sorted(range(len(prompts)), key=lambda i: compiled[i].keys):
-            if compiled[i].places:
-                read = self._score(compiled[i])
-                scores[i] = Scores(tuple(logprobs for logprobs, _ in read), tuple(mass for _, mass in read))
+        asked = [i for i in range(len(prompts)) if compiled[i].places]
+        for i, read in zip(asked, self._reader.score([compiled[i] for i in asked]), strict=True):
+            scores[i] = Scores(tuple(logprobs for logprobs, _ in read), tuple(mass for _, mass in read))
         return scores
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
@@ -145,9 +142,9 @@ class LlamaCpp:
         """
         self._check_open()
         compiled = [self._compiler.request(request) for request in requests]
-        jobs = (self._job(request, start) for request, start in zip(requests, compiled, strict=True))
+        jobs = (self._reader.job(request, start) for request, start in zip(requests, compiled, strict=True))
         completions = write(self._weights, self._sequence, jobs, len(requests))
-        self._counts["generated_tokens"] += sum(completion.tokens for completion in completions)
+        self._generated += sum(completion.tokens for completion in completions)
         return completions
 
     def close(self) -> None:
@@ -166,98 +163,3 @@ class LlamaCpp:
             kind = self._weights.metadata("general.architecture")
             self._weights.close()
             raise ModelError(f"'{path}' is a recurrent model ({kind}), of which no prefix of a prompt can be kept; choose a transformer.")
-
-    # --- computing ---
-
-    def _score(self, prompt: Compiled) -> list[tuple[np.ndarray, float]]:
-        keepable = min(prompt.places[0].chunk, len(prompt.chunks) - 1)
-        present = self._enter(prompt, keepable)
-        positions = [prompt.starts[place.chunk] + place.offset for place in prompt.places]
-        # Where "1" must be asked again for "10" at the very end, the "1" is computed along: a call of its own would cost ten times as much.
-        last = prompt.places[-1].spelling
-        along = last.inner[0] if last.inner and positions[-1] == prompt.length - 1 else ()
-        wanted = sorted({*positions, *([prompt.length + len(along) - 1] if along else [])})
-        rows = self._compute(prompt, present, len(prompt.chunks), wanted, along)
-        results: dict[int, tuple[np.ndarray, float]] = {}
-        unclear: dict[int, np.ndarray] = {}
-        known = {along: rows[-1].copy()} if along else {}
-        for i, (place, position) in enumerate(zip(prompt.places, positions, strict=True)):
-            row = rows[wanted.index(position)]
-            if place.spelling.inner:
-                unclear[i] = row.copy()
-            else:
-                results[i] = labels.read(place.spelling, row, self._nothing_to_ask)
-        # Asking again behind a probe removes what follows it, so the last probe goes first.
-        for i in sorted(unclear, reverse=True):
-            ask = self._ask(positions[i] + 1, known if i == len(prompt.places) - 1 else {})
-            results[i] = labels.read(prompt.places[i].spelling, unclear[i], ask)
-        self._keep(prompt, present, keepable)
-        return [results[i] for i in range(len(prompt.places))]
-
-    def _job(self, request: GenerationRequest, prompt: Compiled) -> Job:
-        last = len(prompt.chunks) - 1
-        present = self._enter(prompt, last)
-        self._compute(prompt, present, last, [])
-        self._keep(prompt, present, last)
-        self._counts["computed_tokens"] += len(prompt.chunks[last])
-        return Job(request, prompt.chunks[last], prompt.starts[last], self._sequence.save() if last else None)
-
-    def _enter(self, prompt: Compiled, keepable: int) -> int:
-        """Copies the longest kept prefix of at most the first `keepable` chunks into the sequence; how many chunks it has."""
-        self._counts["calls"] += 1
-        self._counts["prompt_tokens"] += prompt.length
-        return self._prefixes.enter(prompt.keys[:keepable], prompt.starts[1 : keepable + 1])
-
-    def _keep(self, prompt: Compiled, present: int, keepable: int) -> None:
-        """Cuts the sequence back to the first `keepable` chunks and keeps them, if they were not kept before."""
-        self._sequence.cut(0, prompt.starts[keepable])
-        for number in range(present, keepable):
-            self._prefixes.append(prompt.keys[number], prompt.starts[number + 1])
-        if present < keepable:
-            self._prefixes.keep()
-
-    def _compute(self, prompt: Compiled, first: int, end: int, wanted: Sequence[int], along: labels.Tokens = ()) -> np.ndarray:
-        """Appends the chunks from number `first` to before `end`, and the tokens `along`; logits at the positions `wanted`."""
-        chunks = (
-            [*prompt.chunks[first : end - 1], np.concatenate([prompt.chunks[end - 1], np.array(along, np.int32)])] if first < end else []
-        )
-        if self._merges and chunks:
-            chunks = [np.concatenate(chunks)]
-        start, rows = prompt.starts[first], [np.empty((0, self._weights.size), np.float32)]
-        for number, chunk in enumerate(chunks):
-            offsets = [position - start for position in wanted if start <= position < start + len(chunk)]
-            read = self._append(chunk, start, offsets)
-            rows.append(read if number == len(chunks) - 1 else read.copy())
-            start += len(chunk)
-        filled = [read for read in rows if len(read)]
-        return filled[0] if len(filled) == 1 else np.concatenate(rows)
-
-    def _append(self, tokens: np.ndarray, start: int, offsets: Sequence[int]) -> np.ndarray:
-        """Appends tokens in pieces whose borders depend on nothing but the arguments; logits at the offsets."""
-        self._counts["computed_tokens"] += len(tokens)
-        batch, rows, first = self._sequence.batch, [], 0
-        while first < len(tokens):
-            wanted = [offset for offset in offsets if offset >= first][:MOST_OUTPUTS]
-            last = min(first + batch, len(tokens), wanted[-1] if len(wanted) == MOST_OUTPUTS else len(tokens))
-            piece = np.array([offset - first for offset in wanted if offset < last], np.int64)
-            rows.append(self._sequence.extend(tokens[first:last], start + first, piece))
-            if first or last < len(tokens):
-                rows[-1] = rows[-1].copy()
-            first = last
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
-
-    def _ask(self, end: int, known: Mapping[labels.Tokens, np.ndarray]) -> Callable[[labels.Tokens], np.ndarray]:
-        """Logits behind the first `end` positions and some more tokens."""
-
-        def ask(tokens: labels.Tokens) -> np.ndarray:
-            if tokens in known:
-                return known[tokens]
-            self._sequence.cut(0, end)
-            row: np.ndarray = self._append(np.array(tokens, np.int32), end, [len(tokens) - 1])[0]
-            return row
-
-        return ask
-
-    @staticmethod
-    def _nothing_to_ask(tokens: labels.Tokens) -> np.ndarray:
-        raise AssertionError(f"these labels need no question after {tokens}")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 
 import numpy as np
 
+from simulator.llm.batching import batches
 from simulator.llm.llama_native import MOST_OUTPUTS, Grammar, Sequences, Weights, schema_grammar
 from simulator.llm.text_writing import Text
 from simulator.records import Completion, GenerationRequest
@@ -24,7 +25,7 @@ class Job:
     """A text about to be written.
 
     Attributes:
-        request: what is wanted. lead: tokens that are still to be computed before the first new one.
+        request: what is wanted. lead: tokens that are still to be computed before the first new one, at most a batch.
         length: tokens before those. state: what was computed for them, or None if there are none.
     """
 
@@ -83,18 +84,19 @@ def write(weights: Weights, sequences: Sequences, jobs: Iterable[Job], count: in
 def _begin(weights: Weights, sequences: Sequences, new: Sequence[tuple[int, Job]], places: list[_Place]) -> list[int]:
     """Puts new texts into the sequences behind those in use and draws their first tokens; which places are complete already."""
     complete: list[int] = []
-    # Those whose leads are equally long are computed together.
-    for length, group in groupby(sorted(new, key=lambda entry: len(entry[1].lead)), key=lambda entry: len(entry[1].lead)):
-        members = list(group)
+    lengths = [len(job.lead) for _, job in new]
+    for group in batches(lengths, [1] * len(new), tokens=sequences.batch, members=len(new), rows=MOST_OUTPUTS):
         first = len(places)
-        for number, job in members:
+        for number, job in (new[k] for k in group):
             schema = job.request.schema
             text = Text(job.request, weights.piece, weights.ends, None if schema is None else Grammar(weights, schema_grammar(schema)))
-            places.append(_Place(number, text, job.length + length))
+            places.append(_Place(number, text, job.length + len(job.lead)))
             if job.state is None:
                 sequences.cut(len(places), 0)
             else:
                 sequences.restore(job.state, len(places))
-        rows = sequences.extend_many(np.stack([job.lead for _, job in members]), [job.length for _, job in members], first + 1)
-        complete += [first + k for k in range(len(members)) if places[first + k].text.take(rows[k])]
+        jobs = [new[k][1] for k in group]
+        last = [np.array([len(job.lead) - 1]) for job in jobs]
+        rows = sequences.extend([job.lead for job in jobs], [job.length for job in jobs], last, first + 1)
+        complete += [first + k for k, own in enumerate(rows) if places[first + k].text.take(own[0])]
     return complete

@@ -189,7 +189,7 @@ class Sequences:
         self, weights: Weights, *, streams: int, cells: int, batch: int, threads: int, flash: bool = False, kept: KeptFormat = "f16"
     ) -> None:
         self.streams, self.cells, self.batch = streams, cells, batch
-        self._vocabulary = weights.size
+        self.vocabulary = weights.size
         options = native.llama_context_default_params()
         options.n_ctx, options.n_seq_max = cells * streams, streams
         options.n_batch = options.n_ubatch = batch
@@ -227,63 +227,49 @@ class Sequences:
             logits=self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
         )
 
-    def extend(self, tokens: np.ndarray, start: int, outputs: np.ndarray) -> np.ndarray:
-        """Appends tokens to sequence 0.
+    def extend(
+        self, tokens: Sequence[np.ndarray], starts: Sequence[int], outputs: Sequence[np.ndarray], first: int = 0
+    ) -> list[np.ndarray]:
+        """Appends tokens to one sequence or to several neighbouring ones, in one call.
 
-        A single token, and a single row of logits, take another path through llama.cpp's matrix products (vector times
-        matrix), which ends in other last bits. Neither is ever computed alone here, so that on a CPU with weights in a float
-        format a number does not depend on what was computed in the same call.
-
-        Args:
-            tokens: int32, at most `batch` of them. start: position of the first, which must be the sequence's length.
-            outputs: offsets in `tokens` whose next-token logits are wanted, increasing, at most `MOST_OUTPUTS`.
-
-        Returns:
-            The logits, float32, shape (len(outputs), vocabulary); overwritten by the next call.
-        """
-        n = len(tokens)
-        alone = n == 1
-        if alone:
-            tokens, n = np.repeat(tokens, 2), 2
-        self._tokens[:n] = tokens
-        self._positions[:n] = np.arange(start, start + n, dtype=np.int32)
-        self._ids[:n] = 0
-        self._wanted[:n] = 0
-        self._wanted[outputs] = 1
-        rows = slice(0, len(outputs))
-        if len(outputs) == 1:
-            companion = 1 if outputs[0] == 0 else 0
-            self._wanted[companion] = 1
-            rows = slice(1 - companion, 2 - companion)
-        logits = self._decode(n, 2 if len(outputs) == 1 else len(outputs))[rows]
-        if alone:
-            self.cut(0, start + 1)
-        return logits
-
-    def extend_many(self, tokens: np.ndarray, starts: Sequence[int], first: int) -> np.ndarray:
-        """Appends equally many tokens to each of some neighbouring sequences.
+        Sequences are padded to the longest, since llama.cpp would otherwise cut the call where the shortest ends; what was
+        padded is removed again. A single token, and a single row of logits, take another path through llama.cpp's matrix
+        products (vector times matrix), which ends in other last bits, so neither is ever computed alone. On a CPU with
+        weights in a float format a number therefore does not depend on what else is computed in the same call.
 
         Args:
-            tokens: int32, shape (sequences, tokens each). starts: length of each sequence so far.
+            tokens: int32, for each sequence; padded together at most `batch`.
+            starts: length of each sequence so far.
+            outputs: for each sequence the offsets in its tokens whose next-token logits are wanted, increasing; together at
+                most `MOST_OUTPUTS`.
             first: number of the first sequence.
 
         Returns:
-            Logits after the last token of each, float32, shape (sequences, vocabulary); overwritten by the next call.
+            For each sequence the logits, float32, shape (its outputs, vocabulary); overwritten by the next call.
         """
-        count, length = tokens.shape
-        columns = max(1, self.batch // count)
-        for begin in range(0, length, columns):
-            end = min(begin + columns, length)
-            n = count * (end - begin)
-            self._tokens[:n] = tokens[:, begin:end].ravel()
-            self._positions[:n] = (np.array(starts, np.int32)[:, None] + np.arange(begin, end, dtype=np.int32)).ravel()
-            self._ids[:n] = np.repeat(np.arange(first, first + count, dtype=np.int32), end - begin)
-            self._wanted[:n] = 0
-            if end == length:
-                self._wanted[end - begin - 1 : n : end - begin] = 1
-                return self._decode(n, count)
-            self._decode(n, 0)
-        raise AssertionError("there is at least one token")
+        count, lengths = len(tokens), [len(own) for own in tokens]
+        width = 2 if count * max(lengths) == 1 and starts[0] + 2 <= self.cells else max(lengths)
+        n = count * width
+        table = self._tokens[:n].reshape(count, width)
+        for row, own in zip(table, tokens, strict=True):
+            row[: len(own)] = own
+            row[len(own) :] = own[-1]
+        self._positions[:n].reshape(count, width)[:] = np.array(starts, np.int32)[:, None] + np.arange(width, dtype=np.int32)
+        self._ids[:n] = np.repeat(np.arange(first, first + count, dtype=np.int32), width)
+        self._wanted[:n] = 0
+        flat = np.concatenate([k * width + offsets for k, offsets in enumerate(outputs)])
+        self._wanted[flat] = 1
+        lonely = len(flat) == 1 and n > 1
+        if lonely:
+            self._wanted[1 if flat[0] == 0 else 0] = 1
+        logits = self._decode(n, 2 if lonely else len(flat))
+        if lonely and flat[0] > 0:
+            logits = logits[1:]
+        for k in range(count):
+            if lengths[k] < width:
+                self.cut(first + k, starts[k] + lengths[k])
+        ends = np.cumsum([len(offsets) for offsets in outputs])
+        return [logits[end - len(offsets) : end] for end, offsets in zip(ends, outputs, strict=True)]
 
     def step(self, tokens: list[int], positions: list[int]) -> np.ndarray:
         """Appends one token to each of the first sequences behind sequence 0; sequence i + 1 gets ``tokens[i]`` at ``positions[i]``.
@@ -305,8 +291,8 @@ class Sequences:
         if status != 0:
             raise ModelError(f"llama.cpp could not compute {n} tokens (status {status}){_why()}.")
         if not outputs:
-            return np.empty((0, self._vocabulary), np.float32)
-        return np.ctypeslib.as_array(native.llama_get_logits(self._context), (outputs, self._vocabulary))
+            return np.empty((0, self.vocabulary), np.float32)
+        return np.ctypeslib.as_array(native.llama_get_logits(self._context), (outputs, self.vocabulary))
 
     def cut(self, stream: int, length: int) -> None:
         """Removes everything of a sequence from position `length` on."""
@@ -319,11 +305,11 @@ class Sequences:
         # Across streams only whole sequences can be copied; anything else aborts the process.
         native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
-    def save(self) -> np.ndarray:
-        """What was computed for sequence 0, as bytes."""
-        state = np.empty(native.llama_state_seq_get_size(self._context, 0), np.uint8)
+    def save(self, stream: int = 0) -> np.ndarray:
+        """What was computed for a sequence, as bytes."""
+        state = np.empty(native.llama_state_seq_get_size(self._context, stream), np.uint8)
         pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        if native.llama_state_seq_get_data(self._context, pointer, state.size, 0) != state.size:
+        if native.llama_state_seq_get_data(self._context, pointer, state.size, stream) != state.size:
             raise ModelError("llama.cpp could not save the state of a sequence.")
         return state
 

@@ -1,4 +1,4 @@
-"""Kept prefixes, with a sequence that only remembers which tokens it holds."""
+"""Kept prefixes: a prefix is its tokens, kept as bytes."""
 
 import numpy as np
 from hypothesis import given
@@ -7,45 +7,23 @@ from hypothesis import strategies as st
 from simulator.llm.prefixes import Prefixes, chain
 
 
-class Tape:
-    """A sequence whose state is its tokens."""
-
-    def __init__(self) -> None:
-        self.tokens = np.empty(0, np.int32)
-
-    def cut(self, stream: int, length: int) -> None:
-        assert stream == 0
-        assert length <= len(self.tokens)
-        self.tokens = self.tokens[:length]
-
-    def save(self) -> np.ndarray:
-        return self.tokens.copy().view(np.uint8)
-
-    def restore(self, state: np.ndarray) -> None:
-        self.tokens = state.view(np.int32).copy()
-
-
 class Reader:
-    """Computes prompts as the backend does: the kept chunks are entered, the last one is appended."""
+    """Computes prompts as the backend does: what is known is copied, the rest is computed, all but the last chunk is kept."""
 
     def __init__(self, budget: int) -> None:
-        self.tape = Tape()
-        self.prefixes = Prefixes(self.tape, budget)
-        self.computed = 0
+        self.prefixes = Prefixes(budget)
 
     def compute(self, *texts: str) -> int:
-        """Puts a prompt on the tape; returns how many chunks were there already."""
+        """Puts a prompt together; returns how many chunks were there already."""
         chunks = [np.array([ord(letter) for letter in text], np.int32) for text in texts]
-        keys, ends = chain(chunks), np.cumsum([len(chunk) for chunk in chunks]).tolist()
-        present = self.prefixes.enter(keys[:-1], ends[:-1])
-        for number in range(present, len(chunks)):
-            if number == len(chunks) - 1 and present < number:
-                self.prefixes.keep()
-            self.tape.tokens = np.concatenate([self.tape.tokens, chunks[number]])
-            self.prefixes.append(keys[number], ends[number])
-            self.computed += len(chunks[number])
-        assert "".join(map(chr, self.tape.tokens)) == "".join(texts)
-        return present
+        keys, ends = chain(chunks), np.cumsum([0, *(len(chunk) for chunk in chunks)]).tolist()
+        known = self.prefixes.find(keys[:-1])
+        tape = np.empty(0, np.int32) if known.state is None else known.state.view(np.int32)
+        tape = np.concatenate([tape[: ends[known.chunks]], *chunks[known.chunks :]])
+        assert "".join(map(chr, tape)) == "".join(texts)
+        if known.chunks < len(chunks) - 1:
+            self.prefixes.keep(keys[:-1], tape[: ends[-2]].copy().view(np.uint8), known)
+        return known.chunks
 
 
 def test_a_person_comes_back_to_a_kept_prefix():
@@ -86,7 +64,7 @@ names = st.sampled_from(["rules", "other", "anna", "bert", "carl", "x", "much lo
 
 
 @given(st.lists(st.lists(names, min_size=1, max_size=5), max_size=25), st.integers(0, 400))
-def test_the_sequence_always_holds_the_prompt_and_memory_stays_within_its_bounds(prompts, budget):
+def test_a_prompt_is_put_together_right_and_memory_stays_within_its_bounds(prompts, budget):
     reader = Reader(budget)
     for prompt in prompts:
         reader.compute(*prompt)
