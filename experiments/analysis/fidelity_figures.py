@@ -29,6 +29,15 @@ NAMES: Mapping[str, str] = {
 }
 """Decision models and controls as readers know them."""
 
+LEVELS = ("low", "medium", "high")
+
+TRAIT_UNITS: Mapping[str, str] = {
+    "activity": "choices\nper session",
+    "conformity": "squared deviation\nfrom item means",
+    "diversity": "genre entropy\nof choices, bits",
+    "pickiness": "mean stars",
+}
+
 
 def areas(document: Document) -> Figure | None:
     """Area under the curve of every decision model, with random and with matched negatives, and intervals."""
@@ -133,8 +142,70 @@ def distributions(document: Document) -> Figure | None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in reversed(names)])
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_xlabel("Distance / noise floor (1: as real people; dashed: 2)")
+    axes.set_xlabel("Distance / noise floor")
     axes.legend(loc="upper center", bbox_to_anchor=(0.3, -0.16), ncols=3, columnspacing=0.8, handletextpad=0.2)
+    return figure
+
+
+def traits(document: Document) -> Figure | None:
+    """Behaviour by level of each trait: real, of the experiment's own model, and of people who follow their prior alone."""
+    found = document["parts"].get("traits", {}).get("traits", {})
+    shown = [name for name in ("activity", "conformity", "diversity", "pickiness") if found.get(name, {}).get("models")]
+    if not shown:
+        return None
+    main = document["model"]
+    rows = (len(shown) + 1) // 2
+    figure = Figure(figsize=(WIDTH, 0.35 + 1.6 * rows), layout="constrained")
+    grid = np.atleast_1d(figure.subplots(rows, min(2, len(shown)))).ravel()
+    for axes in grid[len(shown) :]:
+        axes.set_axis_off()
+    for axes, trait in zip(grid, shown, strict=False):
+        entry = found[trait]
+        lines = [("real", entry["real"], REAL, "s--"), (NAMES["random"], entry["models"].get("random"), SHOWN, "^:")]
+        lines.append((NAMES.get(main, main), entry["models"].get(main) if main != "random" else None, SIMULATED, "o-"))
+        for offset, (label, line, colour, form) in enumerate(lines):
+            levels = [] if line is None else [name for name in LEVELS if line["levels"][name]["value"] is not None]
+            if not levels:
+                continue
+            points = [line["levels"][name] for name in levels]
+            places = [LEVELS.index(name) + 0.07 * (offset - 1) for name in levels]
+            axes.errorbar(places, [point["value"] for point in points], yerr=_lengths(points), fmt=form, color=colour, label=label)
+        if trait == "activity":
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
+        axes.set_title(trait.capitalize(), fontsize=7.5)
+        axes.set_ylabel(TRAIT_UNITS[trait], fontsize=7)
+        axes.set_xticks(range(3), LEVELS)
+        axes.set_xlim(-0.35, 2.35)
+        axes.margins(y=0.15)
+    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def ranking(document: Document) -> Figure | None:
+    """Recommenders in order of held-out NDCG, and in order of the share of their items that the experiment's own model chooses."""
+    found, main = document["parts"].get("ranking", {}), document["model"]
+    if main not in found.get("models", {}):
+        return None
+    real, simulated = found["recommenders"], found["models"][main]["watch_rates"]
+    names = [name for name in real if simulated[name]["value"] is not None]
+    figure, axes = _figure(0.6 + 0.19 * len(names))
+    orders = [[name for _, name in sorted((-side[name]["value"], name) for name in names)] for side in (real, simulated)]
+    for name in names:
+        heights = [-order.index(name) for order in orders]
+        moved = abs(heights[1] - heights[0]) > 1
+        axes.plot([0, 1], heights, "o-", color=SIMULATED if moved else SHOWN, markersize=3, linewidth=1.2)
+        for side, place, form, aligned in ((real, 0, "{0}  {1:.2f}", "right"), (simulated, 1, "{1:.2f}  {0}", "left")):
+            text = form.format(name.replace("_", " "), side[name]["value"])
+            axes.text(place + (0.04 if place else -0.04), heights[place], text, ha=aligned, va="center", fontsize=7)
+    axes.set_xlim(-0.75, 1.75)
+    axes.set_xticks([0, 1], [f"real:\nheld-out NDCG@{found['places']}", "simulated: share\nof shown items chosen"])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     return figure
 
 
@@ -143,6 +214,8 @@ FIGURES: Mapping[str, Callable[[Document], Figure | None]] = {
     "rating-calibration": calibration,
     "rating-histogram": histograms,
     "distributions": distributions,
+    "ranking": ranking,
+    "traits": traits,
 }
 """Name -> function; None where the document has nothing to draw."""
 
@@ -151,6 +224,9 @@ CAPTIONS: Mapping[str, str] = {
     "rating-calibration": "Mean real rating of held-out interactions by expected rating, ten equally full bins.",
     "rating-histogram": "Sampled ratings of held-out interactions against the real ones.",
     "distributions": "Distance of simulated from real behaviour as a multiple of its noise floor (real against real), with 95 % intervals.",
+    "ranking": "Recommenders in order of held-out NDCG and of the expected share of their items that simulated people choose; "
+    "orange: moved by more than one place.",
+    "traits": "Behaviour by level of each trait (thirds of the people, from the training part), with 95 % intervals over people.",
 }
 
 
