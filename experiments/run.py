@@ -24,8 +24,9 @@ from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.people_tables import items_table, people_table, real_table
 from simulator.dataset import Dataset
-from simulator.errors import RunError
+from simulator.errors import ConfigError, RunError
 from simulator.execution import cores, execution
+from simulator.llm.openai_api import address
 from simulator.protocols import LanguageModel
 from simulator.records import UserProfile
 from simulator.run_directory import RunDirectory, write_atomically
@@ -37,6 +38,24 @@ Report = Callable[[str, int, int, "CohortResult | None"], None]
 
 ORIGIN_WITHOUT_TIMES = 946_684_800
 """2000-01-01 UTC: where simulated time starts if the data has none."""
+
+CHANGEABLE = tuple(
+    f"language_model.{key}"
+    for key in (
+        "base_url",
+        "budget",
+        "price_per_million_prompt_tokens",
+        "price_per_million_completion_tokens",
+        "api_key_env",
+        "concurrency",
+        "timeout_s",
+        "retries",
+        "first_wait_s",
+        "longest_wait_s",
+        "requests_per_minute",
+    )
+)
+"""Settings that `usersim resume --set` may change: what a server may cost and how it is reached, nothing that can change the log."""
 
 PACKAGES = ("mesa", "torch", "transformers", "llama-cpp-python", "polars", "numpy", "scipy", "networkx", "pydantic")
 
@@ -59,13 +78,22 @@ def start(config: ExperimentConfig, output: Path | None, workers: int, report: R
     return _carry_out(run, config, workers, report)
 
 
-def resume(path: Path, workers: int, report: Report) -> RunDirectory:
+def resume(path: Path, workers: int, report: Report, overrides: Sequence[str] = ()) -> RunDirectory:
     """Continues an interrupted run; a complete one only gets figures and report again.
+
+    Args:
+        path: folder of the run.
+        workers: as in `start`.
+        report: told of the progress.
+        overrides: settings ``section.key=value`` that are changed from now on; only those of `CHANGEABLE`.
 
     Raises:
         RunError: there is no run at `path`, or data, model or version are not those it was started with.
+        ConfigError: a setting cannot be changed, or its value is not allowed.
     """
     run = RunDirectory.open(path)
+    if overrides:
+        _change(run, overrides)
     config = configuration.read(run.config_path)
     run.remove_leftovers()
     return _carry_out(run, config, workers, report)
@@ -127,6 +155,28 @@ def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report
 
     write_report(run.path)
     return run
+
+
+def _change(run: RunDirectory, overrides: Sequence[str]) -> None:
+    """Writes changed settings into the configuration of a run."""
+    if run.is_complete:
+        raise ConfigError(f"the run {run.path} is complete, so nothing can be changed in it; leave out --set, or start another run.")
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key not in CHANGEABLE:
+            raise ConfigError(
+                f"--set {key}: a run is continued with the settings it was started with, so that its log stays one; what may be changed "
+                f"is {', '.join(CHANGEABLE)}."
+            )
+    document = configuration.document(run.config_path, overrides)
+    config = configuration.check(document, str(run.config_path))
+    write_atomically(run.config_path, configuration.dump(config, build.resolved(config)))
+    if (run.path / "manifest.json").is_file():
+        manifest = run.read_json("manifest")
+        server = (manifest.get("model") or {}).get("settings", {})
+        if "server" in server and config.language_model is not None:
+            server["server"] = address(str(config.language_model.options["base_url"]))
+        run.write_json("manifest", {**manifest, "changed": [*manifest.get("changed", []), {"time": _now(), "settings": list(overrides)}]})
 
 
 def origin(train: Dataset) -> int:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Config = Annotated[Path, typer.Argument(help="Experiment file (.toml), or the name of one that comes with usersim.")]
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as results/movielens/20260101-120000.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
+SetAgain = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Changes what a server may cost or how it is reached; may be repeated."),
+]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder of the run [default: results/<experiment>/<date and time>].")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; changes nothing but the speed [default: cores].")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
@@ -44,13 +48,13 @@ def run(config: Config, set_: Set = None, output: Output = None, workers: Worker
     _show(finished.path, finished.read_json("summary"), as_json=json)
 
 
-def resume(run: Run, workers: Workers = None, json: Json = False) -> None:
+def resume(run: Run, set_: SetAgain = None, workers: Workers = None, json: Json = False) -> None:
     """Continues a run."""
     from experiments.run import resume as continue_run  # noqa: PLC0415
     from simulator.execution import cores  # noqa: PLC0415
 
     with reporting() as report:
-        finished = continue_run(run, workers or cores(), report)
+        finished = continue_run(run, workers or cores(), report, set_ or ())
     _show(finished.path, finished.read_json("summary"), as_json=json)
 
 

@@ -108,8 +108,8 @@ class Ledger:
         if spent.money >= self.budget:
             raise BudgetError(
                 f"the language model's budget of {self.budget:g} is used up: {spent.money:.4f} spent on {spent.prompt_tokens:,} prompt and "
-                f"{spent.completion_tokens:,} completion tokens in {spent.requests:,} requests. Finished cohorts are kept: raise budget "
-                "under [language_model] in the run's config.toml, then continue with `usersim resume`."
+                f"{spent.completion_tokens:,} completion tokens in {spent.requests:,} requests. Finished cohorts are kept: continue with "
+                "`usersim resume RUN --set language_model.budget=...` and a larger one."
             )
 
     def add(self, prompt_tokens: int, completion_tokens: int, *, estimated: bool = False) -> None:

@@ -89,6 +89,11 @@ class OpenAIConfig(ComponentConfig):
         return self
 
 
+def address(base_url: str) -> str:
+    """What an identity says of a server's address: without a name and password before ``@``."""
+    return base_url.rstrip("/").rpartition("@")[2]
+
+
 class OpenAIServer:
     """A language model on a server (see `simulator.protocols.LanguageModel`).
 
@@ -134,8 +139,7 @@ class OpenAIServer:
         reading: dict[str, object] = {"top_logprobs": self._top}
         if self.mode == "schema":
             reading = {"smoothing": config.smoothing, "temperature": config.temperature, "response_format": self._response_format}
-        url = config.base_url.rstrip("/").rpartition("@")[2]
-        settings = {"server": url, **reading, "extra_body": config.extra_body, "leave_out": list(config.leave_out)}
+        settings = {"server": address(config.base_url), **reading, "extra_body": config.extra_body, "leave_out": list(config.leave_out)}
         return ModelIdentity(self._model, "", f"OpenAI-compatible server, {self.mode}", settings)
 
     @property

@@ -99,15 +99,56 @@ def test_a_run_resumes_to_the_same_log_with_a_larger_budget(tmp_path, film_files
         assert run(file, tmp_path / "run", workers="2") == 1
         assert "budget of" in capsys.readouterr().err
         assert call(["resume", str(tmp_path / "run"), "--workers", "1"]) == 1
-        config = tmp_path / "run" / "config.toml"
-        budget = tomllib.loads(config.read_text())["language_model"]["budget"]
-        config.write_text(config.read_text().replace(f"budget = {budget}", "budget = 1e9"))
-        assert call(["resume", str(tmp_path / "run"), "--workers", "1"]) == 0
+        again = ["resume", str(tmp_path / "run"), "--workers", "1"]
+        assert call([*again, "--set", "language_model.budget=1e9", "--set", "language_model.concurrency=2"]) == 0
+        assert call([*again, "--set", "language_model.budget=1e9"]) == 2
+        assert "is complete" in capsys.readouterr().err
+    settings = tomllib.loads((tmp_path / "run" / "config.toml").read_text())["language_model"]
+    assert (settings["budget"], settings["concurrency"]) == (1e9, 2)
+    changed = json.loads((tmp_path / "run" / "manifest.json").read_text())["changed"]
+    assert [entry["settings"] for entry in changed] == [["language_model.budget=1e9", "language_model.concurrency=2"]]
     assert hashes(tmp_path / "run") == expected[0]
     ledger = Ledger(tmp_path / "run" / "ledger.sqlite")
     assert ledger.spent().money == pytest.approx(ledger.spent().prompt_tokens)
     assert ledger.spent().prompt_tokens >= whole.prompt_tokens
     ledger.close()
+
+
+def test_a_run_goes_on_at_another_address_of_its_server(tmp_path, film_files, expected, capsys):
+    with MadeUpServer() as server:
+        faults = iter(["ok"] * (expected[1].requests // 2))
+
+        def failing(body, original=server.fault_of):
+            original(body)
+            return next(faults, "500")
+
+        server.fault_of = failing
+        assert run(written(tmp_path, film_files, SERVER, **quick(server)), tmp_path / "run") == 1
+    with MadeUpServer() as moved:
+        again = ["resume", str(tmp_path / "run"), "--workers", "1"]
+        assert call([*again, "--set", f"language_model.base_url={moved.url}"]) == 0
+    assert hashes(tmp_path / "run") == expected[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("seed=8", ("seed", "language_model.budget", "its log stays one")),
+        ("language_model.mode=schema", ("language_model.mode", "language_model.base_url")),
+        ("language_model.concurrency=none", ("concurrency", "'none'")),
+        ("language_model.budget", ("section.key=value",)),
+    ],
+)
+def test_what_a_resumed_run_may_not_change_is_named(tmp_path, film_files, capsys, setting, words):
+    price = {"price_per_million_prompt_tokens": 1e6}
+    with MadeUpServer() as server:
+        assert run(written(tmp_path, film_files, SERVER, **quick(server, budget=2000.0, **price)), tmp_path / "run") == 1
+        assert "--set language_model.budget=" in capsys.readouterr().err
+        before = (tmp_path / "run" / "config.toml").read_bytes()
+        assert call(["resume", str(tmp_path / "run"), "--workers", "1", "--set", setting]) == 2
+    told = capsys.readouterr().err
+    assert all(word in told for word in words)
+    assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 
 def test_forms_that_are_not_filled_in_are_counted_and_logged(tmp_path, film_files):
