@@ -133,9 +133,9 @@ def evaluate(path: Path, target: ExperimentConfig, options: Options, report: Rep
     share = max(0.0, 1.0 - float(weights.mean())) if missing is None else float(missing.mean())
     warnings = _support(weights, share, target_id, options)
     report("reward models", 0, 0)
-    predicted, expected = _models(log, policy, logging, reward, options)
+    opinion = _models(log, policy, logging, reward, options)
     report("estimators", 0, 0)
-    found, left_out, settings = _estimates(log, policy, logging, reward, probability, missing, predicted, expected, options)
+    found, left_out, settings = _estimates(log, policy, logging, reward, probability, missing, opinion, options)
     logged = single.ips(reward, log.propensity, log.propensity, np.zeros(len(reward)))
     everything = {"logged": logged, **found}
     resampled = bootstrap(everything, log.people, Stream(log.config.seed).child("offline", "bootstrap"))
@@ -228,23 +228,38 @@ def _support(weights: np.ndarray, share: float, policy: str, options: Options) -
     return tuple(sentences)
 
 
-def _models(
-    log: LoggedPages, policy: PolicyOnLog, logging: PolicyOnLog | None, reward: np.ndarray, options: Options
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cross-fitted reward of every logged item, and the mean over what the target would show in its place."""
+@dataclass(frozen=True, slots=True)
+class _Opinion:
+    """What cross-fitted reward models say about every place, shape (n,) each.
+
+    Attributes:
+        logged: of the logged item. below_logged: mean over what the target would show in its place below the logged items.
+        own_pages: mean over what stands there on pages that the target fills from the top.
+    """
+
+    logged: np.ndarray
+    below_logged: np.ndarray
+    own_pages: np.ndarray
+
+
+def _models(log: LoggedPages, policy: PolicyOnLog, logging: PolicyOnLog | None, reward: np.ndarray, options: Options) -> _Opinion:
+    """Fits the reward models and asks them."""
     features = _Features(log, policy, logging)
     logged = Rows(log.people, log.items, np.zeros((len(log.items), features.width)))
     for rows, place, pages in blocks(log):
-        logged.features[rows] = features.of(rows, place, pages, log.items[rows][:, None])
+        shown: np.ndarray = log.items[rows]
+        logged.features[rows] = features.of(rows, place, pages, shown[:, None])
     model = RewardModel(options.reward_model, logged, reward, Stream(log.config.seed).child("offline", "reward model"))
-    predicted, expected = model.predict(logged), np.zeros(len(reward))
+    below, own = np.zeros(len(reward)), np.zeros(len(reward))
     for rows, place, pages in blocks(log):
         items, probabilities = policy.next_items(place, pages)
-        line, column = np.nonzero(probabilities > 0)
-        wide = features.of(rows, place, pages, items).reshape(*items.shape, features.width)[line, column]
-        values = model.predict(Rows(log.people[rows[line]], items[line, column], wide))
-        expected[rows] = np.bincount(line, weights=values * probabilities[line, column], minlength=len(rows))
-    return predicted, expected
+        filled = policy.own_pages(pages)[:, :, place]
+        for result, what, weights in ((below, items, probabilities), (own, filled, (filled >= 0) / filled.shape[1])):
+            line, column = np.nonzero(weights > 0)
+            wide = features.of(rows, place, pages, what).reshape(*what.shape, features.width)[line, column]
+            values = model.predict(Rows(log.people[rows[line]], what[line, column], wide))
+            result[rows] = np.bincount(line, weights=values * weights[line, column], minlength=len(rows))
+    return _Opinion(model.predict(logged), below, own)
 
 
 class _Features:
@@ -279,12 +294,12 @@ def _estimates(
     reward: np.ndarray,
     pi: np.ndarray,
     missing: np.ndarray | None,
-    predicted: np.ndarray,
-    expected: np.ndarray,
+    opinion: _Opinion,
     options: Options,
 ) -> tuple[dict[str, OfflineEstimate], dict[str, str], dict[str, float | str]]:
     """Every estimator that applies, why others do not, and the settings that were chosen."""
     mu, left_out = log.propensity, {}
+    predicted, expected = opinion.logged, opinion.below_logged
     limit = options.clip or float(np.sqrt(len(reward)))
     found: dict[str, OfflineEstimate] = {}
     if bool(((pi < 1e-12) | (pi > 1 - 1e-12)).all()):
@@ -306,19 +321,24 @@ def _estimates(
 
     threshold, strength = single.tuned(GRID, switch, dr), single.tuned(GRID, shrunk, dr)
     found["Switch-DR"], found["DRos"] = switch(threshold), shrunk(strength)
-    marginals = (policy.marginals(), None if logging is None else logging.marginals())
-    if marginals[0] is None or marginals[1] is None:
-        left_out["independent IPS"] = "a policy draws its ranking in a way that only it knows, or the run's recommenders are gone"
+    own_marginal, logged_marginal = policy.marginals(), None if logging is None else logging.marginals()
+    found["page DM"] = single.direct_method(opinion.own_pages, pi, mu, missing)
+    if own_marginal is None or logged_marginal is None:
+        reason = "a policy draws its ranking in a way that only it knows, or the run's recommenders are gone"
+        left_out |= {"independent IPS": reason, "independent DR": reason}
     else:
-        found["independent IPS"] = slates.independent_ips(reward, marginals[0], marginals[1])
-    found["RIPS"] = slates.reward_interaction_ips(reward, pi, mu, log.page)
+        found["independent IPS"] = slates.independent_ips(reward, own_marginal, logged_marginal, missing)
+        found["independent DR"] = slates.independent_doubly_robust(
+            reward, own_marginal, logged_marginal, predicted, opinion.own_pages, missing
+        )
+    found["RIPS"] = slates.reward_interaction_ips(reward, pi, mu, log.page, missing)
     agreeing = slates.cumulative(pi / mu, log.page) > 0
     never = [place + 1 for place in range(log.shown.shape[1]) if not agreeing[log.place == place].any()]
     if never:
         left_out["nRIPS"] = f"no logged page is one that the policy could have filled down to place {never[0]}"
     else:
-        found["nRIPS"] = slates.self_normalised_reward_interaction_ips(reward, pi, mu, log.page)
-    found["cascade-DR"] = slates.cascade_doubly_robust(reward, pi, mu, log.page, predicted, expected)
+        found["nRIPS"] = slates.self_normalised_reward_interaction_ips(reward, pi, mu, log.page, missing)
+    found["cascade-DR"] = slates.cascade_doubly_robust(reward, pi, mu, log.page, predicted, expected, missing)
     settings: dict[str, float | str] = {
         "clip": limit,
         "switch_threshold": threshold,

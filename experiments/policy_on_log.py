@@ -29,6 +29,12 @@ WIDTH = 100
 BLOCK = 1024
 """Pages that are worked on at once."""
 
+NUMBERS = 2_000_000
+"""Probabilities held in memory at once while pages are drawn."""
+
+PAGE_DRAWS = 20
+"""Pages that a random policy is drawn for, per logged page, where a mean over its own pages is needed."""
+
 Report = Callable[[str, int, int], None]
 """Called with (what is going on, pages done, pages in all)."""
 
@@ -49,6 +55,9 @@ class PolicyOnLog(Protocol):
 
     def marginals(self) -> np.ndarray | None:
         """Probability of each logged item at its place whatever stands above, shape (n,); None if there is no closed form."""
+
+    def own_pages(self, pages: np.ndarray) -> np.ndarray:
+        """Whole pages as it would fill them, drawn; -1 behind the last, shape (len(pages), draws, places)."""
 
     def scores(self, pages: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Scores of given items, standardised over the candidates of the page; NaN outside them. Shape as `items`: (pages, c)."""
@@ -92,6 +101,28 @@ class ClosedForm:
         made = self.rule.marginals(self.logits, self.counts, numbers)
         return np.asarray(made[self.log.page, self.log.place])
 
+    def own_pages(self, pages: np.ndarray) -> np.ndarray:
+        """See `PolicyOnLog`."""
+        draws = 1 if self.rule.rule == "none" else PAGE_DRAWS
+        luck = self.log.requests[pages[0]].stream.child("offline", "own pages").generator()
+        width = max(1, NUMBERS // (draws * self.candidates.shape[1]))
+        parts = [self._filled(np.repeat(pages[start : start + width], draws), luck) for start in range(0, len(pages), width)]
+        return np.concatenate(parts).reshape(len(pages), draws, -1)
+
+    def _filled(self, pages: np.ndarray, luck: np.random.Generator) -> np.ndarray:
+        """One drawn page for each entry of `pages`, shape (len(pages), places)."""
+        candidates, logits = self.candidates[pages], self.logits[pages]
+        remaining, line = candidates >= 0, np.arange(len(pages))
+        result = np.full((len(pages), self.log.shown.shape[1]), -1, dtype=np.int64)
+        for place in range(result.shape[1]):
+            chances = np.cumsum(self.rule.next_item(logits, remaining), axis=1)
+            drawn = (chances <= luck.random(len(pages))[:, None] * chances[:, -1:]).sum(axis=1)
+            drawn = np.minimum(drawn, candidates.shape[1] - 1)
+            some = chances[:, -1] > 0
+            result[some, place] = candidates[line, drawn][some]
+            remaining[line, drawn] = False
+        return result
+
     def scores(self, pages: np.ndarray, items: np.ndarray) -> np.ndarray:
         """See `PolicyOnLog`."""
         dense = np.full((len(pages), self.log.train.n_items + 1), np.nan)  # the last column takes the padding
@@ -131,6 +162,20 @@ class Sampled:
     def marginals(self) -> None:
         """There is no closed form."""
         return
+
+    def own_pages(self, pages: np.ndarray) -> np.ndarray:
+        """See `PolicyOnLog`."""
+        places = self.log.shown.shape[1]
+        result = np.full((len(pages), PAGE_DRAWS, places), -1, dtype=np.int64)
+        row_of = {int(page): row for row, page in enumerate(pages)}
+        for batch in batches(self.log, pages):
+            recommender = self.recommenders[int(self.log.fitted_rounds[batch[0]])]
+            asked = [self.log.requests[page] for page in batch]
+            for draw in range(PAGE_DRAWS):
+                rng = asked[0].stream.child("offline", "own pages", draw)
+                for page, slate in zip(batch, _recommend(recommender, asked, places, rng, [r.shown for r in asked]), strict=True):
+                    result[row_of[int(page)], draw, : len(slate.items)] = slate.items
+        return result
 
     def scores(self, pages: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Unknown: a list that is drawn has no scores that stay."""

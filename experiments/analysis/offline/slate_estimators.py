@@ -32,6 +32,27 @@ def independent_ips(
     return estimate([(weights * reward, None)], weights, weights, unsupported)
 
 
+def independent_doubly_robust(
+    reward: np.ndarray,
+    target_marginal: np.ndarray,
+    marginal: np.ndarray,
+    predicted: np.ndarray,
+    expected: np.ndarray,
+    unsupported: np.ndarray | None = None,
+) -> OfflineEstimate:
+    """Independent IPS around a reward model, ``mean(expected_k + w_k (r_k - q_k))`` with the weights of `independent_ips`.
+
+    Dudik et al.'s doubly robust estimator (ICML 2011) place by place. Right where independent IPS or the reward model is.
+
+    Args:
+        reward, target_marginal, marginal, unsupported: see `independent_ips`.
+        predicted: q_k of the logged item, shape (n,).
+        expected: mean of q_k over the items that the target's own pages have at this place, shape (n,).
+    """
+    weights = importance_weights(target_marginal, marginal)
+    return estimate([(expected + weights * (reward - predicted), None)], weights, weights, unsupported)
+
+
 def reward_interaction_ips(
     reward: np.ndarray, target: np.ndarray, propensity: np.ndarray, slate: np.ndarray, unsupported: np.ndarray | None = None
 ) -> OfflineEstimate:

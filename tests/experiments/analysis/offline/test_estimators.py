@@ -104,6 +104,8 @@ def test_slate_estimators_by_hand():
     reward, pi, mu, slate = np.array([1.0, 1.0, 0.0, 1.0]), np.array([1.0, 0.25, 0.5, 0.9]), np.array([0.5, 0.5, 0.5, 0.3]), [7, 7, 9, 9]
     assert slates.reward_interaction_ips(reward, pi, mu, slate).value == pytest.approx((2 + 1 + 0 + 3) / 4)
     assert slates.independent_ips(reward, pi, mu).value == pytest.approx((2 + 0.5 + 0 + 3) / 4)
+    opinion, own = np.full(4, 0.5), np.full(4, 0.25)
+    assert slates.independent_doubly_robust(reward, pi, mu, opinion, own).value == pytest.approx(0.25 + (1 + 0.25 - 0.5 + 1.5) / 4)
     assert slates.self_normalised_reward_interaction_ips(reward, pi, mu, slate).value == pytest.approx(0.5 * 2 / 3 + 0.5 * 4 / 4)
     predicted, expected = np.array([0.5, 0.5, 0.5, 0.0]), np.array([0.5, 0.5, 0.25, 1.0])
     cascade = slates.cascade_doubly_robust(reward, pi, mu, slate, predicted, expected)
