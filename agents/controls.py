@@ -21,6 +21,27 @@ from simulator.records import Action, Closing, Decision, Outcome, Situation, Use
 from simulator.seeds import Stream
 
 
+def closing_probabilities(
+    actions: Sequence[Action], priors: Priors, scale: tuple[float, float] | None, situation: Situation
+) -> dict[str, np.ndarray]:
+    """Every session action by its prior, satisfaction by the ratings given in the session.
+
+    Satisfaction is normal around 5.5 plus 4.5 times the mean given rating's distance from the middle of the scale (in
+    half-ranges), with a standard deviation of 1, rounded to 1..10; without a rating, the prior.
+
+    Args:
+        actions: of the experiment. priors: of them. scale: (lowest, highest) rating, or None. situation: the last of the session.
+    """
+    probabilities = {action.name: priors.of(action, situation.profile)[None, :] for action in actions if action.scope == "session"}
+    mean = situation.state.mean_rating
+    if mean is not None and scale is not None and "satisfaction" in probabilities:
+        low, high = scale
+        action = next(action for action in actions if action.name == "satisfaction")
+        centre = 5.5 + 4.5 * (mean - (low + high) / 2) / ((high - low) / 2)
+        probabilities["satisfaction"] = star_probabilities(np.array([centre]), 1.0, [float(value) for value in action.values])
+    return probabilities
+
+
 class RandomDecisions:
     """People who follow their prior (`agents.priors`) whatever is shown; session actions are uniform."""
 
@@ -29,7 +50,7 @@ class RandomDecisions:
 
     def __init__(self, config: PriorConfig, *, context: DecisionContext) -> None:
         self._actions = context.actions
-        self._priors = Priors(config, context.actions, ())
+        self._priors = Priors(config, context.actions, (), context.max_pages)
 
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Learns what a typical session length is."""
@@ -141,14 +162,7 @@ class EvidenceDecisions(RandomDecisions):
         return probabilities
 
     def _closing_probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
-        probabilities = super()._closing_probabilities(situation)
-        mean = situation.state.mean_rating
-        if mean is not None and self._scale is not None and "satisfaction" in probabilities:
-            low, high = self._scale
-            action = next(action for action in self._actions if action.name == "satisfaction")
-            centre = 5.5 + 4.5 * (mean - (low + high) / 2) / ((high - low) / 2)
-            probabilities["satisfaction"] = star_probabilities(np.array([centre]), 1.0, [float(value) for value in action.values])
-        return probabilities
+        return closing_probabilities(self._actions, self._priors, self._scale, situation)
 
 
 class PopularityDecisions(EvidenceDecisions):
@@ -180,7 +194,7 @@ class ReplayedDecisions:
     def __init__(self, config: ReplayedConfig, *, context: DecisionContext) -> None:
         self._actions = context.actions
         self._item_ids = context.catalog.item_ids
-        self._priors = Priors(PriorConfig(), context.actions, ())
+        self._priors = Priors(PriorConfig(), context.actions, (), context.max_pages)
         frames = {}
         for name in ("impressions", "pages", "sessions"):
             file = config.run / f"{name}.parquet"

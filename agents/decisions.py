@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,21 @@ class LanguageModelConfig(PriorConfig):
     prompt: PromptConfig = PromptConfig()
 
 
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the language model says about one page.
+
+    Attributes:
+        logprobs: action name -> log-probability of each label, minus the model's own preference for labels and places if that is
+            corrected; shape (n_impressions, n_labels) for item actions, (1, n_labels) for page actions. Empty if there is no answer.
+        status, reply: as in `Scores`.
+    """
+
+    logprobs: Mapping[str, np.ndarray]
+    status: str
+    reply: str
+
+
 class LanguageModelDecisions:
     """People whose every decision is read from the probabilities of a language model.
 
@@ -70,12 +85,12 @@ class LanguageModelDecisions:
         self._model = context.language_model
         self._actions = context.actions
         self.prompts = PromptBuilder(context.catalog, context.actions, config.prompt)
-        self._priors = Priors(config, context.actions, ())
+        self._priors = Priors(config, context.actions, (), context.max_pages)
         self._reference: dict[str, np.ndarray] = {}
 
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Measures the model's preference for labels and places on reference pages."""
-        self._priors = Priors(self.config, self._actions, profiles)
+        self._priors = Priors(self.config, self._actions, profiles, self._context.max_pages)
         if not self.config.recentre:
             return
         situations = reference_situations(train, profiles, self._context.page_size, self.config.reference_pages, rng)
@@ -96,6 +111,14 @@ class LanguageModelDecisions:
         """See `simulator.protocols.DecisionModel.decide`. One scored prompt per page."""
         answers = self._model.score([self.prompts.page(situation) for situation in situations])
         return [self._decision(situation, scores) for situation, scores in zip(situations, answers, strict=True)]
+
+    def read(self, situations: Sequence[Situation]) -> list[Reading]:
+        """What the model says about each page, without the prior: for models that weigh it with something else."""
+        answers = self._model.score([self.prompts.page(situation) for situation in situations])
+        return [
+            Reading(self._corrected_page(scores, len(situation.page.impressions)), scores.status, scores.reply)
+            for situation, scores in zip(situations, answers, strict=True)
+        ]
 
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
         """See `simulator.protocols.DecisionModel.close_sessions`. One scored prompt per session, then the texts."""
@@ -139,12 +162,22 @@ class LanguageModelDecisions:
     def _read_session(self, scores: Scores) -> dict[str, np.ndarray]:
         return {action.name: scores.logprobs[k][None, :] for k, action in enumerate(self.prompts.session_actions)}
 
+    def _corrected_page(self, scores: Scores, n_items: int) -> dict[str, np.ndarray]:
+        if scores.status != "ok":
+            return {}
+        return {name: self._corrected(name, logprobs) for name, logprobs in self._read(scores, n_items).items()}
+
+    def _corrected(self, name: str, logprobs: np.ndarray) -> np.ndarray:
+        if not self.config.recentre:
+            return logprobs
+        # A page may be longer or shorter than the reference pages (a short last page); places beyond take the last one's.
+        places = np.minimum(np.arange(len(logprobs)), len(self._reference[name]) - 1)
+        return np.asarray(logprobs - self._reference[name][places])
+
     def _probabilities(self, action: Action, logprobs: np.ndarray, profile: UserProfile) -> np.ndarray:
         if not self.config.recentre:
             return np.asarray(np.exp(logprobs))
-        # A page may be longer or shorter than the reference pages (a short last page); places beyond take the last one's.
-        places = np.minimum(np.arange(len(logprobs)), len(self._reference[action.name]) - 1)
-        utility = np.log(self._priors.of(action, profile)) + self.config.strength * (logprobs - self._reference[action.name][places])
+        utility = np.log(self._priors.of(action, profile)) + self.config.strength * self._corrected(action.name, logprobs)
         weights = np.exp(utility - utility.max(axis=1, keepdims=True))
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
@@ -216,7 +249,11 @@ def reference_situations(train: Dataset, profiles: Sequence[UserProfile], page_s
         weights[profile.history] = 0.0
         size = min(page_size, int((weights > 0).sum()))
         items = generator.choice(len(weights), size=size, replace=False, p=weights / weights.sum())
-        page = Page(1, "reference", tuple(Impression(k + 1, int(item), 0.0, 1.0) for k, item in enumerate(items)))
-        state = SessionState(0, 0, 0, 0, 1, 0, 0, None, 0.0, profile.history)
-        situations.append(Situation(profile, (), page, state, stream))
+        situations.append(first_page(profile, items, stream))
     return situations
+
+
+def first_page(profile: UserProfile, items: np.ndarray, stream: Stream) -> Situation:
+    """Somebody in front of these items, in this order, on the first page of a first session, remembering nothing."""
+    page = Page(1, "reference", tuple(Impression(k + 1, int(item), 0.0, 1.0) for k, item in enumerate(items)))
+    return Situation(profile, (), page, SessionState(0, 0, 0, 0, 1, 0, 0, None, 0.0, profile.history), stream)

@@ -8,9 +8,11 @@ histogram and how long their visits are compared with other people's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from pydantic import Field
+from scipy.optimize import brentq
 
 from simulator.plugins import ComponentConfig
 from simulator.records import Action, Situation, UserProfile
@@ -21,7 +23,7 @@ class PriorConfig(ComponentConfig):
 
     Attributes:
         choose_rate: share of shown items that people choose on average, in (0, 1).
-        typical_pages: pages of a session of the person in the middle, >= 1; others in proportion to their own sessions.
+        typical_pages: expected pages of a session of the person in the middle, >= 1; others in proportion to their own sessions.
     """
 
     choose_rate: float = Field(0.3, gt=0, lt=1)
@@ -33,25 +35,28 @@ class Priors:
 
     - a positive choice: `choose_rate`;
     - stars: the person's own histogram in the training part, shrunk to the population (`UserProfile.rating_histogram`);
-    - leaving after a page: 1 / expected pages (the hazard of a geometric length), expected pages being `typical_pages` times the
-      person's items per session over the population's median, within [1.1, 50];
+    - leaving after a page: the constant hazard at which a session has the expected number of pages (`hazard`): `typical_pages` times
+      the person's items per session over the population's median, as far as `max_pages` allows;
     - any other action: uniform over its labels.
 
     Args:
         config: the settings.
         actions: of the experiment.
         profiles: the people; their median items per session is "typical".
+        max_pages: a session ends after this page at the latest.
     """
 
-    def __init__(self, config: PriorConfig, actions: Sequence[Action], profiles: Sequence[UserProfile]) -> None:
+    def __init__(self, config: PriorConfig, actions: Sequence[Action], profiles: Sequence[UserProfile], max_pages: int) -> None:
         self._config = config
         self._actions = tuple(actions)
+        self._max_pages = max_pages
         self.typical_items = float(np.median([profile.rhythm.items_per_session for profile in profiles])) if profiles else 1.0
 
     def expected_pages(self, profile: UserProfile) -> float:
-        """Expected pages of a session of this person, in [1.1, 50]."""
+        """Expected pages of a session of this person, from 1.1 to 98 % of what is possible, so that nobody is sure to stay or to leave."""
         relative = profile.rhythm.items_per_session / self.typical_items
-        return float(np.clip(self._config.typical_pages * relative, 1.1, 50.0))
+        most = max(1.1, 1.0 + 0.98 * (self._max_pages - 1))
+        return float(np.clip(self._config.typical_pages * relative, 1.1, most))
 
     def of(self, action: Action, profile: UserProfile) -> np.ndarray:
         """Probability of each label, shape (n_labels,), sums to 1."""
@@ -59,7 +64,7 @@ class Priors:
         if action.name == "choose":
             return _binary(action, self._config.choose_rate)
         if action.name == "leave":
-            return _binary(action, 1.0 / self.expected_pages(profile))
+            return _binary(action, hazard(round(self.expected_pages(profile), 3), self._max_pages))
         if action.name == "rate" and profile.rating_histogram is not None:
             return np.array(profile.rating_histogram, dtype=np.float64)
         return np.full(n, 1.0 / n)
@@ -70,6 +75,29 @@ class Priors:
         return {
             action.name: np.tile(self.of(action, situation.profile), (n if action.scope == "item" else 1, 1)) for action in self._actions
         }
+
+
+@lru_cache(maxsize=65_536)
+def hazard(pages: float, max_pages: int) -> float:
+    """The constant probability of leaving after a page with which a session has so many pages on average.
+
+    Solves ``(1 - (1 - h)^m) / h = pages``, the mean of a geometric length cut off after page m. Without the cut in mind, people
+    with long sessions would hardly differ from others: 1 / pages is met only where nearly everybody leaves before the last page.
+
+    Args:
+        pages: wanted, >= 1; more than `max_pages` cannot be had and is taken for nearly that. max_pages: m, >= 1.
+
+    Returns:
+        In (0, 1]; 1 where there is one page only.
+    """
+    if max_pages == 1 or pages <= 1.0:
+        return 1.0
+
+    def too_many(h: float) -> float:
+        return (1.0 - (1.0 - h) ** max_pages) / h - pages
+
+    least = 1e-6
+    return least if too_many(least) <= 0 else float(brentq(too_many, least, 1.0))
 
 
 def _binary(action: Action, positive: float) -> np.ndarray:
