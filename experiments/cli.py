@@ -70,7 +70,7 @@ def application() -> Any:
     """The typer application with all commands."""
     import typer  # noqa: PLC0415
 
-    from experiments.commands import data, doctor, evaluate, evaluate_recommenders, export, fidelity, interview, models, plot, run  # noqa: PLC0415
+    from experiments.commands import data, doctor, evaluate, evaluate_recommenders, export, fidelity, interview, models, plot, run, tune  # noqa: PLC0415
 
     app = typer.Typer(
         name="usersim",
@@ -80,7 +80,7 @@ def application() -> Any:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (run, interview, plot, export, fidelity, evaluate, evaluate_recommenders, doctor):
+    for command in (run, interview, plot, export, tune, fidelity, evaluate, evaluate_recommenders, doctor):
         command.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(models.app, name="models")

@@ -18,6 +18,8 @@ from agents.arrivals import Sessions
 from agents.population import PopulationConfig
 from environments.datasets.splits import SplitConfig
 from environments.feed import FeedConfig
+from experiments.tuning.examples_config import ExamplesConfig
+from experiments.tuning.settings import TrainingConfig
 from simulator.errors import ConfigError, with_suggestion
 from simulator.plugins import explain
 
@@ -118,6 +120,23 @@ class RecommenderSection(Section):
         return {key: value for key, value in self.options.items() if key not in FeedConfig.model_fields}
 
 
+class TuningSection(BaseModel):
+    """[tuning]: how `usersim tune` makes the language model a user model of this data.
+
+    Attributes:
+        packs: passes over the people, each with another part of their interactions hidden.
+        validation_people: people on whom the tuning is measured while it goes on, at most.
+        examples: what the pages are made of. training: how the weights are updated.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    packs: int = Field(6, ge=1, le=1_000)
+    validation_people: int = Field(150, ge=1, le=100_000)
+    examples: ExamplesConfig = ExamplesConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
 class ExperimentConfig(BaseModel):
     """One experiment.
 
@@ -141,6 +160,7 @@ class ExperimentConfig(BaseModel):
     decision: DecisionSection = DecisionSection()
     language_model: LanguageModelSection | None = LanguageModelSection()
     recommender: RecommenderSection = RecommenderSection()
+    tuning: TuningSection = TuningSection()
 
 
 def read(file: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:

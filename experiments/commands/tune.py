@@ -1,0 +1,82 @@
+"""`usersim tune`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments import config as configuration
+from experiments.console import emit, emit_table, note, progress, stderr
+
+Config = Annotated[Path, typer.Argument(help="Experiment file (.toml), or the name of one that comes with usersim.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the adapter [default: the experiment's name].")]
+Output = Annotated[Path | None, typer.Option("--output", help="Folder of the adapter [default: in the cache, by name].")]
+Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Stop the tuning itself after this time.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+PrepareOnly = Annotated[
+    bool,
+    typer.Option("--prepare-only", help="Only write the examples, to tune on another machine (python -m experiments.tuning.training)."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("tune", help="Fine-tune the language model on the training part of an experiment's data.")(tune)
+
+
+def tune(
+    config: Config,
+    set_: Set = None,
+    name: Name = None,
+    output: Output = None,
+    minutes: Minutes = None,
+    device: Device = None,
+    prepare_only: PrepareOnly = False,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Makes an adapter; an interrupted tuning continues when the command is given again."""
+    from experiments.tuning import tune as tuning  # noqa: PLC0415 - slow imports, and only here
+    from simulator.llm import adapters  # noqa: PLC0415
+
+    checked = configuration.read(config, [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])])
+    folder = output or adapters.tuned_folder() / (name or checked.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    training = checked.tuning.training
+    training = replace(training, minutes=minutes if minutes is not None else training.minutes, device=device or training.device)
+    with progress() as display:
+        task = display.add_task("starting", total=None, detail="")
+        said = ""
+
+        def say(what: str, done: int, total: int) -> None:
+            nonlocal said
+            display.update(task, description=what, completed=done, total=total or None)
+            kind = what.partition(":")[0]
+            if not stderr.is_terminal and (kind != said or done % 20 == 0):
+                note(f"{what} ({done} of {total})" if total else what)
+            said = kind
+
+        card = tuning.tune(checked, folder, training, say, prepare_only=prepare_only)
+    if json:
+        emit({"folder": str(folder), **card}, as_json=True)
+        return
+    if prepare_only:
+        note(f"examples: {folder}; tune them with: python -m experiments.tuning.training {folder} MODEL.gguf, then give this command again")
+        return
+    emit_table(
+        _table(card["tuning"]),
+        as_json=False,
+        title=f"{card['name']}: {card['tuning']['steps']} steps, {card['tuning']['tokens']:,} tokens, {card['tuning']['seconds']:.0f} s",
+    )
+    note(f"adapter: {folder}; use it with: --set language_model.adapter={folder.name if output is None else folder}")
+
+
+def _table(result: dict[str, Any]) -> list[dict[str, str]]:
+    before, after = result["before"], result["after"]
+    return [{"on validation people": key, "before": f"{before[key]:.4f}", "after": f"{after[key]:.4f}"} for key in before]

@@ -1,0 +1,27 @@
+"""What the examples of a tuning are made of."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from simulator.plugins import ComponentConfig
+
+
+class ExamplesConfig(ComponentConfig):
+    """How examples are made.
+
+    Attributes:
+        hidden_share: share of each person's training interactions that is hidden.
+        positives: hidden items used per person at most.
+        negatives: items without interaction per positive, half random, half matched in popularity.
+        page_sizes: smallest and largest number of items on a page.
+        memories: share of people who remember something (people do, from their second session on).
+        row_tokens: a person's pages share one prefix in rows of at most this many tokens.
+    """
+
+    hidden_share: float = Field(0.3, gt=0, lt=1)
+    positives: int = Field(20, ge=1, le=1_000)
+    negatives: float = Field(1.5, gt=0, le=20)
+    page_sizes: tuple[int, int] = (4, 6)
+    memories: float = Field(0.4, ge=0, le=1)
+    row_tokens: int = Field(1_024, ge=256, le=32_768)

@@ -1,0 +1,480 @@
+"""Tuning a language model on packs: torch, transformers and peft, and nothing else of this project but `packs`.
+
+The loss is read where the simulation reads: at the probes. For a probe with true label l and label token sets S::
+
+    loss = log sum_v exp(logit_v)  -  log sum_{v in S_l} exp(logit_v)
+
+so the labels keep the probability mass that the simulation wants to find there. `language_loss` times the mean next-token loss over
+the text about the person is added: it keeps the model a language model, and liked titles that predict each other are
+knowledge about taste.
+
+Weights stay frozen; low-rank updates of all linear layers are learned (LoRA, Hu et al. 2022, equation 3, scaled by alpha / rank).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from experiments.tuning.packs import Pack, batches
+from experiments.tuning.settings import Progress, TrainingConfig
+
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear layers of a Llama-like block, by their names in transformers."""
+
+
+Report = Callable[[Progress], None]
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a name; "auto" takes a GPU if there is one.
+
+    Raises:
+        RuntimeError: a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise RuntimeError("device = 'cuda', but PyTorch sees no GPU here; use device = 'cpu' or 'auto'.")
+    return torch.device(name)
+
+
+def load_model(gguf: Path, config: TrainingConfig) -> Any:
+    """The model of a GGUF file as a transformers model, frozen, on its device."""
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - slow to import
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    dtype = getattr(torch, config.dtype)
+    device = device_of(config.device)
+    # Reading a GGUF file draws progress bars of its own.
+    with contextlib.redirect_stderr(io.StringIO()):
+        model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, attn_implementation="sdpa")
+    return model.to(device=device, dtype=dtype).eval()
+
+
+def with_updates(model: Any, config: TrainingConfig) -> Any:
+    """The model with trainable low-rank updates, float32."""
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - slow to import
+
+    torch.manual_seed(config.seed)
+    lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules=list(LINEAR), bias="none")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of peft about transformers
+        peft = get_peft_model(model, lora, autocast_adapter_dtype=True)
+    for name, parameter in peft.named_parameters():
+        if parameter.requires_grad and "lora_" not in name:
+            raise AssertionError(f"{name} should be frozen")
+    return peft
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of a pack as tensors, padded on the right.
+
+    Attributes:
+        tokens, positions: shape (b, t). allowed: whether place i may see place j, bool, shape (b, 1, t, t).
+        personal: places whose token is part of the text about the person, bool, shape (b, t).
+        row, place: of each probe. kind, label: of each probe. probes: their numbers in the pack.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    allowed: torch.Tensor
+    personal: torch.Tensor
+    row: torch.Tensor
+    place: torch.Tensor
+    kind: torch.Tensor
+    label: torch.Tensor
+    probes: np.ndarray
+
+    @classmethod
+    def of(cls, pack: Pack, rows: np.ndarray, device: torch.device) -> Batch:
+        """Some rows of a pack."""
+        lengths = pack.lengths[rows]
+        width = int(math.ceil(int(lengths.max()) / 8) * 8)
+        tokens, positions = np.zeros((len(rows), width), np.int64), np.zeros((len(rows), width), np.int64)
+        branches, personal = np.full((len(rows), width), -1, np.int64), np.zeros((len(rows), width), bool)
+        probes, row, place = [], [], []
+        for number, (index, length) in enumerate(zip(rows.tolist(), lengths.tolist(), strict=True)):
+            part = slice(int(pack.starts[index]), int(pack.starts[index + 1]))
+            tokens[number, :length], positions[number, :length] = pack.tokens[part], pack.positions[part]
+            branches[number, :length], personal[number, :length] = pack.branches[part], pack.personal[part]
+            first, last = np.searchsorted(pack.probe_at, [part.start, part.stop]).tolist()
+            probes.append(np.arange(first, last))
+            row.append(np.full(last - first, number))
+            place.append(pack.probe_at[first:last] - part.start)
+        chosen = np.concatenate(probes)
+
+        def tensor(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+        seen = tensor(branches)
+        same = (seen[:, None, :] == 0) | (seen[:, None, :] == seen[:, :, None])
+        causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+        # Padding sees itself, so that no row of the softmax is empty.
+        allowed = (same & causal & (seen[:, None, :] >= 0)) | torch.eye(width, dtype=torch.bool, device=device)
+        return cls(
+            tensor(tokens),
+            tensor(positions),
+            allowed[:, None],
+            tensor(personal),
+            tensor(np.concatenate(row)),
+            tensor(np.concatenate(place)),
+            tensor(pack.probe_kind[chosen].astype(np.int64)),
+            tensor(pack.probe_label[chosen].astype(np.int64)),
+            chosen,
+        )
+
+
+class Reader:
+    """Reads label probabilities of the probes of a batch.
+
+    Args:
+        pack: any pack with the same labels. device: of the model.
+    """
+
+    def __init__(self, pack: Pack, device: torch.device) -> None:
+        self.kinds = pack.kinds
+        self.most = max((len(labels) for labels in pack.label_tokens), default=0)
+        most_tokens = max((len(tokens) for labels in pack.label_tokens for tokens in labels), default=1)
+        index = np.zeros((len(pack.kinds), self.most, most_tokens), np.int64)
+        valid = np.zeros(index.shape, bool)
+        for kind, labels in enumerate(pack.label_tokens):
+            for label, tokens in enumerate(labels):
+                index[kind, label, : len(tokens)] = tokens
+                valid[kind, label, : len(tokens)] = True
+        self._index, self._valid = torch.from_numpy(index).to(device), torch.from_numpy(valid).to(device)
+
+    def log_shares(self, logits: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+        """Natural log of the probability of each label among all tokens, shape (probes, most labels); -inf where there is none."""
+        index, valid = self._index[kind], self._valid[kind]
+        at = logits.gather(1, index.flatten(1)).view(index.shape).masked_fill(~valid, -torch.inf)
+        return torch.logsumexp(at, dim=2) - torch.logsumexp(logits, dim=1, keepdim=True)
+
+
+def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
+    """Last hidden states, shape (b, t, d)."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    states: torch.Tensor = base.model(
+        input_ids=batch.tokens, attention_mask=batch.allowed, position_ids=batch.positions, use_cache=False
+    ).last_hidden_state
+    return states
+
+
+def _head(model: Any) -> nn.Module:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head: nn.Module = base.lm_head
+    return head
+
+
+def losses(model: Any, batch: Batch, reader: Reader, weights: torch.Tensor, language: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum of weighted probe losses and of language losses, and the sum of the probes' weights."""
+    states = hidden_states(model, batch)
+    known = batch.label >= 0
+    weight = torch.where(known, weights[batch.kind], torch.zeros((), device=weights.device))
+    used = weight > 0
+    logits = _head(model)(states[batch.row[used], batch.place[used]]).float()
+    shares = reader.log_shares(logits, batch.kind[used])
+    total = -(shares.gather(1, batch.label[used][:, None])[:, 0] * weight[used]).sum()
+    if language > 0:
+        row, place = torch.nonzero(batch.personal[:, 1:] & batch.personal[:, :-1], as_tuple=True)
+        if len(row):
+            predicted = _head(model)(states[row, place]).float()
+            ours = nn.functional.cross_entropy(predicted, batch.tokens[row, place + 1], reduction="mean")
+            total = total + language * ours * weight.sum()
+    return total, weight.sum()
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def score(model: Any, pack: Pack, most_tokens: int = 16_384) -> np.ndarray:
+    """Natural log of the probability of each label at every probe, normalised over the labels.
+
+    Returns:
+        float32, shape (probes, most labels of any kind); -inf beyond the labels of the kind.
+    """
+    device = next(model.parameters()).device
+    reader = Reader(pack, device)
+    found = np.full((len(pack.probe_at), max(reader.most, 1)), -np.inf, np.float32)
+    for rows in batches(pack, most_tokens, np.arange(len(pack))):
+        batch = Batch.of(pack, rows, device)
+        states = hidden_states(model, batch)
+        shares = reader.log_shares(_head(model)(states[batch.row, batch.place]).float(), batch.kind)
+        found[batch.probes] = (shares - torch.logsumexp(shares, dim=1, keepdim=True)).cpu().numpy()
+    return found
+
+
+def measured(pack: Pack, logprobs: np.ndarray) -> dict[str, float]:
+    """How well label probabilities fit the true labels.
+
+    Returns:
+        Per kind with known labels: ``<kind>_loss`` (mean negative log-probability), and for two labels
+        ``<kind>_auc`` (area under the ROC curve of the first label, over all probes).
+    """
+    found = {}
+    for kind, name in enumerate(pack.kinds):
+        rows = np.flatnonzero((pack.probe_kind == kind) & (pack.probe_label >= 0))
+        if not len(rows):
+            continue
+        labels = pack.probe_label[rows].astype(np.int64)
+        found[f"{name}_loss"] = float(-logprobs[rows, labels].mean())
+        if len(pack.label_tokens[kind]) == 2 and 0 < (labels == 0).mean() < 1:
+            found[f"{name}_auc"] = _auc(logprobs[rows, 0] - logprobs[rows, 1], labels == 0)
+    return found
+
+
+def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    from scipy.stats import rankdata  # noqa: PLC0415 - needed here only
+
+    ranks = rankdata(scores)
+    n = int(positive.sum())
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+
+
+def train(
+    gguf: Path,
+    packs: Sequence[Path],
+    validation: Pack,
+    config: TrainingConfig,
+    folder: Path,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Tunes the model of a GGUF file; an interrupted tuning in the same folder continues.
+
+    Args:
+        gguf: the model. packs: examples, one file per pass over the people; gone through in order, `config.passes` times.
+        validation: other people's examples, for early stopping.
+        config: how. folder: gets ``updates.npz`` (the best updates so far) and ``checkpoint.pt``, which is removed at the end.
+        report: told about the progress.
+
+    Returns:
+        before, after: `measured` on the validation pack. best_step, steps, tokens, seconds, tokens_per_second, device, settings,
+        stopped ("passes", "minutes" or "patience"), history (one entry per measurement).
+    """
+    started = time.perf_counter()
+    base = load_model(gguf, config)
+    before = measured(validation, score(base, validation))
+    trainer = _Trainer(with_updates(base, config), packs, validation, config, folder)
+    stopped = trainer.run(report)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    state = trainer.state
+    best = min(state.history, key=lambda entry: entry["loss"])
+    return {
+        "before": before,
+        "after": {key: value for key, value in best.items() if key not in ("step", "loss", "training_loss", "seconds")},
+        "best_step": best["step"],
+        "steps": state.step,
+        "tokens": state.tokens,
+        "seconds": round(time.perf_counter() - started, 1),
+        "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
+        "stopped": stopped,
+        "history": state.history,
+        "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu",
+        "settings": asdict(config),
+    }
+
+
+class _Trainer:
+    """Optimiser steps until the passes, the minutes or the patience are over."""
+
+    def __init__(self, model: Any, packs: Sequence[Path], validation: Pack, config: TrainingConfig, folder: Path) -> None:
+        self.device = next(model.parameters()).device
+        self._model, self._packs, self._validation, self._config, self._folder = model, packs, validation, config, folder
+        self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._optimiser = torch.optim.AdamW(self._trainable, lr=config.learning_rate, weight_decay=config.decay, betas=(0.9, 0.98))
+        self._reader = Reader(validation, self.device)
+        self._weights = torch.tensor([config.weights.get(kind, 0.0) for kind in validation.kinds], device=self.device)
+        self._steps = max(1, math.ceil(config.passes * sum(_tokens_of(path) for path in packs) / config.batch_tokens))
+        self.state = _State.start(folder, model, self._optimiser)
+        self._clock = time.perf_counter() - self.state.seconds
+        self._gathered, self._losses = _Gathered(self.device), [0.0, 0.0]
+
+    def run(self, report: Report | None) -> str:
+        state, config = self.state, self._config
+        every = max(1, self._steps // max(1, config.evaluations))
+        for pack, rows in self._plan():
+            self._add(pack, rows)
+            if self._gathered.tokens < config.batch_tokens:
+                continue
+            fraction = self._update()
+            if report:
+                elapsed = time.perf_counter() - self._clock
+                report(Progress(state.step, self._steps, (1 - fraction) / max(fraction, 1e-6) * elapsed, self._training_loss(), state.best))
+            over = config.minutes is not None and time.perf_counter() - self._clock > config.minutes * 60
+            if (state.step % every == 0 or over) and not self._evaluate():
+                return "patience"
+            if over:
+                return "minutes"
+        if self._gathered.tokens:
+            self._update()
+        if not state.history or state.history[-1]["step"] != state.step:
+            self._evaluate()
+        return "passes"
+
+    def _plan(self) -> Iterator[tuple[Pack, np.ndarray]]:
+        """Batches of every pass in order, without those that an interrupted tuning has done."""
+        turn = 0
+        for number in range(self._config.passes * len(self._packs)):
+            pack = Pack.load(self._packs[number % len(self._packs)])
+            order = np.random.Generator(np.random.Philox(key=[self._config.seed, number])).permutation(len(pack))
+            for rows in batches(pack, self._config.micro_tokens, order):
+                if turn >= self.state.turn:
+                    yield pack, rows
+                turn += 1
+
+    def _add(self, pack: Pack, rows: np.ndarray) -> None:
+        batch = Batch.of(pack, rows, self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._config.dtype == "bfloat16"):
+            total, weight = losses(self._model, batch, self._reader, self._weights, self._config.language_loss)
+        # The mean over a whole step needs all its probes, so sums are added up here and divided in `_update`.
+        total.backward()
+        self._gathered.add(total.detach(), weight, int(pack.lengths[rows].sum()))
+        self.state.turn += 1
+
+    def _update(self) -> float:
+        """One step of the optimiser; returns which share of the tuning was done before it."""
+        state, config = self.state, self._config
+        fraction = state.step / self._steps
+        if config.minutes is not None:
+            fraction = max(fraction, (time.perf_counter() - self._clock) / (config.minutes * 60))
+        for group in self._optimiser.param_groups:
+            group["lr"] = config.learning_rate * _schedule(fraction, config.warmup)
+        divisor = self._gathered.weight.clamp(min=1.0)
+        for parameter in self._trainable:
+            if parameter.grad is not None:
+                parameter.grad /= divisor
+        nn.utils.clip_grad_norm_(self._trainable, 1.0)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._losses = [self._losses[0] + float(self._gathered.loss / divisor), self._losses[1] + 1.0]
+        state.step, state.tokens = state.step + 1, state.tokens + self._gathered.tokens
+        self._gathered = _Gathered(self.device)
+        return min(1.0, fraction)
+
+    def _training_loss(self) -> float:
+        return self._losses[0] / max(self._losses[1], 1.0)
+
+    def _evaluate(self) -> bool:
+        found = measured(self._validation, score(self._model, self._validation))
+        self.state.seconds = time.perf_counter() - self._clock
+        goes_on = self.state.note(self._folder, self._model, self._optimiser, found, self._config, self._training_loss())
+        self._losses = [0.0, 0.0]
+        return goes_on
+
+
+class _Gathered:
+    """Sums over the batches of one optimiser step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss, self.weight, self.tokens = torch.zeros((), device=device), torch.zeros((), device=device), 0
+
+    def add(self, loss: torch.Tensor, weight: torch.Tensor, tokens: int) -> None:
+        self.loss, self.weight, self.tokens = self.loss + loss, self.weight + weight, self.tokens + tokens
+
+
+def _tokens_of(path: Path) -> int:
+    with np.load(path) as stored:
+        return int(stored["starts"][-1])
+
+
+def _schedule(fraction: float, warmup: float) -> float:
+    if fraction < warmup:
+        return max(fraction, 1e-3) / warmup
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, (fraction - warmup) / (1 - warmup))))
+
+
+@dataclass
+class _State:
+    """Where a tuning stands; lives in ``checkpoint.pt``."""
+
+    step: int = 0
+    turn: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    worse: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, folder: Path, model: Any, optimiser: torch.optim.Optimizer) -> _State:
+        path = folder / "checkpoint.pt"
+        if not path.is_file():
+            return cls()
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(stored["updates"], strict=False)
+        optimiser.load_state_dict(stored["optimiser"])
+        return cls(**json.loads(stored["state"]))
+
+    def note(
+        self, folder: Path, model: Any, optimiser: torch.optim.Optimizer, found: dict[str, float], config: TrainingConfig, loss: float
+    ) -> bool:
+        """Notes a measurement, keeps the updates if they are the best, writes a checkpoint; False if patience is over."""
+        value = sum(weight * found.get(f"{kind}_loss", 0.0) for kind, weight in config.weights.items())
+        self.history.append({"step": self.step, "loss": value, "training_loss": loss, "seconds": round(self.seconds, 1), **found})
+        if self.best is None or value < self.best:
+            self.best, self.worse = value, 0
+            save_updates(model, folder / "updates.npz", config)
+        else:
+            self.worse += 1
+        updates = {name: value for name, value in model.state_dict().items() if "lora_" in name}
+        document = json.dumps(asdict(replace(self)))
+        temporary = folder / "checkpoint.pt.part"
+        torch.save({"updates": updates, "optimiser": optimiser.state_dict(), "state": document}, temporary)
+        os.replace(temporary, folder / "checkpoint.pt")
+        return self.worse < config.patience
+
+
+def save_updates(model: Any, path: Path, config: TrainingConfig) -> None:
+    """Writes the low-rank updates, half precision: ``<layer>.<module>.a`` (rank, inputs), ``.b`` (outputs, rank), and ``scale``."""
+    arrays: dict[str, np.ndarray] = {"scale": np.array(config.alpha / config.rank)}
+    for name, value in model.state_dict().items():
+        if ".lora_A." in name or ".lora_B." in name:
+            parts = name.split(".")
+            layer, module = parts[parts.index("layers") + 1], next(part for part in parts if part in LINEAR)
+            arrays[f"{layer}.{module}.{'a' if '.lora_A.' in name else 'b'}"] = value.float().cpu().numpy().astype(np.float16)
+    temporary = path.with_suffix(".part")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    os.replace(temporary, path)
+
+
+def main() -> None:
+    """``python -m experiments.tuning.training FOLDER MODEL.gguf``: tunes on prepared packs, for a machine that has only torch."""
+    parser = argparse.ArgumentParser(description="Tune a model on packs that `usersim tune --prepare-only` wrote.")
+    parser.add_argument("folder", type=Path, help="the prepared folder")
+    parser.add_argument("model", type=Path, help="the GGUF file that the folder was prepared for")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--minutes", type=float)
+    given = parser.parse_args()
+    settings = json.loads((given.folder / "training.json").read_text(encoding="utf-8"))
+    config = TrainingConfig(**{**settings, "device": given.device, "minutes": given.minutes or settings["minutes"]})
+    validation = Pack.load(given.folder / "validation.npz")
+
+    def report(progress: Progress) -> None:
+        if progress.step % 20 == 0:
+            logging.getLogger(__name__).info("%s", progress)
+
+    logging.basicConfig(level=logging.INFO)
+    result = train(given.model, sorted((given.folder / "packs").glob("*.npz")), validation, config, given.folder, report)
+    (given.folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""From an experiment to a tuned model: examples, tuning, adapter, card.
+
+Everything lives in one folder per adapter, in the cache unless another is named::
+
+    tuned/<name>/prepared.json       what the examples were made from; examples are made again if it changes
+                 packs/*.npz  validation.npz  training.json
+                 checkpoint.pt       while the tuning goes on; an interrupted one continues
+                 updates.npz  result.json
+                 adapter_config.json  adapter_model.safetensors  card.json       the adapter
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from agents.exposures import people_split
+from agents.prompts import PromptBuilder, PromptConfig
+from experiments import build
+from experiments.config import ExperimentConfig
+from experiments.tuning.examples import examples
+from experiments.tuning.examples_config import ExamplesConfig
+from experiments.tuning.packs import Pack
+from experiments.tuning.settings import Progress, TrainingConfig
+from experiments.tuning.vocabulary import KeptVocabulary
+from simulator.errors import ConfigError, ModelError
+from simulator.llm import adapters, formats, models
+from simulator.plugins import load
+from simulator.run_directory import write_atomically
+from simulator.seeds import Stream
+
+Say = Callable[[str, int, int], None]
+"""(what is done, steps done, steps in all)."""
+
+CONTEXT = 8_192
+"""Longest prompt in tokens that examples may have; far above what any page needs."""
+
+
+def prompt_config(config: ExperimentConfig) -> PromptConfig:
+    """How the experiment's decision model writes prompts.
+
+    Raises:
+        ConfigError: the decision model writes none.
+    """
+    component = load(config.decision.use, methods=build.METHODS["decision"])
+    if "prompt" not in getattr(getattr(component, "Config", None), "model_fields", {}):
+        raise ConfigError(
+            f"decision.use = {config.decision.use} writes no prompts, so there is nothing to tune; use one that does, such as "
+            "agents.decisions:LanguageModelDecisions."
+        )
+    return PromptConfig.model_validate(config.decision.options.get("prompt", {}))
+
+
+def base_model(config: ExperimentConfig) -> Path:
+    """The model file that is tuned.
+
+    Raises:
+        ConfigError: the experiment has no model file of its own (a server, say).
+        ModelError: the file is missing.
+    """
+    section = config.language_model
+    if section is None or not section.use.endswith(("llama_cpp:LlamaCpp", "transformers_model:TransformersModel")):
+        raise ConfigError("only a model in a GGUF file can be tuned; set language_model.use = simulator.llm.llama_cpp:LlamaCpp.")
+    return models.resolve(section.options.get("path"))
+
+
+def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
+    """Makes the examples of a tuning, or finds that they are there.
+
+    Args:
+        config: the experiment; its data, split, prompts, page sizes and ``[tuning]`` decide.
+        folder: of the adapter. say: told about the progress.
+
+    Returns:
+        What the examples were made from.
+
+    Raises:
+        UsersimError: the data, the model or the options are wrong.
+    """
+    tuning = config.tuning
+    say("reading the data", 0, 0)
+    train = build.data(config).train
+    base, prompt = base_model(config), prompt_config(config)
+    split = people_split(train)
+    order: Literal["random", "temporal"] = "temporal" if config.dataset.split == "temporal" else "random"
+    told = {
+        "data": {
+            "name": train.name,
+            "fingerprint": train.fingerprint(),
+            "interactions": train.interactions.height,
+            "split": config.dataset.split_config().model_dump(mode="json"),
+        },
+        "model": {"name": base.name, "sha256": formats.fingerprint(base)},
+        "people": {"fit": len(split.fit), "validation": len(split.validation), "held_out": len(split.held_out)},
+        "prompt": prompt.model_dump(mode="json"),
+        "examples": tuning.examples.model_dump(mode="json"),
+        "packs": tuning.packs,
+        "seed": config.seed,
+    }
+    packs = folder / "packs"
+    if (folder / "prepared.json").is_file() and json.loads((folder / "prepared.json").read_text(encoding="utf-8")) == told:
+        return told
+    packs.mkdir(parents=True, exist_ok=True)
+    for stale in (*packs.glob("*.npz"), *(folder / name for name in ("prepared.json", "checkpoint.pt", "updates.npz", "result.json"))):
+        stale.unlink(missing_ok=True)
+    vocabulary = KeptVocabulary(base)
+    try:
+        compiler = vocabulary.compiler(CONTEXT)
+        prompts = PromptBuilder(train.catalog, build.actions(train), prompt)
+        stream = Stream(config.seed).child("tuning")
+        some = split.validation[np.sort(stream.child("some").generator().permutation(len(split.validation))[: tuning.validation_people])]
+        say("writing examples", 0, tuning.packs + 1)
+        examples(train, some, prompts, compiler, tuning.examples, order, stream.child("validation")).save(folder / "validation.npz")
+        for number in range(tuning.packs):
+            say("writing examples", number + 1, tuning.packs + 1)
+            pack = examples(train, split.fit, prompts, compiler, _varied(tuning.examples, number), order, stream.child("pack", number))
+            pack.save(packs / f"{number:03d}.npz")
+    finally:
+        vocabulary.close()
+    write_atomically(folder / "prepared.json", (json.dumps(told, indent=1) + "\n").encode())
+    return told
+
+
+def _varied(config: ExamplesConfig, number: int) -> ExamplesConfig:
+    """Every pack hides another share, so that people are met with short and with long histories."""
+    share = config.hidden_share
+    return config.model_copy(update={"hidden_share": (share, min(0.6, share * 1.6), share * 0.7)[number % 3]})
+
+
+def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: Say, *, prepare_only: bool = False) -> dict[str, Any]:
+    """Tunes the language model of an experiment on the training part of its data.
+
+    Only people of the fit part (`agents.exposures.people_split`) are learned from, and only their training interactions;
+    validation people decide when to stop. An interrupted tuning continues; a finished one is not done again.
+
+    Args:
+        config: the experiment. folder: of the adapter. training: how.
+        say: told about the progress. prepare_only: stops when the examples are written.
+
+    Returns:
+        The card: what the adapter was tuned on, with which settings, and how well label probabilities fit before and after.
+
+    Raises:
+        UsersimError: the data, the model or the options are wrong, or a package is missing.
+    """
+    told = prepare(config, folder, say)
+    write_atomically(folder / "training.json", (json.dumps(asdict(training), indent=1) + "\n").encode())
+    if prepare_only:
+        return {"prepared": str(folder), **told}
+    result_path = folder / "result.json"
+    if not result_path.is_file():
+        write_atomically(result_path, (json.dumps(_trained(config, folder, training, say), indent=1) + "\n").encode())
+    result = json.loads(result_path.read_text(encoding="utf-8"))
+    with np.load(folder / "updates.npz") as stored:
+        adapters.write(folder, {name: stored[name] for name in stored.files}, told["model"]["name"])
+    card = {"name": folder.name, **told, "tuning": result}
+    write_atomically(folder / adapters.CARD, (json.dumps(card, indent=1) + "\n").encode())
+    return card
+
+
+def _trained(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: Say) -> dict[str, Any]:
+    try:
+        from experiments.tuning import training as torch_side  # noqa: PLC0415 - torch is slow to import, and only needed here
+    except ImportError as error:
+        raise ModelError(f"tuning needs the package {error.name}; install it with: pip install 'usersim[adapters]'.") from error
+    try:
+        torch_side.device_of(training.device)
+        import peft  # noqa: F401, PLC0415 - optional
+    except ImportError as error:
+        raise ModelError("tuning needs the package peft; install it with: pip install 'usersim[adapters]'.") from error
+    except RuntimeError as error:
+        raise ConfigError(f"[tuning.training] {error}") from error
+    packs = sorted((folder / "packs").glob("*.npz"))
+    pieces = sum(len(Pack.load(path)) for path in packs)
+    if pieces == 0:
+        raise ConfigError("nobody of the people to learn from has two training interactions, so there is nothing to tune on.")
+
+    def report(progress: Progress) -> None:
+        best = f", best on validation people {progress.best:.4f}" if progress.best is not None else ""
+        minutes = progress.seconds_left / 60
+        say(f"tuning: loss {progress.loss:.4f}{best}, about {minutes:.1f} min left", progress.step, progress.steps)
+
+    return torch_side.train(base_model(config), packs, Pack.load(folder / "validation.npz"), training, folder, report)
