@@ -35,7 +35,7 @@ class BPRConfig(EpochsConfig):
         fold_in_l2: ridge of the map from a history to a person's factors, in people.
     """
 
-    epochs: int = Field(default=40, ge=1)
+    epochs: int = Field(default=60, ge=1)
     batch_size: int = Field(default=8_192, ge=1)
     learning_rate: float = Field(default=0.03, gt=0)
     validation_share: float = Field(default=0.0, ge=0, lt=1)

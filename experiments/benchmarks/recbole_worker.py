@@ -44,7 +44,15 @@ class Worker:
         self._dataset: Any = None
 
     def fit(self, message: Json) -> Json:
-        """Writes the log as an atomic file, trains, and keeps the best weights."""
+        """Trains, and keeps the best weights."""
+        trainer, parts = self.prepare(message)
+        trainer.fit(parts[0], parts[1], saved=True, show_progress=False)
+        shutil.copy(trainer.saved_model_file, self._folder / "weights.pth")
+        self._restore_weights()
+        return self._state()
+
+    def prepare(self, message: Json) -> tuple[Any, Any]:
+        """Writes the log as an atomic file; RecBole's trainer for it, and its parts to train on and to validate with."""
         log = message["interactions"]
         rows = sorted(
             zip(log["user"], log["item"], log["timestamp"], range(len(log["user"])), strict=True), key=lambda row: (row[0], row[3])
@@ -60,11 +68,7 @@ class Worker:
         for item in log["item"]:
             counts[item] += 1
         self._about = {"seed": message["seed"], "popular": sorted(counts, key=lambda item: -counts[item])}
-        trainer, parts = self._prepare(train=True)
-        trainer.fit(parts[0], parts[1], saved=True, show_progress=False)
-        shutil.copy(trainer.saved_model_file, self._folder / "weights.pth")
-        self._restore_weights()
-        return self._state()
+        return self._prepare(train=True)
 
     def save(self, message: Json) -> Json:
         """Copies the log, the weights and what else is needed."""

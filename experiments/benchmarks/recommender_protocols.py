@@ -244,6 +244,12 @@ def unpacked(file: Path) -> Parts:
     return Parts(part("train"), part("valid"), part("test"), int(arrays["n_items"]), arrays.get("candidates"))
 
 
+def parts_of(protocol: str, folder: Path) -> Parts:
+    """The parts of a protocol, from the data sets in a folder or from what `pack` wrote there as ``<protocol>.npz``."""
+    packed = folder / f"{protocol}.npz"
+    return unpacked(packed) if packed.is_file() else PROTOCOLS[protocol].divide(folder)
+
+
 def _parts(train: pl.DataFrame, test: pl.DataFrame, n_items: int) -> Parts:
     return Parts(train.sort("user", maintain_order=True), train.clear(), test.sort("user", maintain_order=True), n_items)
 

@@ -35,7 +35,7 @@ import polars as pl
 
 from environments.recommenders.epochs import Enough
 from environments.recommenders.training_config import EpochReport
-from experiments.benchmarks.recommender_protocols import PROTOCOLS, Protocol, measure, pack, unpacked
+from experiments.benchmarks.recommender_protocols import PROTOCOLS, Protocol, measure, pack, parts_of
 from simulator.errors import UsersimError
 from simulator.plugins import build, load
 from simulator.seeds import Stream
@@ -132,8 +132,7 @@ def run(target: Target, data: Path, limits: Limits = Limits()) -> list[Row]:
     holds back as much; the others are fitted on the training part alone.
     """
     protocol = PROTOCOLS[target.protocol]
-    packed = data / f"{target.protocol}.npz"
-    parts = unpacked(packed) if packed.is_file() else protocol.divide(data)
+    parts = parts_of(target.protocol, data)
     use = f"environments.recommenders.{USE[target.model]}"
     options = dict(target.options)
     config = getattr(load(use), "Config", None)
