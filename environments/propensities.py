@@ -16,7 +16,7 @@ from environments.feed import FeedConfig
 
 Rule = Literal["none", "epsilon", "plackett-luce"]
 
-_STEP = 0.2
+_STEP = 0.35
 """Step of the quadrature over log time; the trapezoid rule on this integrand errs by about exp(-pi^2 / step)."""
 
 _BLOCK = 4_000_000
