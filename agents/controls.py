@@ -42,6 +42,10 @@ def closing_probabilities(
     return probabilities
 
 
+SPREAD_STRENGTH = 10.0
+"""Pseudo-ratings that complete a person's own spread."""
+
+
 class RandomDecisions:
     """People who follow their prior (`agents.priors`) whatever is shown; session actions are uniform."""
 
@@ -85,7 +89,7 @@ class EvidenceDecisions(RandomDecisions):
     The weights are estimated by logistic regression (L2, C = 1) on the training part (`agents.evidence.choice_examples`).
     The intercept is then set so that the mean probability over first pages of typical items is the prior's `choose_rate`,
     since sampled negatives say nothing about how often shown items are taken. Ratings are normal around the overall mean plus
-    item bias plus the person's own bias, with the residual spread of the training part, rounded to stars.
+    item bias plus the person's own bias, with the person's own spread (`own_spread`), rounded to stars.
     Satisfaction is normal around the person's own scale: 5.5 plus 4.5 times the mean given rating's distance from the middle
     of the scale (in half-ranges), 1 to 10; without a rating, the prior.
     """
@@ -158,11 +162,28 @@ class EvidenceDecisions(RandomDecisions):
                 if len(profile.history):
                     own -= float(self._evidence.item_bias[profile.history].mean())
                 means = self._evidence.mean_rating + own + self._evidence.item_bias[items]
-                probabilities[action.name] = star_probabilities(means, self._evidence.rating_sd, [float(value) for value in action.values])
+                spread = own_spread(profile, own, self._evidence.rating_sd)
+                probabilities[action.name] = star_probabilities(means, spread, [float(value) for value in action.values])
         return probabilities
 
     def _closing_probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
         return closing_probabilities(self._actions, self._priors, self._scale, situation)
+
+
+def own_spread(profile: UserProfile, offset: float, usual: float) -> float:
+    """How far a person's ratings lie around the items' means, once their own offset is taken out; this is where conformity acts.
+
+    Conformity is the mean of ``(rating - item mean)^2``, that is offset^2 + spread^2. The spread's square is shrunk to the
+    population's by ten pseudo-ratings.
+
+    Args:
+        profile: whose. offset: how much higher than the items' means the person rates. usual: the population's spread, same unit.
+    """
+    if profile.conformity is None:
+        return usual
+    n = len(profile.history)
+    own = max(profile.conformity.value - offset**2, 0.0)
+    return float(np.sqrt((n * own + SPREAD_STRENGTH * usual**2) / (n + SPREAD_STRENGTH)))
 
 
 class PopularityDecisions(EvidenceDecisions):

@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agents.actions import ACTIONS
+from agents.controls import EvidenceDecisions, own_spread
+from agents.priors import PriorConfig
+from agents.profiles import fit_profiles
+from simulator.protocols import DecisionContext
+from simulator.records import Impression, Page, SessionState, Situation
+from simulator.seeds import Stream
+
+
+@pytest.fixture(scope="module")
+def profiles(film_world):
+    return fit_profiles(film_world)
+
+
+@pytest.fixture(scope="module")
+def evidence(film_world, profiles):
+    context = DecisionContext(film_world.catalog, ACTIONS, None, film_world.rating_scale, 5, 5, False, 7)
+    model = EvidenceDecisions(PriorConfig(), context=context)
+    model.fit(film_world, profiles, Stream(7))
+    return model
+
+
+def with_conformity(profile, value, n=200):
+    history = np.resize(profile.history, n)
+    return replace(profile, history=history, conformity=replace(profile.conformity, value=value))
+
+
+def test_a_long_history_shows_a_spread_of_its_own_and_a_short_one_the_usual(profiles):
+    long, short = (with_conformity(profiles[0], 0.36 + 0.25, n) for n in (100_000, 1))
+    assert own_spread(long, 0.5, 1.0) == pytest.approx(0.6, abs=1e-3)
+    assert own_spread(short, 0.5, 1.0) == pytest.approx(np.sqrt((0.36 + 10) / 11))
+    assert own_spread(replace(long, conformity=None), 0.5, 1.0) == 1.0
+
+
+def test_an_offset_that_explains_more_than_all_deviation_leaves_a_spread_above_zero(profiles):
+    assert own_spread(with_conformity(profiles[0], 0.1), 2.0, 1.0) > 0
+
+
+def test_people_who_judge_like_everybody_deviate_less_from_the_items_means(profiles, evidence):
+    """Asked through the seam, about the same page, by two people who differ in conformity alone."""
+    page = Page(1, "test", tuple(Impression(place + 1, item, 0.0, 1.0) for place, item in enumerate((2, 5, 8))))
+    spreads = []
+    for value in (0.3, 2.0):
+        profile = with_conformity(profiles[3], value)
+        state = SessionState(0, 0, 0, 0, 1, 0, 0, None, 0.0, profile.history)
+        stars = evidence.decide([Situation(profile, (), page, state, Stream(1))])[0].outcomes["rate"].probabilities
+        grades = np.arange(1, 6)
+        spreads.append((stars * (grades - (stars @ grades)[:, None]) ** 2).sum(axis=1))
+    assert np.all(spreads[0] < spreads[1] - 0.1)
