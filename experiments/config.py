@@ -131,8 +131,8 @@ class TuningSection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    packs: int = Field(6, ge=1, le=1_000)
-    validation_people: int = Field(150, ge=1, le=100_000)
+    packs: int = Field(8, ge=1, le=1_000)
+    validation_people: int = Field(250, ge=1, le=100_000)
     examples: ExamplesConfig = ExamplesConfig()
     training: TrainingConfig = TrainingConfig()
 

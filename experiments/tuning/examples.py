@@ -44,6 +44,7 @@ def examples(
     prompts: PromptBuilder,
     compiler: Compiler,
     config: ExamplesConfig,
+    share: float,
     order: Literal["random", "temporal"],
     rng: Stream,
 ) -> Pack:
@@ -52,13 +53,13 @@ def examples(
     Args:
         train: the training part. people: user codes of those who are asked.
         prompts: writes the prompts. compiler: of the language model.
-        config: how. order: which interactions are hidden, as in `agents.exposures.hide`.
+        config: how. share, order: how many and which interactions are hidden, as in `agents.exposures.hide`.
         rng: of everything drawn; different streams give different examples of the same people.
 
     Raises:
         ModelError: a label of an action has several tokens in this model, so that it cannot be read at one place.
     """
-    hidden = hide(train, people, config.hidden_share, order, rng.child("hide"))
+    hidden = hide(train, people, share, order, rng.child("hide"))
     profiles = {profile.user: profile for profile in fit_profiles(hidden.observed)}
     drawn = _mixed(train, hidden, config, rng.child("candidates"))
     told = (_situations(train, profiles[one.user], one, config, rng.child("pages", one.user)) for one in drawn if one.user in profiles)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from simulator.plugins import ComponentConfig
@@ -11,7 +13,8 @@ class ExamplesConfig(ComponentConfig):
     """How examples are made.
 
     Attributes:
-        hidden_share: share of each person's training interactions that is hidden.
+        hidden_shares: share of each person's training interactions that is hidden; pack after pack takes the next, so that
+            people are met with short and with long histories.
         positives: hidden items used per person at most.
         negatives: items without interaction per positive, half random, half matched in popularity.
         page_sizes: smallest and largest number of items on a page.
@@ -19,8 +22,8 @@ class ExamplesConfig(ComponentConfig):
         row_tokens: a person's pages share one prefix in rows of at most this many tokens.
     """
 
-    hidden_share: float = Field(0.3, gt=0, lt=1)
-    positives: int = Field(20, ge=1, le=1_000)
+    hidden_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((0.3, 0.5, 0.2, 0.4, 0.6), min_length=1)
+    positives: int = Field(40, ge=1, le=1_000)
     negatives: float = Field(1.5, gt=0, le=20)
     page_sizes: tuple[int, int] = (4, 6)
     memories: float = Field(0.4, ge=0, le=1)

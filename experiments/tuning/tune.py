@@ -24,7 +24,6 @@ from agents.prompts import PromptBuilder, PromptConfig
 from experiments import build
 from experiments.config import ExperimentConfig
 from experiments.tuning.examples import examples
-from experiments.tuning.examples_config import ExamplesConfig
 from experiments.tuning.packs import Pack
 from experiments.tuning.settings import Progress, TrainingConfig
 from experiments.tuning.vocabulary import KeptVocabulary
@@ -112,24 +111,23 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
     try:
         compiler = vocabulary.compiler(CONTEXT)
         prompts = PromptBuilder(train.catalog, build.actions(train), prompt)
-        stream = Stream(config.seed).child("tuning")
-        some = split.validation[np.sort(stream.child("some").generator().permutation(len(split.validation))[: tuning.validation_people])]
+        stream, shares = Stream(config.seed).child("tune"), tuning.examples.hidden_shares
+        some = split.validation[: tuning.validation_people]
         say("writing examples", 0, tuning.packs + 1)
-        examples(train, some, prompts, compiler, tuning.examples, order, stream.child("validation")).save(folder / "validation.npz")
+        fewer = tuning.examples.model_copy(update={"positives": min(20, tuning.examples.positives)})
+        checked = examples(train, some, prompts, compiler, fewer, shares[0], order, stream.child("validation"))
+        checked.save(folder / "validation.npz")
         for number in range(tuning.packs):
             say("writing examples", number + 1, tuning.packs + 1)
-            pack = examples(train, split.fit, prompts, compiler, _varied(tuning.examples, number), order, stream.child("pack", number))
+            # Where people are split by time, every other pack hides random interactions: more of what each person likes is met.
+            which = order if number % 2 == 0 else "random"
+            share = shares[number % len(shares)]
+            pack = examples(train, split.fit, prompts, compiler, tuning.examples, share, which, stream.child("pass", number))
             pack.save(packs / f"{number:03d}.npz")
     finally:
         vocabulary.close()
     write_atomically(folder / "prepared.json", (json.dumps(told, indent=1) + "\n").encode())
     return told
-
-
-def _varied(config: ExamplesConfig, number: int) -> ExamplesConfig:
-    """Every pack hides another share, so that people are met with short and with long histories."""
-    share = config.hidden_share
-    return config.model_copy(update={"hidden_share": (share, min(0.6, share * 1.6), share * 0.7)[number % 3]})
 
 
 def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: Say, *, prepare_only: bool = False) -> dict[str, Any]:
