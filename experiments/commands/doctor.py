@@ -73,7 +73,7 @@ def _gpu() -> str:
         return f"unknown ({error})"
     offload = "can" if llama_cpp.llama_supports_gpu_offload() else "cannot"
     card = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none that torch can use"
-    return f"{card}; this build of llama.cpp {offload} use one"
+    return f"{card} (torch {torch.__version__}); this build of llama.cpp {offload} use one"
 
 
 def _data() -> list[dict[str, str]]:
@@ -113,6 +113,8 @@ def _speed() -> str:
         model.score(prompts[1:])
         speed = (model.usage - before).computed_tokens / (time.perf_counter() - started)
         identity = model.identity
-        return f"{speed:.0f} prompt tokens/s, format {identity.settings.get('format')}, {identity.backend}"
+        layers = identity.settings["gpu_layers"]
+        where = "on the CPU" if layers == 0 else "all layers on the GPU" if layers == -1 else f"{layers} layers on the GPU"
+        return f"{speed:.0f} prompt tokens/s {where}, format {identity.settings.get('format')}, {identity.backend}"
     finally:
         model.close()

@@ -70,6 +70,11 @@ class LlamaCpp:
         if config.adapter is not None:
             path = adapters.merged(path, adapters.find(config.adapter))
         threads = config.threads or cores()
+        if config.gpu_layers not in ("auto", 0) and not can_use_gpu():
+            raise ModelError(
+                f"gpu_layers = {config.gpu_layers} in [language_model], but this build of llama-cpp-python cannot use a GPU; "
+                'build it with one, or use gpu_layers = "auto".'
+            )
         gpu_layers = (-1 if can_use_gpu() else 0) if config.gpu_layers == "auto" else config.gpu_layers
         prepared = formats.prepare(path, config.format, threads=threads, gpu_layers=gpu_layers, max_divergence=config.max_divergence)
         self._weights = Weights(prepared.path, gpu_layers)

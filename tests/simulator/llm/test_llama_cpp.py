@@ -290,6 +290,12 @@ def test_the_identity_names_what_decides_the_numbers(load, model_file):
     assert load(batch=64).identity != load(batch=128).identity
 
 
+def test_layers_on_a_gpu_that_cannot_be_used_are_one_sentence(model_file, monkeypatch):
+    monkeypatch.setattr("simulator.llm.llama_cpp.can_use_gpu", lambda: False)
+    with pytest.raises(ModelError, match="gpu_layers = 5"):
+        LlamaCpp(LlamaCppConfig(format="as-is", gpu_layers=5))
+
+
 def test_wrong_options_are_refused():
     with pytest.raises(ValidationError):
         LlamaCppConfig.model_validate({"format": "q3"})
