@@ -38,7 +38,7 @@ format: $(STAMP) ## format the code
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## run the benchmarks; results go to results/benchmarks/
-	$(BIN)/python -m experiments.benchmarks.pages
+	$(BIN)/usersim benchmark inference
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -70,7 +70,20 @@ def application() -> Any:
     """The typer application with all commands."""
     import typer  # noqa: PLC0415
 
-    from experiments.commands import data, doctor, evaluate, evaluate_recommenders, export, fidelity, interview, models, plot, run, tune  # noqa: PLC0415
+    from experiments.commands import (  # noqa: PLC0415
+        benchmark,
+        data,
+        doctor,
+        evaluate,
+        evaluate_recommenders,
+        export,
+        fidelity,
+        interview,
+        models,
+        plot,
+        run,
+        tune,
+    )
 
     app = typer.Typer(
         name="usersim",
@@ -84,6 +97,7 @@ def application() -> Any:
         command.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(models.app, name="models")
+    app.add_typer(benchmark.app, name="benchmark")
     return app
 
 

@@ -126,7 +126,9 @@ def fastest(results: dict[str, Measurement], max_divergence: float) -> str:
 
 def _choice(path: Path, digest: str, threads: int, gpu_layers: int, max_divergence: float) -> str:
     # The number of threads is not part of the key: all workers of a run must take the same format.
-    machine = hashlib.blake2b(f"{_processor()}|{llama_native.features()}|{gpu_layers != 0}".encode(), digest_size=8).hexdigest()
+    machine = hashlib.blake2b(
+        f"{processor()}|{platform.machine()}|{os.cpu_count()}|{llama_native.features()}|{gpu_layers != 0}".encode(), digest_size=8
+    ).hexdigest()
     key = f"{digest}|{machine}|{llama_native.VERSION}|{max_divergence}"
     with _notes("choices") as known:
         if key not in known:
@@ -191,13 +193,13 @@ def _notes(name: str) -> Iterator[dict[str, Any]]:
             scratch.replace(file)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return f"{named}|{platform.machine()}|{os.cpu_count()}"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _measure(weights: Weights, name: str, *, flash: bool) -> tuple[np.ndarray, float]:

@@ -125,6 +125,19 @@ class LlamaCpp:
         self._check_open()
         return len(self._weights.tokenize(text))
 
+    def tokens(self, prompt: Prompt) -> list[int]:
+        """A whole prompt in tokens.
+
+        Raises:
+            ModelError: as `score`.
+        """
+        self._check_open()
+        return [int(token) for chunk in self._compiler.prompt(prompt).chunks for token in chunk]
+
+    def forget(self) -> None:
+        """Drops all kept prefixes; changes nothing but the time of what follows."""
+        self._reader.forget()
+
     def score(self, prompts: Sequence[Prompt]) -> list[Scores]:
         """The label probabilities at every probe of every prompt; each a pure function of its prompt.
 

@@ -72,7 +72,8 @@ class Reader:
 
     def __init__(self, sequences: Sequences, kept_bytes: int, *, merges: bool) -> None:
         self._sequences = sequences
-        self._prefixes = Prefixes(kept_bytes)
+        self._kept_bytes = kept_bytes
+        self.forget()
         self._merges = merges
         self._prompted = self._computed = self._calls = 0
 
@@ -80,6 +81,10 @@ class Reader:
     def usage(self) -> Usage:
         """Work done so far, without the generated tokens."""
         return Usage(self._prompted, self._computed, 0, self._calls)
+
+    def forget(self) -> None:
+        """Drops all kept prefixes."""
+        self._prefixes = Prefixes(self._kept_bytes)
 
     def score(self, prompts: Sequence[Compiled]) -> list[Answers]:
         """The answers at all probes of prompts that have at least one each."""

@@ -1,0 +1,85 @@
+"""`usersim benchmark`: how fast inference is here, what each part of a prompt buys, and the README's table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.commands.fetching import Json
+from experiments.console import emit, emit_table, note
+from simulator.errors import ConfigError
+
+app = typer.Typer(
+    help="Measure inference on this machine, and what each part of a prompt buys.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Output = Annotated[Path | None, typer.Option("--output", help="Where the result is written [default: results/benchmarks/<name>.json].")]
+Quick = Annotated[bool, typer.Option("--quick", help="Less of everything; shows that it works, measures little.")]
+
+
+@app.command("inference")
+def inference_command(
+    people: Annotated[int, typer.Option("--people", min=20, max=100_000, help="People of the full run.")] = 1000,
+    part: Annotated[
+        list[str] | None, typer.Option("--part", help="Only this part; may be repeated. The others keep their figures.")
+    ] = None,
+    quick: Quick = False,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Speed, memory, fidelity and determinism of inference, side by side in one run (about 20 minutes on 2 cores)."""
+    from experiments.benchmarks import inference, speed_table  # noqa: PLC0415
+
+    unknown = [name for name in part or () if name not in inference.PARTS]
+    if unknown:
+        raise ConfigError(f"there is no part '{unknown[0]}' of this benchmark; allowed are: {', '.join(inference.PARTS)}.")
+    parts = tuple(name for name in inference.PARTS if not part or name in part)
+    result = inference.run(people, inference.QUICK if quick else inference.FULL, output or inference.OUTPUT, parts, note)
+    if json:
+        emit(result, as_json=True)
+    else:
+        machine = result["machine"]
+        title = (
+            f"Inference: {result['model']['name']}, format {result['model']['format']}, {machine['cores']} cores of {machine['processor']}"
+        )
+        emit_table(
+            [{"what": what, "measured": measured, "wanted": wanted} for what, measured, wanted in speed_table.rows(result)],
+            as_json=False,
+            title=title,
+        )
+        shares = result.get("time_share", {})
+        emit_table([{"part of a run": name, "share": f"{share:.1%}"} for name, share in shares.items()], as_json=False)
+        note(f"written to {output or inference.OUTPUT}")
+    if result["failures"]:
+        raise typer.Exit(1)
+
+
+@app.command("prompts")
+def prompts_command(quick: Quick = False, output: Output = None, json: Json = False) -> None:
+    """What each part of a prompt costs in tokens, and what it changes."""
+    from experiments.benchmarks import prompt_parts  # noqa: PLC0415
+
+    target = output or prompt_parts.OUTPUT
+    result = prompt_parts.run(prompt_parts.QUICK if quick else prompt_parts.FULL, target, note)
+    if json:
+        emit(result, as_json=True)
+        return
+    emit_table(result["parts"], as_json=False, title="What each part of a prompt buys, against the default")
+    note(f"written to {target}")
+
+
+@app.command("table")
+def table_command(
+    document: Annotated[Path, typer.Argument(help="Markdown file with the marks of the table.")] = Path("README.md"),
+    result: Annotated[Path, typer.Option("--result", help="What `usersim benchmark inference` wrote.")] = Path(
+        "results/benchmarks/inference.json"
+    ),
+    json: Json = False,
+) -> None:
+    """Write the measured figures into the README's table."""
+    from experiments.benchmarks import speed_table  # noqa: PLC0415
+
+    changed = speed_table.write(document, speed_table.read(result))
+    emit({"document": str(document), "result": str(result), "changed": changed}, as_json=json)
