@@ -80,7 +80,8 @@ def portable(use: str) -> str:
 def uses_language_model(config: ExperimentConfig) -> bool:
     """Whether this experiment asks a language model anything."""
     decision = load(config.decision.use, methods=METHODS["decision"])
-    return bool(getattr(decision, "uses_language_model", True)) or config.population.taste
+    asks = getattr(decision, "uses_language_model", True)
+    return bool(asks(config.decision.options) if callable(asks) else asks) or config.population.taste
 
 
 def data(config: ExperimentConfig) -> Split:

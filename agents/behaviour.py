@@ -1,0 +1,197 @@
+"""The strong evidence: what everybody's training part says about how well an item suits a person, without a language model.
+
+Every figure can be had for anybody with a history, real or drawn, and at any point of a simulation, from the history alone
+(and, where the data has them, ratings, age, gender and occupation). What is left out where data lacks it is 0.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from agents.affinity import Factors, ItemWeights, RatingFactors
+from simulator.dataset import Dataset
+from simulator.records import UserProfile
+
+FEATURES = ("popularity", "quality", "linear", "debiased", "factors", "genres", "period", "novelty", "age", "gender", "occupation")
+"""Columns of `Behaviour.features`."""
+
+LINEAR_STRENGTH, DEBIASED_STRENGTH, DEBIAS = 10.0, 2.0, 0.25
+"""Regularisation of the two linear item models (`agents.affinity.ItemWeights`), found on MovieLens-1M's validation people."""
+
+RANK = 64
+RATING_RANK, RATING_L2 = 10, 15.0
+DECADE = 10
+SMOOTHING = 5.0
+"""Interactions added to observed and expected counts before a ratio of them is taken."""
+
+GROUPS = ("age", "gender", "occupation")
+
+
+@dataclass(eq=False)
+class Behaviour:
+    """Evidence from one set of interactions.
+
+    - popularity: natural log of the share of people who interacted with the item (plus one interaction);
+    - quality: the item's bias in ratings, the data's units;
+    - linear, debiased, factors: standardised affinity to the history by two linear item models and a decomposition (`agents.affinity`);
+    - genres: mean over the item's genres of the log of observed over expected counts in the history; period: the same for the
+      five-year period it came out in;
+    - novelty: mean over the item's genres of 1 / (1 + times the genre occurs in the history): 1 if all is new;
+    - age, gender, occupation: log of observed over expected interactions of the person's group with the item.
+
+    Attributes:
+        popularity, quality: shape (n_items,).
+        genres: each item's genres, rows sum to 1 or 0, shape (n_items, n_genres). genre_shares: of all interactions.
+        period: five-year period of each item, -1 where unknown. period_shares: of all interactions with a known one.
+        groups: kind -> value -> log ratio for each item.
+    """
+
+    popularity: np.ndarray
+    quality: np.ndarray
+    linear: ItemWeights
+    debiased: ItemWeights
+    factors: Factors
+    ratings: RatingFactors | None
+    genres: np.ndarray
+    genre_shares: np.ndarray
+    period: np.ndarray
+    period_shares: np.ndarray
+    groups: dict[str, dict[str, np.ndarray]]
+
+    @classmethod
+    def fit(cls, train: Dataset) -> Behaviour:
+        """Computes everything from the interactions of `train`."""
+        rows = train.interactions
+        users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
+        shape = (train.n_users, train.n_items)
+        matrix = sparse.csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape)
+        matrix.data[:] = 1.0
+        counts = np.bincount(items, minlength=train.n_items).astype(np.float64)
+        rated = None
+        if train.has_ratings:
+            rated = RatingFactors.fit(users, items, rows["rating"].to_numpy().astype(np.float64), shape, RATING_RANK, RATING_L2)
+        genres = train.catalog.genre_matrix.astype(np.float64)
+        genre_counts = counts @ genres
+        years = train.catalog.items["year"]
+        known = years.is_not_null().to_numpy()
+        period = np.where(known, (years.fill_null(0).to_numpy() - 1900) // 5, -1).astype(np.int64)
+        period = np.where(known, period.clip(min=0), -1)
+        period_counts = np.bincount(period[known], weights=counts[known], minlength=int(period.max(initial=-1)) + 1)
+        return cls(
+            popularity=np.log((counts + 1.0) / max(1, len(np.unique(users)))),
+            quality=rated.bias if rated is not None else np.zeros(train.n_items),
+            linear=ItemWeights.fit(matrix, LINEAR_STRENGTH),
+            debiased=ItemWeights.fit(matrix, DEBIASED_STRENGTH, DEBIAS),
+            factors=Factors.fit(matrix, RANK),
+            ratings=rated,
+            genres=genres,
+            genre_shares=genre_counts / max(1.0, genre_counts.sum()),
+            period=period,
+            period_shares=period_counts / max(1.0, period_counts.sum()),
+            groups=_group_affinity(train, users, items, counts),
+        )
+
+    def features(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """What speaks for some items.
+
+        Args:
+            profile: who. history: item codes they have met so far. items: item codes.
+
+        Returns:
+            Columns `FEATURES`, float64, shape (len(items), len(FEATURES)).
+        """
+        met = np.unique(history)
+        genres = self.genres[met].sum(axis=0)
+        lift = np.log((genres + SMOOTHING) / (genres.sum() * self.genre_shares + SMOOTHING))
+        mine = self.genres[items]
+        wide = np.maximum(mine.sum(axis=1), 1.0)
+        found = np.zeros((len(items), len(FEATURES)))
+        found[:, 0] = self.popularity[items]
+        found[:, 1] = self.quality[items]
+        found[:, 2] = self.linear.scores(met, items)
+        found[:, 3] = self.debiased.scores(met, items)
+        found[:, 4] = self.factors.scores(met, items)
+        found[:, 5] = mine @ lift / wide
+        found[:, 6] = self._period_lift(met, items)
+        found[:, 7] = mine @ (1.0 / (1.0 + genres)) / wide
+        for column, (kind, value) in enumerate(zip(GROUPS, group_of(profile), strict=True), start=8):
+            ratios = self.groups[kind].get(value)
+            if ratios is not None:
+                found[:, column] = ratios[items]
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Writes the evidence into an existing folder."""
+        self.linear.save(folder, "linear")
+        self.debiased.save(folder, "debiased")
+        arrays = {name: getattr(self, name) for name in ("popularity", "quality", "genres", "genre_shares", "period", "period_shares")}
+        arrays |= {"into": self.factors.into, "out": self.factors.out}
+        names = [(kind, value) for kind in GROUPS for value in self.groups[kind]]
+        arrays["groups"] = np.array([self.groups[kind][value] for kind, value in names]).reshape(len(names), len(self.popularity))
+        document: dict[str, object] = {"groups": names}
+        if self.ratings is not None:
+            arrays |= {"rating_bias": self.ratings.bias, "rating_factors": self.ratings.factors}
+            document["ratings"] = {"mean": self.ratings.mean, "l2": self.ratings.l2}
+        np.savez(folder / "behaviour.npz", **arrays)
+        (folder / "behaviour.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Behaviour:
+        """Restores what `save` wrote."""
+        stored = np.load(folder / "behaviour.npz")
+        document = json.loads((folder / "behaviour.json").read_text(encoding="utf-8"))
+        groups: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in GROUPS}
+        for (kind, value), ratios in zip(document["groups"], stored["groups"], strict=True):
+            groups[kind][value] = ratios
+        rated = None
+        if "ratings" in document:
+            rated = RatingFactors(document["ratings"]["mean"], stored["rating_bias"], stored["rating_factors"], document["ratings"]["l2"])
+        plain = {name: stored[name] for name in ("popularity", "quality", "genres", "genre_shares", "period", "period_shares")}
+        return cls(
+            **plain,
+            linear=ItemWeights.load(folder, "linear"),
+            debiased=ItemWeights.load(folder, "debiased"),
+            factors=Factors(stored["into"], stored["out"]),
+            ratings=rated,
+            groups=groups,
+        )
+
+    def _period_lift(self, met: np.ndarray, items: np.ndarray) -> np.ndarray:
+        mine = self.period[met]
+        mine = mine[mine >= 0]
+        if not len(self.period_shares):
+            return np.zeros(len(items))
+        counts = np.bincount(mine, minlength=len(self.period_shares))
+        lift = np.log((counts + SMOOTHING) / (len(mine) * self.period_shares + SMOOTHING))
+        period = self.period[items]
+        return np.where(period >= 0, lift[period], 0.0)
+
+
+def group_of(profile: UserProfile) -> tuple[str, str, str]:
+    """The groups somebody belongs to, in the order of `GROUPS`; empty where it is not known. Ages are counted in decades."""
+    age = "" if profile.age is None else str(profile.age // DECADE * DECADE)
+    return age, profile.gender or "", profile.occupation or ""
+
+
+def _group_affinity(train: Dataset, users: np.ndarray, items: np.ndarray, counts: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    shares = counts / max(1.0, counts.sum())
+    table = train.users.select(
+        (pl.col("age") // DECADE * DECADE).cast(pl.String).alias("age"), pl.col("gender"), pl.col("occupation")
+    ).fill_null("")
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for kind in GROUPS:
+        values, codes = np.unique(table[kind].to_numpy().astype(str), return_inverse=True)
+        of_row = codes[users]
+        together = sparse.csr_matrix((np.ones(len(users)), (of_row, items)), shape=(len(values), train.n_items))
+        found[kind] = {}
+        for row, value in enumerate(values.tolist()):
+            if value:
+                own = np.asarray(together[row].toarray()).ravel()
+                found[kind][value] = np.log((own + SMOOTHING) / (own.sum() * shares + SMOOTHING))
+    return found
