@@ -15,6 +15,7 @@ import jinja2
 import numpy as np
 
 from experiments.analysis import metrics
+from experiments.analysis.fidelity_section import section
 from experiments.analysis.figure_style import Made, Skipped
 from experiments.analysis.figures import make_figures
 from experiments.analysis.finished_run import FinishedRun
@@ -82,6 +83,7 @@ def render(run: FinishedRun, figures: Mapping[str, Made | Skipped]) -> str:
         notes=notes(run),
         figures=drawn,
         skipped=skipped,
+        fidelity=section(run.path),
         made=_how_made(run),
         config=config,
         command=f"usersim run {shlex.quote(str(run.path / 'config.toml'))} --output NEW-FOLDER",

@@ -56,6 +56,7 @@ def fidelity(
 ) -> None:
     """Measures whether to believe a simulation."""
     from experiments.fidelity import report as reports  # noqa: PLC0415 - slow imports, and only here
+    from experiments.fidelity.headline import table  # noqa: PLC0415
 
     wanted = reports.parts_named(parts)
     options = reports.Options(people or (1_000 if benchmark else 300), wanted, bootstrap, seed)
@@ -74,7 +75,7 @@ def fidelity(
     if json:
         emit({"file": str(folder / "fidelity.json"), **document}, as_json=True)
         return
-    emit_table(rows(document), as_json=False, title=_title(document))
+    emit_table(table(document), as_json=False, title=_title(document))
     for part, reason in document["not_measured"].items():
         for what, why in reason.items() if isinstance(reason, Mapping) else [("", reason)]:
             note(f"not measured: {part}{': ' if what else ''}{what}: {why}")
@@ -127,26 +128,6 @@ def reporting() -> Iterator[Report]:
             last_what = what
 
         yield report
-
-
-def rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The table: one row per figure that was measured."""
-    found = []
-    for line in document["headline"].values():
-        if line["value"] is None:
-            continue
-        interval = "" if line["low"] is None else f" [{line['low']:.3f}, {line['high']:.3f}]"
-        found.append(
-            {
-                "figure": line["title"],
-                "simulated": f"{line['value']:.3f}{interval}",
-                "controls": ", ".join(f"{name} {value:.3f}" for name, value in line["controls"].items()),
-                "noise floor": "" if line["floor"] is None else f"{line['floor']:.3f}",
-                "target": f"{line['wanted']} {line['target']:g}" if line["wanted"] else "",
-                "met": {True: "yes", False: "no", None: ""}[line["met"]],
-            }
-        )
-    return found
 
 
 def _title(document: Mapping[str, Any]) -> str:

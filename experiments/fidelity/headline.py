@@ -42,6 +42,10 @@ def _choice(mix: str, figure: str) -> Callable[[Parts, str], Estimated | None]:
     return lambda parts, model: _at(parts, "choose", "models", model, mix, figure)
 
 
+def _probe(*path: str) -> Callable[[Parts, str], Estimated | None]:
+    return lambda parts, model: _at(parts, "probes", "models", model, *path)
+
+
 def _rating(figure: str) -> Callable[[Parts, str], Estimated | None]:
     return lambda parts, model: _at(parts, "ratings", "models", model, figure)
 
@@ -132,13 +136,23 @@ FIGURES: Sequence[Figure] = (
         per_model=False,
     ),
     Figure(
+        "profile_found",
+        "own profile found among strangers by choices",
+        _probe("profiles", "choices", "found"),
+        floor=lambda parts, model: _at(parts, "probes", "models", model, "profiles", "choices", "found_by_chance"),
+    ),
+    Figure("order_change", "change of a choice when the page is shuffled", _probe("order", "change")),
+    Figure("gain_of_titles", "AUC with titles - AUC with titles masked", _probe("titles", "gain_of_titles")),
+    Figure("instruction_change", "change of a choice by an instruction in the item", _probe("instruction", "change")),
+    Figure(
         "kendall_tau",
         "ranking of recommenders: Kendall tau",
-        lambda p, m: _at(p, "ranking", "models", m, "kendall_tau"),
+        lambda parts, model: _at(parts, "ranking", "models", model, "kendall_tau"),
         "at least",
         0.7,
-        floor=lambda p, m: _at(p, "ranking", "noise_floor", "value"),
+        floor=lambda parts, model: _at(parts, "ranking", "noise_floor", "value"),
     ),
+    Figure("tune_minutes", "minutes that tuning took", lambda p, m: _at(p, "tuning", "minutes"), "at most", 20.0, per_model=False),
 )
 """All figures of the table, in order."""
 
@@ -189,6 +203,30 @@ def is_met(figure: Figure, value: float | None, low: float | None) -> bool | Non
     if figure.wanted == "above":
         return low is not None and low > figure.target
     return value >= figure.target if figure.wanted == "at least" else value <= figure.target
+
+
+def table(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One row per figure that was measured, as text.
+
+    Args:
+        document: of `experiments.fidelity.report.measure`.
+    """
+    found = []
+    for line in document["headline"].values():
+        if line["value"] is None:
+            continue
+        interval = "" if line["low"] is None else f" [{line['low']:.3f}, {line['high']:.3f}]"
+        found.append(
+            {
+                "figure": line["title"],
+                "simulated": f"{line['value']:.3f}{interval}",
+                "controls": ", ".join(f"{name} {value:.3f}" for name, value in line["controls"].items()),
+                "noise floor": "" if line["floor"] is None else f"{line['floor']:.3f}",
+                "target": f"{line['wanted']} {line['target']:g}" if line["wanted"] else "",
+                "met": {True: "yes", False: "no", None: ""}[line["met"]],
+            }
+        )
+    return found
 
 
 def summary(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def measure(context: FidelityContext) -> dict[str, Any]:
         "global_histogram": global_histogram(context.train, rows, values),
         "biases": user_and_item_bias(context.train, rows, values),
     }
-    measured = {name: judged(context, rows, values, what) for name, what in {**told, **controls}.items()}
+    measured = {name: judged(context, rows, values, what, controls["biases"]) for name, what in {**told, **controls}.items()}
     return {
         "ratings": rows.height,
         "people": rows["user"].n_unique(),
@@ -92,13 +92,15 @@ def measure(context: FidelityContext) -> dict[str, Any]:
     }
 
 
-def judged(context: FidelityContext, rows: pl.DataFrame, values: np.ndarray, told: Told) -> dict[str, Any]:
+def judged(context: FidelityContext, rows: pl.DataFrame, values: np.ndarray, told: Told, biases: Told) -> dict[str, Any]:
     """Errors, calibration and histogram distances of one source of ratings.
 
     Args:
         context: of the report. rows: held-out ratings with `user`, `item`, `rating`. values: ratings of 1..5 stars. told: what is judged.
+        biases: what it is compared with, rating by rating (``mae_less_biases``).
     """
     usable = np.isfinite(told.expected)
+    compared = biases.expected[usable]
     rows, told = rows.filter(pl.Series(usable)), Told(told.expected[usable], told.shares[usable])
     assert context.train.rating_scale is not None
     person, n = person_index(rows["user"].to_numpy())
@@ -109,6 +111,9 @@ def judged(context: FidelityContext, rows: pl.DataFrame, values: np.ndarray, tol
     errors = told.expected - real
     found = {
         "mae": _of_sums(lambda s: s[0] / s[1], [np.abs(errors), np.ones_like(errors)], person, weights),
+        "mae_less_biases": _of_sums(
+            lambda s: s[0] / s[1], [np.abs(errors) - np.abs(compared - real), np.ones_like(errors)], person, weights
+        ),
         "rmse": _of_sums(lambda s: np.sqrt(s[0] / s[1]), [errors**2, np.ones_like(errors)], person, weights),
         "bias": _of_sums(lambda s: s[0] / s[1], [errors, np.ones_like(errors)], person, weights),
         "slope": _slope(told.expected, real, person, weights),

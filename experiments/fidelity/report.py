@@ -17,6 +17,7 @@ from experiments.fidelity.headline import headline, summary
 from experiments.fidelity.scores import settings
 from experiments.fidelity.storage import read_part, write_part
 from simulator.errors import ConfigError, UsersimError, with_suggestion
+from simulator.llm import adapters
 from simulator.run_directory import write_atomically
 
 PARTS = ("choose", "ratings", "distributions", "realism", "probes", "ranking", "traits")
@@ -80,6 +81,7 @@ def measure(config: ExperimentConfig, folder: Path, run: Path | None, options: O
     try:
         parts = {name: _part(context, name) for name in options.parts}
         names, main = context.models.names, context.models.main
+        tuned = _tuning(config)
     finally:
         context.models.close()
     missing = {name: found["not_measured"] for name, found in parts.items() if found.get("not_measured")}
@@ -95,7 +97,7 @@ def measure(config: ExperimentConfig, folder: Path, run: Path | None, options: O
         "people": len(context.people),
         "seed": context.stream.seed,
         "bootstrap": options.bootstrap,
-        "headline": headline(measured, main, names),
+        "headline": headline({**measured, "tuning": tuned}, main, names),
         "not_measured": missing,
         "parts": parts,
     }
@@ -148,6 +150,13 @@ def _measured(context: FidelityContext, name: str) -> dict[str, Any]:
     module = {"ratings": ratings, "distributions": distributions, "realism": realism}[name]
     result: dict[str, Any] = module.measure(context)
     return result
+
+
+def _tuning(config: ExperimentConfig) -> dict[str, Any]:
+    """How long the language model's adapter was tuned, from its card; empty without one."""
+    name = config.language_model.options.get("adapter") if config.language_model else None
+    tuning = adapters.card(adapters.find(str(name))).get("tuning", {}) if name else {}
+    return {"minutes": {"value": tuning["seconds"] / 60}} if "seconds" in tuning else {}
 
 
 def _log_of(context: FidelityContext) -> Any:

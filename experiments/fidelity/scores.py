@@ -17,16 +17,18 @@ import polars as pl
 from agents.exposures import hide, items_by_user
 from agents.profiles import fit_profiles
 from experiments import build
+from experiments.config import ExperimentConfig
 from experiments.fidelity.candidates import nested_candidates
 from experiments.fidelity.context import FidelityContext
 from experiments.fidelity.pages import BATCH, ask, first_pages
 from experiments.fidelity.storage import read_part, write_frame, write_part
 from simulator.dataset import Dataset
+from simulator.llm import adapters
 from simulator.protocols import DecisionModel
 from simulator.records import Situation, UserProfile
 
 HELD_OUT, VALIDATION = "held_out", "validation"
-FEWEST_VALIDATION = 100
+FEWEST_VALIDATION = 50
 """Thresholds are set on a third as many people as are judged, and on at least so many."""
 
 
@@ -54,6 +56,7 @@ def settings(context: FidelityContext) -> dict[str, Any]:
         "dataset": config.dataset.model_dump(mode="json"),
         "decision": config.decision.model_dump(mode="json"),
         "language_model": config.language_model.model_dump(mode="json") if config.language_model else None,
+        "adapter": _adapter(config),
         "page_size": context.page_size,
         "stream": [context.stream.seed, *context.stream.path],
         "people": [int(code) for code in context.people],
@@ -143,6 +146,12 @@ def _pages(
     positions = [np.arange(rows.height) % size + 1 for rows in found.values()]
     table = pl.concat(found.values()).with_columns(position=pl.Series(np.concatenate(positions), dtype=pl.Int32))
     return Asked(table, situations, train, fitted)
+
+
+def _adapter(config: ExperimentConfig) -> str | None:
+    """What tells one adapter from another of the same name, or None without one."""
+    name = config.language_model.options.get("adapter") if config.language_model else None
+    return adapters.identity(adapters.find(str(name))) if name else None
 
 
 @lru_cache(maxsize=2)

@@ -26,7 +26,7 @@ def ratios(result):
 
 
 def test_another_sample_of_the_same_world_is_about_at_the_noise_floor():
-    found = [ratios(compare(people_of_a_world(f"a{k}"), people_of_a_world(f"b{k}"), PEOPLE, STREAM.child(k))) for k in range(6)]
+    found = [ratios(compare(people_of_a_world(f"a{k}"), people_of_a_world(f"b{k}"), PEOPLE, STREAM.child(k))) for k in range(5)]
     for distance in found[0]:
         assert np.mean([one[distance] for one in found]) == pytest.approx(1.0, abs=0.25)
 
@@ -67,12 +67,14 @@ def test_three_people_are_too_few():
 numbers = some.lists(some.integers(0, 6), min_size=1, max_size=30)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # scipy computes a p-value too, which we do not read
+@settings(max_examples=40, deadline=None)
 @given(numbers, numbers)
 def test_distances_are_those_of_scipy(first, second):
     grid = np.arange(7)
     counts = [np.bincount(values, minlength=7)[None, :].astype(float) for values in (first, second)]
     assert wasserstein(*counts, np.diff(grid))[0] == pytest.approx(wasserstein_distance(first, second))
-    assert kolmogorov_smirnov(*counts)[0] == pytest.approx(ks_2samp(first, second, method="exact").statistic)
+    assert kolmogorov_smirnov(*counts)[0] == pytest.approx(ks_2samp(first, second, method="asymp").statistic)
 
 
 @settings(deadline=None)

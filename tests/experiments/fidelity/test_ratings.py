@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.fidelity.ratings import Told, draw, global_histogram, judged, total_variation, user_and_item_bias
+from experiments.fidelity import ratings
+from experiments.fidelity.ratings import Told, draw, global_histogram, total_variation, user_and_item_bias
 from simulator.dataset import INTERACTIONS_SCHEMA
 from simulator.seeds import Stream
 from simulator.testing import CheckerboardWorld
@@ -21,9 +22,9 @@ def world():
     generator = Stream(8).generator()
     users, items = np.repeat(np.arange(PEOPLE), ITEMS), np.tile(np.arange(ITEMS), PEOPLE)
     level = 3.2 + generator.normal(0, 0.6, PEOPLE)[users] + generator.normal(0, 0.6, ITEMS)[items]
-    ratings = np.clip(np.rint(level + generator.normal(0, 0.7, len(users))), 1, 5)
+    given = np.clip(np.rint(level + generator.normal(0, 0.7, len(users))), 1, 5)
     table = pl.DataFrame(
-        {"user": users, "item": items, "rating": ratings, "timestamp": [None] * len(users)}, schema=dict(INTERACTIONS_SCHEMA)
+        {"user": users, "item": items, "rating": given, "timestamp": [None] * len(users)}, schema=dict(INTERACTIONS_SCHEMA)
     )
     is_test = pl.Series(generator.random(table.height) < 0.3)
     board = CheckerboardWorld(n_users=PEOPLE, n_items=ITEMS).dataset
@@ -31,8 +32,12 @@ def world():
     return context, table.filter(is_test).cast({"rating": pl.Float64})
 
 
-def certain(ratings):
-    shares = (ratings[:, None] == VALUES[None, :]).astype(float)
+def judged(context, rows, values, told):
+    return ratings.judged(context, rows, values, told, user_and_item_bias(context.train, rows, values))
+
+
+def certain(given):
+    shares = (given[:, None] == VALUES[None, :]).astype(float)
     return Told(shares @ VALUES, shares)
 
 
@@ -51,6 +56,8 @@ def test_biases_beat_the_global_histogram_where_people_and_items_differ(world):
     biases = judged(context, rows, VALUES, user_and_item_bias(context.train, rows, VALUES))
     everybody = judged(context, rows, VALUES, global_histogram(context.train, rows, VALUES))
     assert biases["mae"]["high"] < everybody["mae"]["low"]
+    assert everybody["mae_less_biases"]["low"] > 0
+    assert (biases["mae_less_biases"]["low"], biases["mae_less_biases"]["high"]) == (0.0, 0.0)
     assert biases["rmse"]["value"] ** 2 == pytest.approx(0.7**2 + 1 / 12, rel=0.25)
     assert everybody["slope"]["value"] is None
 

@@ -1,0 +1,209 @@
+"""Whole reports through the command line, on a made-up world in the files of MovieLens."""
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from experiments import config as configuration
+from experiments.cli import call
+from experiments.fidelity.context import make_context, silent
+from experiments.fidelity.report import Options, measure
+from experiments.fidelity.scores import HELD_OUT, held_out_pages, scored, validation_pages
+from simulator.errors import ConfigError
+
+EXPERIMENT = """
+name = "believed"
+language_model = {language_model}
+[dataset]
+path = "{data}"
+split = "random"
+test_share = 0.3
+[population]
+users = "all"
+sessions = "rhythm"
+[decision]
+use = "{decision}"
+[recommender]
+use = "environments.recommenders.random:Random"
+page_size = 4
+max_pages = 3
+"""
+PERFECT = '''
+import json
+from pathlib import Path
+import numpy as np
+from agents.controls import RandomDecisions
+
+class Knows(RandomDecisions):
+    """Chooses what is in the whole log and nothing else, and rates as the log does."""
+    def fit(self, train, profiles, rng):
+        super().fit(train, profiles, rng)
+        self.log = {{tuple(pair) for pair in json.loads(Path("{log}").read_text())}}
+    def _probabilities(self, situation):
+        found = super()._probabilities(situation)
+        yes = np.array([0.9 if (situation.profile.user, int(item)) in self.log else 0.1 for item in situation.page.items])
+        return found | {{"choose": np.column_stack([yes, 1 - yes])}}
+'''
+PARTS = "choose,ratings,distributions,realism"
+
+
+def experiment(folder: Path, data: Path, decision="agents.controls:EvidenceDecisions", language_model="false") -> Path:
+    file = folder / "believed.toml"
+    file.write_text(EXPERIMENT.format(data=data, decision=decision, language_model=language_model), encoding="utf-8")
+    return file
+
+
+def report(target: Path, *extra: str) -> dict:
+    """What the command writes."""
+    assert call(["fidelity", str(target), "--bootstrap", "50", *extra]) == 0
+    folder = target if target.is_dir() else Path(extra[extra.index("--output") + 1])
+    return json.loads((folder / "fidelity" / "fidelity.json").read_text())
+
+
+def measured(run: Path, parts: str, **options) -> dict:
+    """The same without drawing anything."""
+    config = configuration.read(run / "config.toml")
+    return measure(config, run / "fidelity", run, Options(parts=parts.split(","), bootstrap=50, **options), silent)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, film_files):
+    folder = tmp_path_factory.mktemp("believed")
+    file = experiment(folder, film_files)
+    report(file, "--output", str(folder / "run"), "--parts", PARTS)
+    return folder / "run"
+
+
+def test_the_report_says_how_every_control_did_and_what_could_not_be_measured(finished):
+    found = json.loads((finished / "fidelity/fidelity.json").read_text())
+    assert set(found["parts"]["choose"]["models"]) >= {"random", "popularity", "evidence"}
+    assert found["model"] == "evidence"
+    assert found["headline"]["accuracy_1_1"]["controls"].keys() >= {"random", "popularity"}
+    assert found["parts"]["choose"]["models"]["random"]["random_1_1"]["auc"]["value"] == 0.5
+    assert found["parts"]["choose"]["not_measured"]["llm"] == "the experiment has no language model"
+    assert "does not log" in found["parts"]["distributions"]["not_measured"]["pages_per_session"]
+    assert found["headline"]["rating_mae"]["controls"].keys() >= {"biases", "global_histogram"}
+    assert {file.name for file in (finished / "fidelity/figures").glob("*.png")} == {
+        "choices.png",
+        "rating-calibration.png",
+        "rating-histogram.png",
+        "distributions.png",
+    }
+
+
+def test_pages_filled_at_random_give_a_slot_ratio_from_the_log_too(finished):
+    slots = json.loads((finished / "fidelity/fidelity.json").read_text())["parts"]["choose"]["slots"]
+    assert slots["log"]["ratio"]["value"] > 0
+    assert slots["models"]["random"]["ratio"]["value"] == pytest.approx(1.0)
+    assert len(slots["models"]["evidence"]["by_place"]) == 4
+
+
+def test_an_interrupted_report_goes_on_and_ends_the_same(finished, tmp_path):
+    whole = measured(finished, PARTS)
+    shutil.copytree(finished, tmp_path / "run")
+    for file in (tmp_path / "run/fidelity/parts").iterdir():
+        if not file.stem.startswith("scores-"):
+            file.unlink()
+    (tmp_path / "run/fidelity/fidelity.json").unlink()
+    again = measured(tmp_path / "run", PARTS)
+    assert _without_seconds(again) == _without_seconds(whole)
+
+
+def test_other_settings_are_measured_anew(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    first, other = measured(tmp_path / "run", "choose"), measured(tmp_path / "run", "choose", seed=99)
+    assert first["parts"]["choose"]["models"]["evidence"] != other["parts"]["choose"]["models"]["evidence"]
+
+
+def test_who_knows_the_held_out_part_is_perfect(film_files, film_world, tmp_path):
+    log = film_world.interactions.select("user", "item").rows()
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    (tmp_path / "knows.py").write_text(PERFECT.format(log=tmp_path / "log.json"))
+    file = experiment(tmp_path, film_files, decision=f"{tmp_path / 'knows.py'}:Knows")
+    found = report(file, "--output", str(tmp_path / "out"), "--parts", "choose")
+    assert found["model"] == "experiment"
+    for mix in ("random_1_1", "matched_1_1"):
+        assert found["parts"]["choose"]["models"]["experiment"][mix]["auc"]["value"] == 1.0
+    assert found["headline"]["accuracy_1_1"]["met"] is True
+
+
+def test_the_language_model_alone_is_asked_through_the_same_pages(film_files, tmp_path):
+    file = experiment(
+        tmp_path, film_files, "agents.decisions:LanguageModelDecisions", '{ use = "simulator.llm.scripted:ScriptedLanguageModel" }'
+    )
+    found = report(file, "--output", str(tmp_path / "out"), "--parts", "choose,ratings")
+    assert found["model"] == "llm"
+    models = found["parts"]["choose"]["models"]
+    assert models["llm"]["random_1_1"]["rows"] == models["evidence"]["random_1_1"]["rows"]
+    assert found["headline"]["auc_matched_llm_alone"]["value"] == models["llm"]["matched_1_1"]["auc"]["value"]
+    assert (tmp_path / "out/fidelity/language_model.sqlite").is_file()
+
+
+def test_changed_held_out_rows_change_no_profile_no_model_and_no_threshold(film_files, tmp_path):
+    original = tmp_path / "original"
+    config = configuration.read(experiment(tmp_path, film_files))
+    context = make_context(config, original, run=None, people=5, bootstrap=20)
+    moved = (context.split.test["item"] + 1) % context.train.n_items
+    changed = make_context(config, tmp_path / "changed", run=None, people=5, bootstrap=20)
+    changed.split.__dict__["test"] = changed.split.test.with_columns(item=moved.cast(pl.Int32), rating=pl.lit(1.0, dtype=pl.Float32))
+    assert [repr(profile) for profile in changed.profiles.values()] == [repr(profile) for profile in context.profiles.values()]
+    assert validation_pages(changed).rows.equals(validation_pages(context).rows)
+    for name, folder in ((context, "a"), (changed, "b")):
+        (tmp_path / folder).mkdir()
+        name.models["evidence"].save(tmp_path / folder)
+    assert (tmp_path / "a/choice_model.json").read_bytes() == (tmp_path / "b/choice_model.json").read_bytes()
+    assert not held_out_pages(changed).rows.equals(held_out_pages(context).rows)
+    assert not scored(changed, "popularity", HELD_OUT).equals(scored(context, "popularity", HELD_OUT))
+
+
+def test_the_benchmark_has_one_object_per_data_set_and_split(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report(finished, "--parts", "choose,ratings", "--benchmark", "--people", "5")
+    report(finished, "--parts", "choose,ratings", "--benchmark", "--people", "6")
+    entries = json.loads((tmp_path / "results/benchmarks/fidelity.json").read_text())
+    assert [entry["people"] for entry in entries] == [6]
+    keys = "accuracy_1_1 f1_1_1 f1_1_9 auc_matched llm_lift llm_lift_low auc_matched_llm_alone rating_mae rating_tv"
+    keys += " worst_distribution_ratio c2st_auc slot_ratio kendall_tau tune_minutes"
+    assert entries[0].keys() >= set(keys.split())
+    assert entries[0]["controls"]["accuracy_1_1"]["popularity"] > 0
+
+
+def test_json_is_one_document(finished, capsys):
+    assert call(["fidelity", str(finished), "--bootstrap", "50", "--parts", "choose", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["headline"]["auc_matched"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere"], "there is no experiment file nowhere"),
+        (["{run}", "--parts", "choice"], "unknown part 'choice'; did you mean 'choose'?"),
+        (["{run}", "--parts", ","], "--parts is empty"),
+        (["{run}", "--set", "seed=3"], "which is judged as it is; --set goes with an experiment file"),
+        (["{empty}"], "is not a run"),
+    ],
+)
+def test_wrong_inputs_are_answered_with_one_sentence(arguments, sentence, finished, tmp_path, capsys):
+    filled = [argument.format(run=finished, empty=tmp_path) for argument in arguments]
+    assert call(["fidelity", *filled]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_a_benchmark_file_that_is_something_else_is_not_overwritten(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "results/benchmarks/fidelity.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"a": 1}')
+    assert call(["fidelity", str(finished), "--bootstrap", "50", "--parts", "choose", "--benchmark"]) == ConfigError.exit_status
+    assert "does not hold a list" in " ".join(capsys.readouterr().err.split())
+    assert file.read_text() == '{"a": 1}'
+
+
+def _without_seconds(document: dict) -> dict:
+    parts = {name: {key: value for key, value in part.items() if key != "seconds"} for name, part in document["parts"].items()}
+    return document | {"parts": parts}
