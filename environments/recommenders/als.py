@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 from pydantic import Field
 from scipy import sparse
 
-from environments.recommenders.ranking import (
-    BACKSTOP,
-    history_matrix,
-    interaction_matrix,
-    load_arrays,
-    not_fitted,
-    popularity_share,
-    product_by_row,
-    save_arrays,
-    top_unseen,
-)
+from environments.recommenders.arrays import ArrayRecommender
+from environments.recommenders.ranking import interaction_matrix, product_by_row
 from simulator.dataset import Catalog
 from simulator.errors import PluginError
 from simulator.plugins import ComponentConfig
-from simulator.records import Slate
 from simulator.seeds import Stream
 
 
@@ -46,7 +33,7 @@ class ALSConfig(ComponentConfig):
     warm_start: bool = False
 
 
-class ALS:
+class ALS(ArrayRecommender):
     """The score of item i is ``p . q_i``, where p solves the person's own least squares for the history given.
 
     The factors minimise ``sum over all u, i of c_ui (x_ui - p_u . q_i)^2 + l2 (|P|^2 + |Q|^2)`` with x 1 for an
@@ -60,11 +47,12 @@ class ALS:
     """
 
     Config = ALSConfig
+    names = ("items",)
 
     def __init__(self, config: ALSConfig | None = None) -> None:
+        super().__init__()
         self.config = config or ALSConfig()
-        self._items: np.ndarray | None = None  # (n_items, dimension)
-        self._backstop = np.empty(0, dtype=np.float32)
+        self._items = np.empty((0, 0), dtype=np.float32)  # (n_items, dimension)
         self._columns = np.empty((0, 0), dtype=np.float32)
         self._all = np.empty((0, 0))  # Q'Q + l2 I
 
@@ -82,9 +70,8 @@ class ALS:
 
         n_items, d = len(catalog), self.config.dimension
         matrix = interaction_matrix(interactions, n_items)
-        backstop = np.float32(BACKSTOP) * popularity_share(interactions, n_items)
         if matrix.nnz == 0:
-            self._use(np.zeros((n_items, d), dtype=np.float32), backstop)
+            self._learned(interactions, n_items, np.zeros((n_items, d), dtype=np.float32))
             return
         with threadpool_limits(1, "blas"):  # implicit has threads of its own
             model = AlternatingLeastSquares(
@@ -94,23 +81,23 @@ class ALS:
                 iterations=self.config.iterations,
                 random_state=rng.child("als").integer(),
             )
-            if self.config.warm_start and self._items is not None and self._items.shape == (n_items, d):
+            if self.config.warm_start and self._items.shape == (n_items, d):
                 model.item_factors = self._items.copy()
             weighted = sparse.csr_matrix(matrix * np.float32(1.0 + self.config.alpha))
             model.fit(weighted, show_progress=False)
-        self._use(np.asarray(model.item_factors), backstop)
+        self._learned(interactions, n_items, np.asarray(model.item_factors))
 
-    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
-        """The n best unseen items (see `simulator.protocols.Recommender`).
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return (self._items,)
 
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._items is None:
-            not_fitted(self)
-        owned = history_matrix(histories, len(self._items))
+    def _use(self, n_items: int, *arrays: np.ndarray) -> None:
+        (self._items,) = arrays
+        self._columns = np.ascontiguousarray(self._items.T)
+        self._all = (self._columns @ self._items + self.config.l2 * np.eye(self._items.shape[1])).astype(np.float32)
+
+    def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
         d = self._items.shape[1]
-        weights, wanted = np.empty((len(histories), d, d), dtype=np.float32), owned @ self._items
+        weights, wanted = np.empty((owned.shape[0], d, d), dtype=np.float32), owned @ self._items
         for row, (start, end) in enumerate(zip(owned.indptr[:-1].tolist(), owned.indptr[1:].tolist(), strict=True)):
             mine = self._items.take(owned.indices[start:end], axis=0)
             np.matmul(mine.T, mine, out=weights[row])
@@ -118,27 +105,4 @@ class ALS:
         weights += self._all
         wanted *= np.float32(1.0 + self.config.alpha)
         people = np.linalg.solve(weights, wanted[:, :, None])[:, :, 0]
-        return top_unseen(product_by_row(people, self._columns) + self._backstop, histories, n)
-
-    def save(self, folder: Path) -> None:
-        """Writes ``state.npz``.
-
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._items is None:
-            not_fitted(self)
-        save_arrays(folder, items=self._items, backstop=self._backstop)
-
-    def load(self, folder: Path) -> None:
-        """Restores what `save` wrote.
-
-        Raises:
-            RecommenderError: the folder does not hold it.
-        """
-        self._use(*load_arrays(folder, "items", "backstop"))
-
-    def _use(self, items: np.ndarray, backstop: np.ndarray) -> None:
-        self._items, self._backstop = items, backstop
-        self._columns = np.ascontiguousarray(items.T)
-        self._all = (items.T @ items + self.config.l2 * np.eye(items.shape[1])).astype(np.float32)
+        return product_by_row(people, self._columns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,19 +10,11 @@ from pydantic import Field
 from scipy import sparse
 from scipy.sparse.linalg import norm
 
-from environments.recommenders.ranking import (
-    BACKSTOP,
-    history_matrix,
-    load_arrays,
-    not_fitted,
-    popularity_share,
-    save_arrays,
-    top_unseen,
-)
+from environments.recommenders.arrays import ArrayRecommender
+from environments.recommenders.ranking import product_by_row
 from simulator.dataset import Catalog
 from simulator.errors import PluginError
 from simulator.plugins import ComponentConfig, load
-from simulator.records import Slate
 from simulator.seeds import Stream
 
 
@@ -40,7 +31,7 @@ class ContentBasedConfig(ComponentConfig):
     max_words: int = Field(default=20_000, ge=1)
 
 
-class ContentBased:
+class ContentBased(ArrayRecommender):
     """The score of an item is the cosine of its text vector and the sum of those of the history.
 
     A text is the title, the genres and the description. Without an encoder a text is a vector of words, ``(1 + log tf)
@@ -51,11 +42,12 @@ class ContentBased:
     """
 
     Config = ContentBasedConfig
+    names = ("dense", "data", "indices", "indptr", "shape")
 
     def __init__(self, config: ContentBasedConfig | None = None) -> None:
+        super().__init__()
         self.config = config or ContentBasedConfig()
-        self._texts: sparse.csr_array | np.ndarray | None = None  # (n_items, d), rows of length 1 or 0
-        self._backstop = np.empty(0, dtype=np.float32)
+        self._texts: sparse.csr_array | np.ndarray = np.empty((0, 0), dtype=np.float32)  # (n_items, d), rows of length 1 or 0
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Reads the items' texts.
@@ -65,52 +57,30 @@ class ContentBased:
         """
         texts = item_texts(catalog)
         vectors = tf_idf(texts, self.config.max_words) if self.config.encoder is None else _encoded(texts, self.config.encoder)
-        self._texts, self._backstop = vectors, np.float32(BACKSTOP) * popularity_share(interactions, len(catalog))
+        self._texts = vectors
+        self._learned(interactions, len(catalog), *self._arrays())
 
-    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
-        """The n best unseen items (see `simulator.protocols.Recommender`).
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        if isinstance(self._texts, np.ndarray):
+            dense, t = self._texts, sparse.csr_array(np.empty((0, 0), dtype=np.float32))
+        else:
+            dense, t = np.empty((0, 0), dtype=np.float32), self._texts
+        return dense, t.data, t.indices, t.indptr, np.array(t.shape)
 
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._texts is None:
-            not_fitted(self)
-        owned = history_matrix(histories, self._texts.shape[0])
+    def _use(self, n_items: int, *arrays: np.ndarray) -> None:
+        dense, data, indices, indptr, shape = arrays
+        self._texts = dense if dense.size else sparse.csr_array((data, indices, indptr), shape=(int(shape[0]), int(shape[1])))
+
+    def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
         if isinstance(self._texts, np.ndarray):
             people = owned @ self._texts
-            scores = np.einsum("ud,id->ui", people, self._texts)  # BLAS would round differently for batches of different size
+            scores = product_by_row(people, np.ascontiguousarray(self._texts.T))
             lengths = np.sqrt(np.einsum("ud,ud->u", people, people))
         else:
             words = owned @ self._texts
             scores = np.ascontiguousarray((self._texts @ words.T.toarray()).T)
             lengths = norm(words, axis=1)
-        scores /= np.where(lengths > 0, lengths, 1.0).astype(np.float32)[:, None]
-        return top_unseen(scores + self._backstop, histories, n)
-
-    def save(self, folder: Path) -> None:
-        """Writes ``state.npz``.
-
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._texts is None:
-            not_fitted(self)
-        if isinstance(self._texts, np.ndarray):
-            dense, t = self._texts, sparse.csr_array(np.empty((0, 0), dtype=np.float32))
-        else:
-            dense, t = np.empty((0, 0), dtype=np.float32), self._texts
-        parts: dict[str, np.ndarray] = {"data": t.data, "indices": t.indices, "indptr": t.indptr, "shape": np.array(t.shape)}
-        save_arrays(folder, backstop=self._backstop, dense=dense, **parts)
-
-    def load(self, folder: Path) -> None:
-        """Restores what `save` wrote.
-
-        Raises:
-            RecommenderError: the folder does not hold it.
-        """
-        names = ("backstop", "dense", "data", "indices", "indptr", "shape")
-        self._backstop, dense, data, indices, indptr, shape = load_arrays(folder, *names)
-        self._texts = dense if dense.size else sparse.csr_array((data, indices, indptr), shape=(int(shape[0]), int(shape[1])))
+        return scores / np.where(lengths > 0, lengths, 1.0).astype(np.float32)[:, None]
 
 
 def item_texts(catalog: Catalog) -> list[str]:

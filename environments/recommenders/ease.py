@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 from pydantic import Field
-from scipy import linalg
+from scipy import linalg, sparse
 
-from environments.recommenders.ranking import (
-    BACKSTOP,
-    history_matrix,
-    interaction_matrix,
-    load_arrays,
-    not_fitted,
-    popularity_share,
-    save_arrays,
-    top_unseen,
-)
+from environments.recommenders.arrays import ArrayRecommender
+from environments.recommenders.ranking import interaction_matrix
 from simulator.dataset import Catalog
 from simulator.errors import RecommenderError
 from simulator.plugins import ComponentConfig
-from simulator.records import Slate
 from simulator.seeds import Stream
 
 
@@ -39,7 +27,7 @@ class EASEConfig(ComponentConfig):
     max_items: int = Field(default=20_000, ge=1)
 
 
-class EASE:
+class EASE(ArrayRecommender):
     """Scores are ``x B`` for a history x (0/1), with B the item-item matrix that best reconstructs all histories.
 
     B minimises ``|X - X B|^2 + l2 |B|^2`` with a diagonal of zeros: with ``P = (X'X + l2 I)^-1`` it is
@@ -49,11 +37,12 @@ class EASE:
     """
 
     Config = EASEConfig
+    names = ("weights",)
 
     def __init__(self, config: EASEConfig | None = None) -> None:
+        super().__init__()
         self.config = config or EASEConfig()
-        self._weights: np.ndarray | None = None
-        self._backstop = np.empty(0, dtype=np.float32)
+        self._weights = np.empty((0, 0), dtype=np.float32)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Solves for B; cubic in the number of items.
@@ -73,35 +62,15 @@ class EASE:
         inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0.0)
-        self._weights = weights.astype(np.float32, order="C")  # rows are what recommend adds up
-        self._backstop = np.float32(BACKSTOP) * popularity_share(interactions, n)
+        self._learned(interactions, n, weights.astype(np.float32, order="C"))  # rows are what recommend adds up
 
-    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
-        """The n best unseen items (see `simulator.protocols.Recommender`).
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return (self._weights,)
 
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._weights is None:
-            not_fitted(self)
+    def _use(self, n_items: int, *arrays: np.ndarray) -> None:
+        (self._weights,) = arrays
+
+    def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
         # A sparse product sums each row on its own in a fixed order; a dense one would depend on the size of the batch.
-        scores = history_matrix(histories, len(self._weights)) @ self._weights
-        return top_unseen(scores + self._backstop, histories, n)
-
-    def save(self, folder: Path) -> None:
-        """Writes ``state.npz``.
-
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._weights is None:
-            not_fitted(self)
-        save_arrays(folder, weights=self._weights, backstop=self._backstop)
-
-    def load(self, folder: Path) -> None:
-        """Restores what `save` wrote.
-
-        Raises:
-            RecommenderError: the folder does not hold it.
-        """
-        self._weights, self._backstop = load_arrays(folder, "weights", "backstop")
+        scores: np.ndarray = owned @ self._weights
+        return scores

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,20 +12,11 @@ from pydantic import Field
 from scipy import sparse
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from environments.recommenders.ranking import (
-    BACKSTOP,
-    history_matrix,
-    interaction_matrix,
-    load_arrays,
-    not_fitted,
-    popularity_share,
-    save_arrays,
-    top_unseen,
-)
+from environments.recommenders.arrays import ArrayRecommender
+from environments.recommenders.ranking import interaction_matrix, product_by_row
 from simulator.dataset import Catalog
 from simulator.errors import ConfigError, RecommenderError, with_suggestion
 from simulator.plugins import ComponentConfig, load
-from simulator.records import Slate
 from simulator.seeds import Stream
 
 
@@ -46,7 +35,7 @@ class ImplicitLibraryConfig(ComponentConfig):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class ImplicitLibrary:
+class ImplicitLibrary(ArrayRecommender):
     """Trains a model of `implicit`; recommends from its factors or similarities with numpy.
 
     Factor models: the score is the product of factors. ALS calculates a person's factors anew from the history given, so
@@ -56,11 +45,12 @@ class ImplicitLibrary:
     """
 
     Config = ImplicitLibraryConfig
+    names = ("users", "items", "data", "indices", "indptr")
 
     def __init__(self, config: ImplicitLibraryConfig | None = None) -> None:
+        super().__init__()
         self.config = config or ImplicitLibraryConfig()
         self._model: Any = None
-        self._backstop: np.ndarray | None = None
         self._users = np.empty((0, 0), dtype=np.float32)
         self._items = np.empty((0, 0), dtype=np.float32)
         self._similarity: sparse.csr_array | None = None
@@ -79,55 +69,27 @@ class ImplicitLibrary:
         with threadpool_limits(1, "blas"), warnings.catch_warnings():
             warnings.simplefilter("ignore", ParameterWarning)  # about a matrix that the library makes itself
             self._model.fit(sparse.csr_matrix(matrix), show_progress=False)
-        similarity = getattr(self._model, "similarity", None)
-        if similarity is None:
-            self._similarity = None
-            self._users, self._items = np.asarray(self._model.user_factors), np.asarray(self._model.item_factors)
-        else:
-            self._similarity = sparse.csr_array(similarity)
-        self._backstop = np.float32(BACKSTOP) * popularity_share(interactions, len(catalog))
+        nothing = np.empty((0, 0), dtype=np.float32)
+        s = getattr(self._model, "similarity", None)
+        factors = (nothing, nothing) if s is not None else (np.asarray(self._model.user_factors), np.asarray(self._model.item_factors))
+        s = sparse.csr_array((0, 0), dtype=np.float64) if s is None else s
+        self._learned(interactions, len(catalog), *factors, s.data, s.indices, s.indptr)
 
-    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
-        """The n best unseen items (see `simulator.protocols.Recommender`).
-
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._backstop is None:
-            not_fitted(self)
-        owned = history_matrix(histories, len(self._backstop))
-        if self._similarity is not None:
-            scores = (owned @ self._similarity).toarray()
-        else:
-            # not a matrix product: BLAS rounds differently for batches of different size
-            scores = np.einsum("ud,id->ui", self._factors(user_ids, owned), self._items)
-        return top_unseen(scores + self._backstop, histories, n)
-
-    def save(self, folder: Path) -> None:
-        """Writes ``state.npz``.
-
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._backstop is None:
-            not_fitted(self)
+    def _arrays(self) -> tuple[np.ndarray, ...]:
         s = self._similarity if self._similarity is not None else sparse.csr_array((0, 0), dtype=np.float64)
-        save_arrays(folder, users=self._users, items=self._items, backstop=self._backstop, data=s.data, indices=s.indices, indptr=s.indptr)
+        return self._users, self._items, s.data, s.indices, s.indptr
 
-    def load(self, folder: Path) -> None:
-        """Restores what `save` wrote.
-
-        Raises:
-            RecommenderError: the folder does not hold it.
-        """
-        names = ("users", "items", "backstop", "data", "indices", "indptr")
-        self._users, self._items, self._backstop, data, indices, indptr = load_arrays(folder, *names)
-        n = len(self._backstop)
-        self._similarity = sparse.csr_array((data, indices, indptr), shape=(n, n)) if len(indptr) > 1 else None
-        self._model = None
+    def _use(self, n_items: int, *arrays: np.ndarray) -> None:
+        self._users, self._items, data, indices, indptr = arrays
+        self._similarity = sparse.csr_array((data, indices, indptr), shape=(n_items, n_items)) if len(indptr) > 1 else None
         if self._similarity is None:
-            self._model = self._new_model(Stream(0))
+            self._model = self._model or self._new_model(Stream(0))  # after loading there is none, and ALS' formula needs one
             self._model.user_factors, self._model.item_factors = self._users, self._items
+
+    def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
+        if self._similarity is not None:
+            return np.asarray((owned @ self._similarity).toarray())
+        return product_by_row(self._factors(user_ids, owned), np.ascontiguousarray(self._items.T))
 
     def _new_model(self, rng: Stream) -> Any:
         model = load(self.config.model, methods=("fit", "recommend"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,19 +9,10 @@ import polars as pl
 from pydantic import Field
 from scipy import sparse
 
-from environments.recommenders.ranking import (
-    BACKSTOP,
-    history_matrix,
-    interaction_matrix,
-    load_arrays,
-    not_fitted,
-    popularity_share,
-    save_arrays,
-    top_unseen,
-)
+from environments.recommenders.arrays import ArrayRecommender
+from environments.recommenders.ranking import interaction_matrix
 from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
-from simulator.records import Slate
 from simulator.seeds import Stream
 
 _BLOCK = 2_048
@@ -47,7 +36,7 @@ class ItemKNNConfig(ComponentConfig):
     shrinkage: float = Field(default=10.0, ge=0)
 
 
-class ItemKNN:
+class ItemKNN(ArrayRecommender):
     """The score of an item is the sum of its similarities to those items of the history that are among its neighbours.
 
     With ``c_ij`` people who have both items and ``c_i`` who have item i, cosine is ``c_ij / (sqrt(c_i c_j) + shrinkage)``
@@ -58,11 +47,12 @@ class ItemKNN:
     """
 
     Config = ItemKNNConfig
+    names = ("data", "indices", "indptr")
 
     def __init__(self, config: ItemKNNConfig | None = None) -> None:
+        super().__init__()
         self.config = config or ItemKNNConfig()
-        self._similarities: sparse.csr_array | None = None
-        self._backstop = np.empty(0, dtype=np.float32)
+        self._similarities = sparse.csr_array((0, 0), dtype=np.float32)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Finds the neighbours of every item."""
@@ -74,45 +64,19 @@ class ItemKNN:
         # rows were the items that look for neighbours; at recommend time the rows are the items of the history
         similarities = sparse.vstack(blocks, format="csr").T.tocsr()
         similarities.sort_indices()
-        self._similarities = sparse.csr_array(similarities)
-        self._backstop = np.float32(BACKSTOP) * popularity_share(interactions, n)
+        self._learned(interactions, n, similarities.data, similarities.indices, similarities.indptr)
 
-    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
-        """The n best unseen items (see `simulator.protocols.Recommender`).
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self._similarities.data, self._similarities.indices, self._similarities.indptr
 
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._similarities is None:
-            not_fitted(self)
-        return top_unseen(self._scores(self._similarities, histories) + self._backstop, histories, n)
+    def _use(self, n_items: int, *arrays: np.ndarray) -> None:
+        self._similarities = sparse.csr_array(arrays, shape=(n_items, n_items))
 
-    def save(self, folder: Path) -> None:
-        """Writes ``state.npz``.
-
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._similarities is None:
-            not_fitted(self)
-        s = self._similarities
-        save_arrays(folder, data=s.data, indices=s.indices, indptr=s.indptr, backstop=self._backstop)
-
-    def load(self, folder: Path) -> None:
-        """Restores what `save` wrote.
-
-        Raises:
-            RecommenderError: the folder does not hold it.
-        """
-        data, indices, indptr, self._backstop = load_arrays(folder, "data", "indices", "indptr", "backstop")
-        n = len(self._backstop)
-        self._similarities = sparse.csr_array((data, indices, indptr), shape=(n, n))
-
-    def _scores(self, similarities: sparse.csr_array, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Summed similarities, shape (b, n_items). Either way adds the same numbers in the same order; one is faster."""
-        owned = history_matrix(histories, similarities.shape[0])
+    def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
+        """Summed similarities. Either way adds the same numbers in the same order; one is faster."""
+        similarities = self._similarities
         multiplications = int(np.diff(similarities.indptr)[owned.indices].sum())
-        if similarities.nnz * len(histories) > _SPARSE_COST * multiplications:
+        if similarities.nnz * owned.shape[0] > _SPARSE_COST * multiplications:
             return np.asarray((owned @ similarities).toarray())
         return np.ascontiguousarray((similarities.T @ owned.T.toarray()).T)
 

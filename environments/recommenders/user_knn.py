@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,20 +9,10 @@ import polars as pl
 from pydantic import Field
 from scipy import sparse
 
-from environments.recommenders.ranking import (
-    BACKSTOP,
-    best_of_rows,
-    history_matrix,
-    interaction_matrix,
-    load_arrays,
-    not_fitted,
-    popularity_share,
-    save_arrays,
-    top_unseen,
-)
+from environments.recommenders.arrays import ArrayRecommender
+from environments.recommenders.ranking import best_of_rows, interaction_matrix
 from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
-from simulator.records import Slate
 from simulator.seeds import Stream
 
 
@@ -42,7 +30,7 @@ class UserKNNConfig(ComponentConfig):
     shrinkage: float = Field(default=10.0, ge=0)
 
 
-class UserKNN:
+class UserKNN(ArrayRecommender):
     """The score of an item is the summed similarity of those of the most similar people who have it.
 
     With ``c_uv`` items that two people share and ``c_u`` items of person u, cosine is ``c_uv / (sqrt(c_u c_v) +
@@ -55,59 +43,39 @@ class UserKNN:
     """
 
     Config = UserKNNConfig
+    names = ("indices", "indptr")
 
     def __init__(self, config: UserKNNConfig | None = None) -> None:
+        super().__init__()
         self.config = config or UserKNNConfig()
-        self._people: sparse.csr_array | None = None
+        self._people = sparse.csr_array((0, 0), dtype=np.float32)
         self._sizes = np.empty(0)
-        self._backstop = np.empty(0, dtype=np.float32)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Remembers who has what."""
-        self._use(interaction_matrix(interactions, len(catalog)), np.float32(BACKSTOP) * popularity_share(interactions, len(catalog)))
+        people = interaction_matrix(interactions, len(catalog))
+        self._learned(interactions, len(catalog), people.indices, people.indptr)
 
-    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
-        """The n best unseen items (see `simulator.protocols.Recommender`).
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self._people.indices, self._people.indptr
 
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._people is None:
-            not_fitted(self)
-        owned = history_matrix(histories, self._people.shape[1])
-        scores = (self._neighbours(self._people, owned, user_ids) @ self._people).toarray()
-        return top_unseen(scores + self._backstop, histories, n)
+    def _use(self, n_items: int, *arrays: np.ndarray) -> None:
+        indices, indptr = arrays
+        ones = np.ones(len(indices), dtype=np.float32)
+        self._people = sparse.csr_array((ones, indices, indptr), shape=(len(indptr) - 1, n_items))
+        self._sizes = np.diff(indptr).astype(np.float64)
 
-    def save(self, folder: Path) -> None:
-        """Writes ``state.npz``.
+    def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
+        return np.asarray((self._neighbours(user_ids, owned) @ self._people).toarray())
 
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._people is None:
-            not_fitted(self)
-        save_arrays(folder, indices=self._people.indices, indptr=self._people.indptr, backstop=self._backstop)
-
-    def load(self, folder: Path) -> None:
-        """Restores what `save` wrote.
-
-        Raises:
-            RecommenderError: the folder does not hold it.
-        """
-        indices, indptr, backstop = load_arrays(folder, "indices", "indptr", "backstop")
-        shape = (len(indptr) - 1, len(backstop))
-        self._use(sparse.csr_array((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=shape), backstop)
-
-    def _use(self, people: sparse.csr_array, backstop: np.ndarray) -> None:
-        self._people, self._backstop = people, backstop
-        self._sizes = np.diff(people.indptr).astype(np.float64)
-
-    def _neighbours(self, people: sparse.csr_array, owned: sparse.csr_array, user_ids: np.ndarray) -> sparse.csr_array:
+    def _neighbours(self, user_ids: np.ndarray, owned: sparse.csr_array) -> sparse.csr_array:
         """Similarities to the nearest people, zero to all others, float32, shape (b, n_users)."""
-        b, n_users = owned.shape[0], people.shape[0]
+        b, n_users = owned.shape[0], self._people.shape[0]
         if n_users == 0:
             return sparse.csr_array(np.empty((b, 0), dtype=np.float32))
-        shared = (people @ np.ascontiguousarray(owned.T.toarray())).T.astype(np.float64)  # whole numbers, exact in any order
+        shared = np.asarray(self._people @ np.ascontiguousarray(owned.T.toarray())).T.astype(
+            np.float64
+        )  # whole numbers, exact in any order
         own = np.diff(owned.indptr).astype(np.float64)[:, None]
         size = np.sqrt(own * self._sizes) if self.config.similarity == "cosine" else own + self._sizes - shared
         bottom = size + self.config.shrinkage

@@ -14,13 +14,14 @@ models at once, and bring the file back. It needs numpy, scipy, torch, polars an
     python -m experiments.benchmarks.recommenders FOLDER --only NeuMF NGCF LightGCN SASRec GRU4Rec BERT4Rec \
         --device cuda --seconds 150 --jobs 4 --output FILE
 
-A training that is stopped by its time limit leaves its best weights so far. ``--try FILE`` runs the models of a JSON file instead of
+``--readme README.md`` writes the table of the file into the README and runs nothing. A training that is stopped by its time limit leaves its best weights so far. ``--try FILE`` runs the models of a JSON file instead of
 those with published numbers: a list of {"protocol", "model", "options"} and, if there are several of a model, "label".
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import sys
@@ -42,6 +43,7 @@ from simulator.seeds import Stream
 
 Row = dict[str, Any]
 
+BEGIN, END = "<!-- recommenders: written by experiments.benchmarks.recommenders --readme -->", "<!-- end of recommenders -->"
 METHODS = ("fit", "recommend", "save", "load")
 
 USE = {
@@ -197,6 +199,31 @@ def reached(row: Row) -> bool | None:
     return bool(abs(row["ours"] - row["published"]) <= float(row["tolerance"]) + 1e-9)
 
 
+def table(rows: Sequence[Row]) -> str:
+    """The README's table: one line per model and protocol, ours beside the published number in brackets."""
+    lines = ["| data set, protocol | model | ours (published) | reached |", "|---|---|---|---|"]
+    for (dataset, protocol, model), group in itertools.groupby(rows, key=lambda row: (row["dataset"], row["protocol"], row["model"])):
+        own = list(group)
+        numbers = [f"{row['metric']} {row['ours']:.4f}" + ("" if row["published"] is None else f" ({row['published']:.4f})") for row in own]
+        verdicts = {reached(row) for row in own} - {None}
+        verdict = "" if not verdicts else f"yes, within {own[0]['tolerance']}" if verdicts == {True} else "no"
+        lines.append(f"| {dataset}, {protocol} | {model} | {', '.join(numbers)} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_table(text: str, rows: Sequence[Row]) -> str:
+    """A text whose part between the two marks is the table.
+
+    Raises:
+        UsersimError: it lacks the marks.
+    """
+    before, begins, rest = text.partition(BEGIN)
+    _, ends, after = rest.partition(END)
+    if not (begins and ends):
+        raise UsersimError(f"the README has no lines {BEGIN} and {END} between which the table goes; add them.")
+    return f"{before}{BEGIN}\n{table(rows)}{END}{after}"
+
+
 def _show(protocol: str, row: Row) -> None:
     verdict = {True: "reached", False: "MISSED", None: ""}[reached(row)]
     published = "" if row["published"] is None else f"{row['published']:.4f}"
@@ -207,12 +234,19 @@ def _show(protocol: str, row: Row) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Runs what was asked for and writes after every model."""
     parser = argparse.ArgumentParser(prog="recommenders", description="Our recommenders under published protocols.")
-    parser.add_argument("data", type=Path, help="folder that holds ml-100k, ml-1m and lastfm-hetrec-2k, or what --pack wrote")
+    parser.add_argument(
+        "data",
+        type=Path,
+        nargs="?",
+        default=Path("data"),
+        help="folder that holds ml-100k, ml-1m and lastfm-hetrec-2k, or what --pack wrote",
+    )
     parser.add_argument("--protocol", nargs="+", choices=list(PROTOCOLS), default=list(PROTOCOLS))
     parser.add_argument("--only", nargs="+", choices=list(USE), default=list(USE), metavar="MODEL", help=f"of {', '.join(USE)}")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/recommenders.json"))
     parser.add_argument("--pack", type=Path, metavar="FOLDER", help="write the divided data there and run nothing")
     parser.add_argument("--try", type=Path, metavar="FILE", dest="tried", help="models to run instead, in JSON")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="write the table of --output into it and run nothing")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--epochs", type=int, help="of training at most, instead of the models' own")
     parser.add_argument("--seconds", type=float, help="of training at most, for each model")
@@ -221,6 +255,10 @@ def main(arguments: Sequence[str]) -> int:
     targets = TARGETS if given.tried is None else [Target(**target) for target in json.loads(given.tried.read_text(encoding="utf-8"))]
     targets = [target for target in targets if target.protocol in given.protocol and target.model in given.only]
     try:
+        if given.readme is not None:
+            rows = json.loads(given.output.read_text(encoding="utf-8"))
+            given.readme.write_text(with_table(given.readme.read_text(encoding="utf-8"), rows), encoding="utf-8")
+            return 0
         if given.pack is not None:
             given.pack.mkdir(parents=True, exist_ok=True)
             for name in given.protocol:

@@ -1,5 +1,6 @@
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -139,6 +140,24 @@ def test_models_of_a_file_run_at_once_each_for_its_time_only(made_up, tmp_path, 
     assert "SASRec, cut" in capsys.readouterr().out
     recommenders.main([*arguments, "--only", "BPR", "--epochs", "10"])
     assert "BPR         epoch 10, loss" in capsys.readouterr().err
+
+
+def test_the_table_of_the_readme_is_that_of_the_results():
+    root = Path(__file__).resolve().parents[3]
+    rows = json.loads((root / "results/benchmarks/recommenders.json").read_text())
+    text = (root / "README.md").read_text()
+    assert text == recommenders.with_table(text, rows), "run python -m experiments.benchmarks.recommenders --readme README.md"
+
+
+def test_the_table_says_what_was_reached(tmp_path, capsys):
+    row = {"dataset": "A", "protocol": "b", "model": "C", "metric": "m", "published": 0.2, "ours": 0.19, "tolerance": "-5 %", "seconds": 1}
+    rows = [row, {**row, "metric": "n", "published": None}, {**row, "model": "D", "ours": 0.1}]
+    lines = recommenders.table(rows).splitlines()
+    assert lines[2:] == ["| A, b | C | m 0.1900 (0.2000), n 0.1900 | yes, within -5 % |", "| A, b | D | m 0.1000 (0.2000) | no |"]
+    (tmp_path / "README.md").write_text("no marks")
+    (tmp_path / "rows.json").write_text("[]")
+    assert recommenders.main(["--readme", str(tmp_path / "README.md"), "--output", str(tmp_path / "rows.json")]) == 2
+    assert "the README has no lines" in capsys.readouterr().err
 
 
 def test_tolerances_are_two_sided_numbers_or_shares_below():

@@ -1,0 +1,83 @@
+"""What recommenders share that score all items from a few arrays and the history given at `recommend`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from environments.recommenders.ranking import BACKSTOP, history_matrix, load_arrays, not_fitted, popularity_share, save_arrays, top_unseen
+from simulator.records import Slate
+from simulator.seeds import Stream
+
+
+class ArrayRecommender(ABC):
+    """Base: `fit` of a subclass ends with `_learned`; recommending, saving and loading are here.
+
+    A millionth of the item's popularity share is added to the scores, which orders items for an empty history.
+
+    Attributes:
+        names: of the arrays that are kept, in the order in which `_arrays` gives and `_use` takes them.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        self._backstop: np.ndarray | None = None  # float32, shape (n_items,)
+
+    @abstractmethod
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        """The fitted state."""
+
+    @abstractmethod
+    def _use(self, n_items: int, *arrays: np.ndarray) -> None:
+        """Scores by this state from now on."""
+
+    @abstractmethod
+    def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
+        """A new array of scores, shape (b, n_items), of which a row does not depend on the others.
+
+        Args:
+            user_ids: user codes, shape (b,).
+            owned: the histories, binary, shape (b, n_items).
+        """
+
+    def _learned(self, interactions: pl.DataFrame, n_items: int, *arrays: np.ndarray) -> None:
+        self._use(n_items, *arrays)
+        self._backstop = np.float32(BACKSTOP) * popularity_share(interactions, n_items)
+
+    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
+        """The n best unseen items (see `simulator.protocols.Recommender`).
+
+        Raises:
+            RecommenderError: it has not been fitted.
+        """
+        if self._backstop is None:
+            not_fitted(self)
+        scores = self._scores(user_ids, history_matrix(histories, len(self._backstop)))
+        return top_unseen(scores + self._backstop, histories, n)
+
+    def save(self, folder: Path) -> None:
+        """Writes ``state.npz``.
+
+        Raises:
+            RecommenderError: it has not been fitted.
+        """
+        if self._backstop is None:
+            not_fitted(self)
+        save_arrays(folder, backstop=self._backstop, **dict(zip(self.names, self._arrays(), strict=True)))
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote.
+
+        Raises:
+            RecommenderError: the folder does not hold it.
+        """
+        backstop, *arrays = load_arrays(folder, "backstop", *self.names)
+        self._use(len(backstop), *arrays)
+        self._backstop = backstop
