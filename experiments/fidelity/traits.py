@@ -11,7 +11,8 @@ pickiness             mean stars, held-out                            mean expec
 ====================  ==============================================  =============================================
 
 Levels come from the training part (`agents.traits`). Everybody has one session of pages that mix held-out items with
-random others, so a decision model alone is judged, without a recommender that would adapt to the person.
+random others, so a decision model alone is judged, without a recommender that would adapt to the person. The held-out items
+themselves are narrow for the narrow: what the control ``random`` shows of diversity is what these items alone make of it.
 """
 
 from __future__ import annotations
