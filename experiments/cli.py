@@ -43,9 +43,10 @@ def call(arguments: list[str]) -> int:
     """Runs one command line and returns its exit status."""
     import typer  # noqa: PLC0415 - after the check that our packages are ours
 
-    from experiments.console import note  # noqa: PLC0415
+    from experiments.console import note, show_logs  # noqa: PLC0415
     from simulator.errors import UsersimError  # noqa: PLC0415
 
+    show_logs()
     try:
         result: Any = application()(arguments, prog_name="usersim", standalone_mode=False)
     except UsersimError as error:

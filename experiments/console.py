@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,24 @@ def emit_table(records: Sequence[Mapping[str, Any]], *, as_json: bool, title: st
 def note(text: str) -> None:
     """A line for people, on stderr."""
     stderr.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Notes(logging.Handler):
+    """Shows what the library logs as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+_notes = _Notes(logging.INFO)
+
+
+def show_logs() -> None:
+    """Shows on stderr what the simulator tells through logging, such as which format of a model it has chosen. May be called again."""
+    logger = logging.getLogger("simulator")
+    logger.setLevel(logging.INFO)
+    if _notes not in logger.handlers:
+        logger.addHandler(_notes)
 
 
 @contextmanager

@@ -1,16 +1,32 @@
-"""`usersim models`: list, get and describe language models."""
+"""`usersim models`: list, get, describe and prepare language models."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from experiments.commands.fetching import From, FromOption, Json, fetched
-from experiments.console import emit, emit_table
+from experiments.console import emit, emit_table, progress
 from simulator.llm import models
 
-app = typer.Typer(help="List, fetch and describe language models.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from simulator.llm.formats import Measurement
+
+app = typer.Typer(help="List, fetch, describe and prepare language models.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class Format(StrEnum):
+    """How the weights are stored."""
+
+    auto = "auto"
+    as_is = "as-is"
+    bf16 = "bf16"
+    f16 = "f16"
+    q8_0 = "q8_0"
+    q4_0 = "q4_0"
 
 
 @app.command("list")
@@ -47,3 +63,56 @@ def describe_command(
 ) -> None:
     """Read a model file's header."""
     emit(models.describe(model), as_json=json)
+
+
+@app.command("prepare")
+def prepare_command(
+    model: Annotated[str, typer.Argument(metavar="PATH-or-NAME", help="A known name or a GGUF file.")] = models.DEFAULT,
+    format_: Annotated[
+        Format, typer.Option("--format", help="auto: the fastest that is close enough; otherwise the one to convert to.")
+    ] = Format.auto,
+    max_divergence: Annotated[
+        float, typer.Option("--max-divergence", min=0.0, help="Mean KL (nats) from the file as it is that auto accepts.")
+    ] = 0.01,
+    json: Json = False,
+) -> None:
+    """Measure in which format this machine computes a model fastest, and keep that one."""
+    from simulator.execution import cores  # noqa: PLC0415
+    from simulator.llm import formats  # noqa: PLC0415
+    from simulator.llm.llama_native import can_use_gpu  # noqa: PLC0415
+
+    path = models.resolve(model)
+    threads, layers = cores(), -1 if can_use_gpu() else 0
+    with progress() as display:
+        display.add_task(f"measuring {path.name}", total=None, detail="")
+        measured: Mapping[str, formats.Measurement] = {}
+        if format_ is Format.auto and path.stat().st_size <= formats.MOST_BYTES:
+            measured = formats.choose(path, threads=threads, gpu_layers=layers, max_divergence=max_divergence, anew=True).measured
+        prepared = formats.prepare(path, format_.value, threads=threads, gpu_layers=layers, max_divergence=max_divergence)
+    rows = [
+        {
+            "format": name,
+            "tokens/s": round(result.tokens_per_second),
+            "mean KL": f"{result.divergence:.1e}",
+            "taken": _verdict(name, result, prepared.format, max_divergence),
+        }
+        for name, result in measured.items()
+    ]
+    if json:
+        emit(
+            {"model": str(path), "sha256": prepared.sha256, "format": prepared.format, "file": str(prepared.path), "measured": rows},
+            as_json=True,
+        )
+        return
+    if rows:
+        emit_table(rows, as_json=False, title=f"{path.name}: prompt speed of one thread in each format")
+    emit({}, as_json=False, rows=[("format", prepared.format), ("file", str(prepared.path))])
+
+
+def _verdict(name: str, result: Measurement, taken: str, max_divergence: float) -> str:
+    """Why a format was taken or not, in words."""
+    if name == taken:
+        return "taken: the fastest that is close enough"
+    if name != "as-is" and result.divergence > max_divergence:
+        return f"refused: further than {max_divergence:g} from the file as it is"
+    return "not taken: slower"

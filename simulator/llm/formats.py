@@ -16,7 +16,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,14 @@ def kept_with(format_: str) -> llama_native.KeptFormat:
     return "bf16" if format_ == "bf16" else "f16"
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The format that was taken, and what was measured of every candidate."""
+
+    format: str
+    measured: dict[str, Measurement]
+
+
 def prepare(path: Path, wanted: str, *, threads: int, gpu_layers: int, max_divergence: float) -> Prepared:
     """The file in the wanted format, converted and measured if that was not done before. Safe in several processes at once.
 
@@ -82,7 +90,7 @@ def prepare(path: Path, wanted: str, *, threads: int, gpu_layers: int, max_diver
         return Prepared(path, AS_IS, fingerprint(path))
     digest = fingerprint(path)
     if wanted == "auto":
-        wanted = _choice(path, digest, threads, gpu_layers, max_divergence)
+        wanted = choose(path, threads=threads, gpu_layers=gpu_layers, max_divergence=max_divergence).format
     return Prepared(path if wanted == AS_IS else _converted(path, digest, wanted, threads), wanted, digest)
 
 
@@ -124,23 +132,27 @@ def fastest(results: dict[str, Measurement], max_divergence: float) -> str:
     return max(close, key=lambda name: results[name].tokens_per_second)
 
 
-def _choice(path: Path, digest: str, threads: int, gpu_layers: int, max_divergence: float) -> str:
+def choose(path: Path, *, threads: int, gpu_layers: int, max_divergence: float, anew: bool = False) -> Choice:
+    """The format that "auto" takes, measured now if it was not measured on this machine before.
+
+    Args:
+        path: a GGUF file. threads, gpu_layers, max_divergence: as in `prepare`.
+        anew: measures again in any case.
+
+    Raises:
+        ModelError: the file is damaged or cannot be converted.
+    """
+    digest = fingerprint(path)
     # The number of threads is not part of the key: all workers of a run must take the same format.
-    machine = hashlib.blake2b(
-        f"{processor()}|{platform.machine()}|{os.cpu_count()}|{llama_native.features()}|{gpu_layers != 0}".encode(), digest_size=8
-    ).hexdigest()
+    described = f"{processor()}|{platform.machine()}|{os.cpu_count()}|{llama_native.features()}|{gpu_layers != 0}"
+    machine = hashlib.blake2b(described.encode(), digest_size=8).hexdigest()
     key = f"{digest}|{machine}|{llama_native.VERSION}|{max_divergence}"
     with _notes("choices") as known:
-        if key not in known:
+        if key not in known or anew:
+            _log.info("%s: measuring in which format this machine computes it quickest (once per model).", path.name)
             results = measurements(path, threads=threads, gpu_layers=gpu_layers)
             winner = fastest(results, max_divergence)
-            known[key] = {
-                "format": winner,
-                "measured": {
-                    name: {"tokens_per_second": result.tokens_per_second, "divergence": result.divergence}
-                    for name, result in results.items()
-                },
-            }
+            known[key] = {"format": winner, "measured": {name: asdict(result) for name, result in results.items()}}
             for name in results:
                 if name not in (AS_IS, winner):
                     _target(digest, name).unlink(missing_ok=True)
@@ -148,7 +160,8 @@ def _choice(path: Path, digest: str, threads: int, gpu_layers: int, max_divergen
                 f"{name} {result.tokens_per_second:.0f} tokens/s a thread ({result.divergence:.1e})" for name, result in results.items()
             )
             _log.info("%s: format %s is the fastest within a divergence of %g: %s.", path.name, winner, max_divergence, told)
-        return str(known[key]["format"])
+        found = known[key]
+        return Choice(str(found["format"]), {name: Measurement(**measured) for name, measured in found["measured"].items()})
 
 
 def _converted(path: Path, digest: str, name: str, threads: int) -> Path:

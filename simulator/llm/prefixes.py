@@ -88,7 +88,7 @@ class Prefixes:
         Args:
             keys: of its chunks, at least one. state: its bytes. known: what `find` said before it was computed.
         """
-        if known.chunks > 1 and known.name in self._kept:
+        if known.chunks > 1 and known.name is not None and known.name in self._kept:
             self._drop(known.name)
         if keys[-1] in self._kept or state.nbytes > self._budget:
             return
