@@ -10,6 +10,7 @@ from environments.recommenders.popularity import Popularity
 from experiments.benchmarks import recommender_protocols as protocols
 from experiments.benchmarks import recommenders
 from simulator.errors import DataError
+from simulator.plugins import resolve
 from simulator.seeds import Stream
 
 
@@ -158,6 +159,16 @@ def test_the_table_says_what_was_reached(tmp_path, capsys):
     (tmp_path / "rows.json").write_text("[]")
     assert recommenders.main(["--readme", str(tmp_path / "README.md"), "--output", str(tmp_path / "rows.json")]) == 2
     assert "the README has no lines" in capsys.readouterr().err
+
+
+def test_every_target_and_every_trial_has_options_that_its_model_takes():
+    trials = Path(recommenders.__file__).with_name("bert4rec_trials.json")
+    tried = [recommenders.Target(**target) for target in json.loads(trials.read_text())]
+    for target in (*recommenders.TARGETS, *tried):
+        use = f"environments.recommenders.{recommenders.USE[target.model]}"
+        assert resolve(use, target.options, where="recommender", methods=recommenders.METHODS).items() >= target.options.items()
+    names = [(target.protocol, target.label or target.model) for target in (*recommenders.TARGETS, *tried)]
+    assert len(set(names)) == len(names)
 
 
 def test_tolerances_are_two_sided_numbers_or_shares_below():
