@@ -7,11 +7,13 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import transformers
+from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
 from simulator.errors import ModelError
 
@@ -106,9 +108,13 @@ def silence() -> Iterator[None]:
     verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
     log.disable_progress_bar()
+    # The reader of GGUF files draws a bar of its own, whatever the setting.
+    bar = gguf_reader.tqdm
+    gguf_reader.tqdm = partial(bar, disable=True)
     try:
         yield
     finally:
+        gguf_reader.tqdm = bar
         log.set_verbosity(verbosity)
         if bars:
             log.enable_progress_bar()
