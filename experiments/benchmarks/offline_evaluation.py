@@ -1,6 +1,6 @@
 """Off-policy estimators against what is known: published values, a made-up world with a known truth, and a clock.
 
-    python -m experiments.benchmarks.offline_evaluation [--vectors FILE] [--open-bandit FOLDER --action-distribution FILE]
+    usersim benchmark offline-evaluation [--vectors FILE] [--open-bandit FOLDER --action-distribution FILE]
 
 ``--vectors`` is a JSON file of inputs (reward, action, pscore, action_dist, q_hat) and expected values by estimator;
 ``--open-bandit`` the folder of the Open Bandit Dataset's random logs (Saito et al., NeurIPS 2021 datasets track) with ``all.csv.gz``, and
@@ -10,7 +10,6 @@ What is not given is null in the result, with the reason beside it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from experiments.analysis.offline.reward_models import RewardModel, Rows
 from simulator.run_directory import write_atomically
 from simulator.seeds import Stream
 
-WORLDS = 500
 IMPRESSIONS = 1_000_000
+OUTPUT = Path("results/benchmarks/offline_evaluation.json")
 
 
 @dataclass(frozen=True)
@@ -180,25 +179,14 @@ def measure(vector_file: Path | None, bandit: Path | None, distribution: Path | 
     return result
 
 
-def main() -> None:
-    """Measures and writes the result."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--vectors", type=Path)
-    parser.add_argument("--open-bandit", type=Path)
-    parser.add_argument("--action-distribution", type=Path)
-    parser.add_argument("--worlds", type=int, default=WORLDS)
-    parser.add_argument("--output", type=Path, default=Path("results/benchmarks/offline_evaluation.json"))
-    arguments = parser.parse_args()
-    result = measure(arguments.vectors, arguments.open_bandit, arguments.action_distribution, arguments.worlds)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(arguments.output, (json.dumps(result, indent=2) + "\n").encode())
-    print(json.dumps(result, indent=2))
+def run(vector_file: Path | None, bandit: Path | None, distribution: Path | None, worlds: int, output: Path) -> dict[str, Any]:
+    """Measures and writes the result to `output`; the parameters are those of `measure`."""
+    result = measure(vector_file, bandit, distribution, worlds)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, (json.dumps(result, indent=2) + "\n").encode())
+    return result
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
-
-
-if __name__ == "__main__":
-    main()

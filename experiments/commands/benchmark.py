@@ -1,4 +1,4 @@
-"""`usersim benchmark`: how fast inference is here, what each part of a prompt buys, and the README's table."""
+"""`usersim benchmark`: how fast inference is here, what each part of a prompt buys, the README's table, and off-policy estimators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.console import emit, emit_table, note
 from simulator.errors import ConfigError
 
 app = typer.Typer(
-    help="Measure inference on this machine, and what each part of a prompt buys.", no_args_is_help=True, rich_markup_mode=None
+    help="Measure inference, what each part of a prompt buys, and off-policy estimators.", no_args_is_help=True, rich_markup_mode=None
 )
 
 Output = Annotated[Path | None, typer.Option("--output", help="Where the result is written [default: results/benchmarks/<name>.json].")]
@@ -67,6 +67,26 @@ def prompts_command(quick: Quick = False, output: Output = None, json: Json = Fa
         emit(result, as_json=True)
         return
     emit_table(result["parts"], as_json=False, title="What each part of a prompt buys, against the default")
+    note(f"written to {target}")
+
+
+@app.command("offline-evaluation")
+def offline_evaluation_command(
+    vectors: Annotated[Path | None, typer.Option("--vectors", help="JSON file of inputs and expected values of estimators.")] = None,
+    open_bandit: Annotated[Path | None, typer.Option("--open-bandit", help="Folder of Open Bandit's random logs (all.csv.gz).")] = None,
+    action_distribution: Annotated[
+        Path | None, typer.Option("--action-distribution", help="The policy to evaluate on them: .npy of shape (items, positions).")
+    ] = None,
+    worlds: Annotated[int, typer.Option("--worlds", min=1, help="Made-up worlds for the coverage of intervals.")] = 500,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Off-policy estimators: known vectors, Open Bandit, coverage of intervals, speed (about a minute)."""
+    from experiments.benchmarks import offline_evaluation  # noqa: PLC0415
+
+    target = output or offline_evaluation.OUTPUT
+    result = offline_evaluation.run(vectors, open_bandit, action_distribution, worlds, target)
+    emit(result, as_json=json, title="Off-policy evaluation against what is known")
     note(f"written to {target}")
 
 

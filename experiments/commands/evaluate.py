@@ -100,7 +100,7 @@ def _show(found: Evaluation, bench: Bench | None) -> None:
     truth = bench.truths[0] if bench else None
     rows = [_row("(as logged)", found.logged, None)] + [_row(name, answer, truth) for name, answer in found.answers.items()]
     title = f"{found.policy} from {found.impressions:,} impressions of {found.people:,} people under {found.logging_policy}: {found.reward}"
-    emit_table(rows, as_json=False, title=title)
+    emit_table(rows, as_json=False, title=title, columns=list(rows[-1]))
     note(
         f"{REWARDS[found.reward]}; 95 % intervals, normal and by bootstrap over people; eff. n: effective sample size, max w: largest "
         "weight, unsup.: share of the policy's items that the log cannot show."

@@ -231,3 +231,13 @@ def test_95_percent_intervals_hold_the_truth_in_95_percent_of_the_worlds():
             interval = asymptotic(one, made.people)
             hits[name] += interval.low <= made.truth <= interval.high
     assert all(0.92 <= count / worlds <= 0.98 for count in hits.values()), hits
+
+
+def test_what_the_benchmark_is_not_given_is_null_with_a_reason(tmp_path):
+    result = benchmark.run(None, None, None, 2, tmp_path / "made" / "result.json")
+    assert json.loads((tmp_path / "made/result.json").read_text()) == result
+    assert (
+        {name for name, value in result.items() if value is None} == set(result["missing"]) == {"ope_vectors_max_error", "open_bandit_ips"}
+    )
+    assert result["million_impressions_seconds"] > 0
+    assert 0 <= result["coverage_dr"] <= 1
