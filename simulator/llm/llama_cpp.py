@@ -29,6 +29,7 @@ class LlamaCppConfig(ComponentConfig):
 
     Attributes:
         path: a GGUF file or the name of a known model; None is the default model.
+        adapter: what `usersim tune` made, by name or folder (see `simulator.llm.adapters`); merged into the file once.
         format: how the weights are stored. "auto" measures once per machine and keeps the fastest that stays close to the
             file (see `simulator.llm.formats`); "as-is" takes the file; anything else rewrites it.
         max_divergence: largest mean Kullback-Leibler divergence (nats) from the file's own distributions that "auto" accepts.
@@ -67,8 +68,9 @@ class LlamaCpp:
     def __init__(self, config: LlamaCppConfig | None = None) -> None:
         config = config or LlamaCppConfig()
         path = resolve(config.path)
-        if config.adapter is not None:
-            path = adapters.merged(path, adapters.find(config.adapter))
+        adapter = adapters.find(config.adapter) if config.adapter is not None else None
+        if adapter is not None:
+            path = adapters.merged(path, adapter)
         threads = config.threads or cores()
         if config.gpu_layers not in ("auto", 0) and not can_use_gpu():
             raise ModelError(
@@ -99,6 +101,7 @@ class LlamaCpp:
             sha256=prepared.sha256,
             backend=f"llama-cpp-python {VERSION}",
             settings={
+                "adapter": adapters.identity(adapter) if adapter is not None else None,
                 "format": prepared.format,
                 "batch": self._sequence.batch,
                 "sequences": config.sequences,
