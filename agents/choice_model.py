@@ -119,4 +119,5 @@ def _penalised(weights: np.ndarray, x: np.ndarray, y: np.ndarray, base: np.ndarr
 
 
 def _information(x: np.ndarray, probability: np.ndarray, ridge: np.ndarray) -> np.ndarray:
-    return np.asarray((x * (probability * (1.0 - probability))[:, None]).T @ x + np.diag(ridge))
+    # einsum: for so few columns, starting the threads of a matrix product would take longer than the product.
+    return np.asarray(np.einsum("ni,nj->ij", x * (probability * (1.0 - probability))[:, None], x) + np.diag(ridge))

@@ -115,3 +115,24 @@ def fit_ordinal(columns: np.ndarray, histograms: np.ndarray, stars: np.ndarray, 
     errors = np.sqrt(np.diag(np.linalg.inv(information)))[GRADES:] / spread
     cuts = pieces(found.x)[0]
     return Ordinal(tuple(names), cuts, means, float(found.x[GRADES - 1]), found.x[GRADES:] / spread, errors, float(logs.sum()), n)
+
+
+def fit_shift(cumulative: np.ndarray, stars: np.ndarray, extra: np.ndarray, l2: float = 1.0) -> tuple[float, float]:
+    """How fixed log-odds should be moved altogether and by one more column: ``cumulative + shift - weight * extra``.
+
+    Args:
+        cumulative: of `Ordinal.cumulative`, shape (n, 4). stars: 1..5, shape (n,). extra: shape (n,). l2: ridge on both.
+
+    Returns:
+        Shift and weight; (0, 0) without ratings.
+    """
+    if not len(stars):
+        return 0.0, 0.0
+    rows, grade = np.arange(len(stars)), stars.astype(np.int64) - 1
+
+    def objective(theta: np.ndarray) -> float:
+        chance = probabilities(cumulative + theta[0] - theta[1] * extra[:, None])[rows, grade]
+        return float(-np.log(np.maximum(chance, 1e-12)).sum() + 0.5 * l2 * (theta**2).sum())
+
+    found = minimize(objective, np.zeros(2), method="L-BFGS-B", bounds=[(-5.0, 5.0)] * 2)
+    return float(found.x[0]), float(found.x[1])

@@ -1,0 +1,368 @@
+"""People whose decisions weigh the language model and behavioural evidence as real people's choices say they should."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+
+from agents.behaviour import Behaviour
+from agents.calibration import VERSION, Calibration, weights_table
+from agents.calibration_fit import activity, estimate, expected_stars, gather, log_odds, rating_columns
+from agents.choices import close, decide, unusable
+from agents.controls import closing_probabilities
+from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
+from agents.exposures import hide, items_by_user, people_split
+from agents.hazard import base_log_odds, fit_hazard
+from agents.ordinal import probabilities
+from agents.priors import PriorConfig, Priors
+from agents.profiles import fit_profiles
+from agents.prompts import PromptConfig
+from agents.sampled_pages import Exposures, sampled_exposures, true_exposures
+from simulator.dataset import Dataset
+from simulator.errors import ConfigError
+from simulator.paths import cache_folder
+from simulator.protocols import DecisionContext
+from simulator.records import Closing, Decision, Situation, UserProfile
+from simulator.seeds import Stream
+
+FILE = "calibration.json"
+HIDDEN_SHARE = 0.25
+MOST_PEOPLE = 1_000
+"""The evidence's weights are fitted on at most so many people, and at most half of all."""
+
+ANCHOR_PEOPLE, ANCHOR_POOL, ANCHOR_PAGE = 100, 300, 20
+QUADRATURE = np.polynomial.hermite_e.hermegauss(7)
+
+
+class CalibratedConfig(PriorConfig):
+    """Options of `CalibratedDecisions`.
+
+    Attributes:
+        language_model: whether the language model is asked; without it the evidence decides alone.
+        weights: "fit" estimates them, a path reads those of an earlier run (its folder, or a calibration.json), and "auto" takes
+            those that were estimated before for the same data, prompts, page size and model, else estimates and keeps them.
+        people: the language model is asked about sampled pages of so many people, four pages each (of five items).
+        hide: which interactions are hidden to learn from: "random" ones, the "latest" ones, or "auto": the latest where the data
+            has times. It should be as the held-out part was chosen.
+        exposures: Parquet file of true impressions to fit on instead (`agents.sampled_pages.true_exposures`).
+        activity_share: how much of the difference in activity between people shows in how often they choose what they see,
+            rather than in how long and often they come, in [0, 1]; a log without exposures cannot tell.
+        recentre, reference_pages, texts, prompt: as in `agents.decisions.LanguageModelConfig`.
+    """
+
+    language_model: bool = True
+    weights: str = "auto"
+    people: int = Field(200, ge=1)
+    hide: Literal["auto", "random", "latest"] = "auto"
+    exposures: Path | None = None
+    activity_share: float = Field(0.0, ge=0, le=1)
+    recentre: bool = True
+    reference_pages: int = Field(32, ge=1, le=10_000)
+    texts: bool = True
+    prompt: PromptConfig = PromptConfig()
+
+
+class CalibratedDecisions:
+    """A discrete-choice model over the language model's log-odds and behavioural evidence, estimated on the training part.
+
+    Choosing: ``logit p = c + a_u + w_e * e(u, i) + w_m * m(u, i)``, with e the log-odds of the evidence (`agents.behaviour`), m the
+    language model's corrected log-odds, and a_u the person's own level. Where nothing was truly shown, sampling decides the
+    intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for place
+    and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
+
+    Ratings: a cumulative logit around the person's own histogram (`agents.ordinal`). Leaving: a hazard of fatigue and
+    satisfaction around the person's own expected pages (`agents.hazard`); the language model's answer to that question has
+    nothing it could be weighed against and is not used. Looking back is done by the language model, or by the ratings given.
+
+    Weights are fitted on people of whom no language model was tuned (`agents.exposures.people_split`).
+
+    Raises:
+        ConfigError: the language model is wanted and the experiment has none.
+    """
+
+    Config = CalibratedConfig
+
+    def __init__(self, config: CalibratedConfig, *, context: DecisionContext) -> None:
+        self.config = config
+        self._context = context
+        self._actions = context.actions
+        self._priors = Priors(config, context.actions, (), context.max_pages)
+        self._choose = next(action for action in context.actions if action.name == "choose")
+        self._model: LanguageModelDecisions | None = None
+        if config.language_model:
+            if context.language_model is None:
+                raise ConfigError(
+                    "[decision] agents.calibrated:CalibratedDecisions needs a section [language_model], or language_model = false."
+                )
+            options = config.model_dump(include=set(LanguageModelConfig.model_fields) - {"strength"})
+            self._model = LanguageModelDecisions(LanguageModelConfig.model_validate(options), context=context)
+            self.prompts = self._model.prompts
+        self._calibration: Calibration | None = None
+        self._behaviour: Behaviour | None = None
+        self._key: dict[str, Any] = {}
+        self._intercept = 0.0
+        self._usual_activity = 0.0
+
+    @staticmethod
+    def uses_language_model(options: Mapping[str, Any]) -> bool:
+        """Whether a section [decision] with these options asks a language model."""
+        return bool(options.get("language_model", True))
+
+    @property
+    def calibration(self) -> Calibration:
+        """The estimated weights, with a report."""
+        assert self._calibration is not None, "fit or load comes first"
+        return self._calibration
+
+    # --- fitting ---
+
+    def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
+        """Finds or estimates the weights; then computes the evidence from the whole training part."""
+        self._priors = Priors(self.config, self._actions, profiles, self._context.max_pages)
+        if self._model is not None:
+            self._model.fit(train, profiles, rng.child("language model"))
+        self._key = self._what_for(train)
+        self._calibration = self._stored() or self._estimated(train, profiles, rng)
+        self._behaviour = Behaviour.fit(train)
+        self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
+        self._intercept = self._anchored(profiles, rng.child("anchor").generator())
+
+    def _what_for(self, train: Dataset) -> dict[str, Any]:
+        """What weights must have been fitted for to be used again without asking."""
+        options = {"people", "hide", "recentre", "reference_pages", "prompt"} if self._model else {"hide"}
+        exposures = self.config.exposures
+        identity = asdict(self._context.language_model.identity) if self._model and self._context.language_model else None
+        key = {
+            "version": VERSION,
+            "data": train.fingerprint(),
+            "page_size": self._context.page_size if self._model else None,
+            "options": self.config.model_dump(mode="json", include=options),
+            "exposures": hashlib.sha256(exposures.read_bytes()).hexdigest() if exposures and exposures.is_file() else None,
+            "language_model": identity,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(key, default=str))
+        return plain
+
+    def _kept(self) -> Path:
+        digest = hashlib.sha256(json.dumps(self._key, sort_keys=True).encode()).hexdigest()
+        return cache_folder() / "calibration" / f"{digest[:24]}.json"
+
+    def _stored(self) -> Calibration | None:
+        wanted = self.config.weights
+        if wanted == "fit":
+            return None
+        if wanted == "auto":
+            file = self._kept()
+            return Calibration.load(file)[0] if file.is_file() else None
+        path = Path(wanted).expanduser()
+        for file in (path, path / FILE, path / "decisions" / FILE):
+            if file.is_file():
+                found = Calibration.load(file)[0]
+                if self._model is not None and "language model" not in found.choice.names:
+                    raise ConfigError(
+                        f"[decision] weights = '{wanted}': these were fitted without a language model; set language_model = false."
+                    )
+                return found
+        raise ConfigError(f"[decision] weights = '{wanted}': there is no {FILE}; write 'auto', 'fit', or the folder of a run.")
+
+    def _estimated(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> Calibration:
+        exposures, behaviour = self._exposures(train, profiles, rng)
+        ask = self._model.read if self._model is not None else None
+        rows = gather(exposures, behaviour, self._actions, ask, rng.child("pages"))
+        rates = any(action.name == "rate" for action in self._actions)
+        found = estimate(
+            rows,
+            true=self.config.exposures is not None,
+            with_model=ask is not None,
+            scale=self._context.rating_scale if rates else None,
+            ids={one.profile.user: one.profile.user_id for one in exposures},
+        )
+        split = people_split(train)
+        found.leaving = fit_hazard(train, np.concatenate([split.validation, split.fit]))
+        if found.leaving is not None:
+            found.report["leaving"] = {"rows": found.leaving.n, "weights": weights_table(found.leaving)}
+        found.report["fitted_on"] = {"data": train.name, "people": len(exposures), "asked": sum(bool(one.pages) for one in exposures)}
+        if self.config.weights == "auto":
+            file = self._kept()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_name(f".{file.name}.part")
+            found.save(temporary, self._key)
+            temporary.replace(file)
+        return found
+
+    def _exposures(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> tuple[list[Exposures], Behaviour]:
+        asked_count = self.config.people if self._model is not None else 0
+        if self.config.exposures is not None:
+            return true_exposures(self.config.exposures, train, profiles, asked_count), Behaviour.fit(train)
+        split = people_split(train)
+        most = min(MOST_PEOPLE, (len(split.fit) + len(split.validation) + len(split.held_out)) // 2)
+        # The language model may have been tuned on the others, so that it is asked about validation people only.
+        ours = rng.child("validation").generator().permutation(split.validation)
+        others = rng.child("others").generator().permutation(split.fit)[: max(0, most - len(ours))]
+        people = np.sort(np.concatenate([ours, others]))
+        order: Literal["random", "temporal"] = (
+            "temporal" if self.config.hide == "latest" or (self.config.hide == "auto" and train.has_times) else "random"
+        )
+        parts = hide(train, people, HIDDEN_SHARE, order, rng.child("hide"))
+        observed = parts.observed
+        popularity = np.bincount(observed.interactions["item"].to_numpy(), minlength=train.n_items)
+        exposures = sampled_exposures(
+            parts.hidden,
+            {profile.user: profile for profile in fit_profiles(observed)},
+            items_by_user(train.interactions, train.n_users),
+            popularity,
+            self._context.page_size,
+            rng.child("exposures"),
+            set(ours[:asked_count].tolist()),
+        )
+        return exposures, Behaviour.fit(observed)
+
+    def _anchored(self, profiles: Sequence[UserProfile], generator: np.random.Generator) -> float:
+        """The intercept at which the mean probability of choosing on a good recommender's pages is `choose_rate`.
+
+        A person's pages are stood for by the `ANCHOR_PAGE` best of `ANCHOR_POOL` unseen items, drawn in proportion to popularity. What
+        the language model would say there is a normal variable around its mean at the same evidence.
+        """
+        calibration, behaviour = self.calibration, self._behaviour
+        assert behaviour is not None
+        if calibration.sampled_share is None:
+            return float(calibration.choice.weights[0])
+        draw = np.exp(behaviour.popularity)
+        best, own = [], []
+        for number in generator.permutation(len(profiles))[:ANCHOR_PEOPLE].tolist():
+            profile = profiles[number]
+            weights = draw.copy()
+            weights[profile.history] = 0.0
+            size = min(ANCHOR_POOL, int((weights > 0).sum()))
+            if size == 0:
+                continue
+            pool = np.sort(generator.choice(len(weights), size=size, replace=False, p=weights / weights.sum()))
+            best.append(np.sort(self._evidence(profile, profile.history, pool))[-ANCHOR_PAGE:])
+            own.append(np.full(len(best[-1]), self._own_level(profile)))
+        if not best:
+            return float(logit(self.config.choose_rate))
+        evidence = np.concatenate(best)[:, None]
+        level, slope, spread = calibration.background
+        said = level + slope * evidence + spread * QUADRATURE[0] if self._model is not None else None
+        index = self._weighted(evidence, said, np.ones_like(evidence), 0.0) + np.concatenate(own)[:, None]
+        index = np.broadcast_to(index, (len(index), len(QUADRATURE[0])))
+        shares = QUADRATURE[1] / QUADRATURE[1].sum()
+        return float(brentq(lambda c: float((expit(index + c) @ shares).mean()) - self.config.choose_rate, -60.0, 60.0))
+
+    # --- deciding ---
+
+    def decide(self, situations: Sequence[Situation]) -> list[Decision]:
+        """See `simulator.protocols.DecisionModel.decide`. One scored prompt per page, if the language model is asked."""
+        readings: Sequence[Reading | None] = self._model.read(situations) if self._model is not None else [None] * len(situations)
+        return [self._decision(situation, reading) for situation, reading in zip(situations, readings, strict=True)]
+
+    def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
+        """See `simulator.protocols.DecisionModel.close_sessions`."""
+        if self._model is not None:
+            return self._model.close_sessions(situations)
+        scale = self._context.rating_scale
+        return [
+            close(self._actions, situation, closing_probabilities(self._actions, self._priors, scale, situation))
+            for situation in situations
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Writes the weights (``calibration.json``), the evidence, and what the language model's own preferences are."""
+        assert self._behaviour is not None
+        self.calibration.save(folder / FILE, self._key)
+        self._behaviour.save(folder)
+        document = {"typical_items": self._priors.typical_items, "intercept": self._intercept, "usual_activity": self._usual_activity}
+        (folder / "calibrated_decisions.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        if self._model is not None:
+            self._model.save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote."""
+        self._calibration, self._key = Calibration.load(folder / FILE)
+        self._behaviour = Behaviour.load(folder)
+        document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
+        self._priors.typical_items = document["typical_items"]
+        self._intercept, self._usual_activity = document["intercept"], document["usual_activity"]
+        if self._model is not None:
+            self._model.load(folder)
+
+    def _decision(self, situation: Situation, reading: Reading | None) -> Decision:
+        if reading is not None and reading.status != "ok":
+            return unusable(self._actions, situation, self._priors.page(situation), reading.status, reading.reply)
+        assert self._behaviour is not None
+        profile, state, items = situation.profile, situation.state, situation.page.items
+        features = self._behaviour.features(profile, state.history, items)
+        said = None if reading is None else log_odds(self._choose, reading.logprobs["choose"])
+        place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
+        index = self._weighted(self._from(features, state.history), said, place, state.fatigue)
+        index = index + self._own_level(profile) + self._intercept
+        found = self._priors.page(situation)
+        positive = expit(index)
+        found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])
+        if "rate" in found and self.calibration.rating is not None and profile.rating_histogram is not None:
+            found["rate"] = self._ratings(profile, items, features, reading)
+        if "leave" in found and self.calibration.leaving is not None:
+            found["leave"] = self._leaving(situation)
+        return decide(self._actions, situation, found)
+
+    def _evidence(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
+        assert self._behaviour is not None
+        return self._from(self._behaviour.features(profile, history, items), history)
+
+    def _from(self, features: np.ndarray, history: np.ndarray) -> np.ndarray:
+        """Log-odds of the evidence, as in the sample that it was fitted on."""
+        calibration = self.calibration
+        return calibration.evidence.index(calibration.design.columns(features, np.full(len(features), activity(history))))
+
+    def _weighted(self, evidence: np.ndarray, said: np.ndarray | None, place: np.ndarray, fatigue: float) -> np.ndarray:
+        choice = self.calibration.choice
+        columns = {"evidence": evidence, "log place": np.log(place), "fatigue": np.full_like(evidence, fatigue)}
+        if said is not None:
+            columns["language model"] = said
+        index = np.zeros_like(evidence)
+        for name, weight in zip(choice.names[1:], choice.weights[1:].tolist(), strict=True):
+            if name in columns:
+                index = index + weight * columns[name]
+        return index
+
+    def _own_level(self, profile: UserProfile) -> float:
+        known = self.calibration.people_effects.get(profile.user_id, 0.0)
+        return known + self.config.activity_share * (activity(profile.history) - self._usual_activity)
+
+    def _ratings(self, profile: UserProfile, items: np.ndarray, features: np.ndarray, reading: Reading | None) -> np.ndarray:
+        calibration, behaviour = self.calibration, self._behaviour
+        assert calibration.rating is not None
+        assert behaviour is not None
+        histogram = np.tile(np.array(profile.rating_histogram), (len(items), 1))
+        cumulative = calibration.rating.cumulative(rating_columns(behaviour, profile, items, features), histogram)
+        if reading is not None and "rate" in reading.logprobs:
+            shift, weight = calibration.rating_shift
+            cumulative = cumulative + shift - weight * expected_stars(reading.logprobs["rate"])[:, None]
+        return probabilities(cumulative)
+
+    def _leaving(self, situation: Situation) -> np.ndarray:
+        profile, state, leaving = situation.profile, situation.state, self.calibration.leaving
+        assert leaving is not None
+        _, tired, glad = leaving.weights.tolist()
+        base = base_log_odds(
+            round(self._priors.expected_pages(profile), 3),
+            self._context.max_pages,
+            self._context.page_size,
+            round(profile.rhythm.items_per_session, 3),
+            tired,
+        )
+        satisfaction = 0.0
+        if state.mean_rating is not None and profile.pickiness is not None:
+            satisfaction = state.mean_rating - profile.pickiness.value
+        chance = float(expit(base + tired * state.fatigue + glad * satisfaction))
+        action = next(action for action in self._actions if action.name == "leave")
+        return np.array([[chance if value else 1.0 - chance for value in action.values]])

@@ -1,0 +1,196 @@
+"""Weights of the calibrated people: what is estimated, from which rows, and how it is kept.
+
+Of people on whom no language model was tuned, a share of the training interactions is hidden again (`agents.exposures`); all
+evidence is computed from the rest, and the model learns to tell the hidden ones from items that the person never met. In
+two steps: the weights of the evidence, on many people; then how far to trust that evidence and how much the language model
+adds to it, on those people of whom it was asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.behaviour import FEATURES
+from agents.choice_model import Logit, calibration, fit_logit
+from agents.ordinal import Ordinal
+from simulator.errors import ConfigError
+
+MAIN = FEATURES
+EVIDENCE_L2 = 10.0
+CLIP = 6.0
+FOLDS = 5
+KNOTS = (-0.5, 0.5)
+"""Where the weight of popularity may change, in standard deviations."""
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """From evidence to the columns of the choice model: standardised, with products and bends.
+
+    Columns: every feature; every feature times popularity and times the person's activity (the active go for rarer items, and
+    an affinity says more about somebody who is known well); two hinges of popularity.
+
+    Attributes:
+        mean, spread: of the features and of activity (natural log of 1 + items met), shape (len(FEATURES) + 1,).
+    """
+
+    mean: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray, activity: np.ndarray) -> Design:
+        """Standardises by these rows, shapes (n, len(FEATURES)) and (n,); a feature that never changes becomes 0."""
+        rows = np.column_stack([features, activity])
+        if not len(rows):
+            return cls(np.zeros(rows.shape[1]), np.full(rows.shape[1], np.inf))
+        spread = rows.std(axis=0)
+        return cls(rows.mean(axis=0), np.where(spread > 1e-9, spread, np.inf))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        products = [f"{name} x {other}" for other in ("popularity", "activity") for name in MAIN]
+        return (*MAIN, *products, *(f"popularity above {knot:+g} sd" for knot in KNOTS))
+
+    def columns(self, features: np.ndarray, activity: np.ndarray) -> np.ndarray:
+        """The columns, float64, shape (n, len(names))."""
+        rows = np.clip((np.column_stack([features, activity]) - self.mean) / self.spread, -CLIP, CLIP)
+        main, popularity, active = rows[:, :-1], rows[:, [0]], rows[:, [-1]]
+        return np.column_stack([main, main * popularity, main * active, *(np.maximum(popularity - knot, 0.0) for knot in KNOTS)])
+
+
+@dataclass(eq=False)
+class Calibration:
+    """Everything that was estimated.
+
+    Attributes:
+        design, evidence: of the first step. choice: of the second: the evidence's log-odds and, where there is one, the language
+            model's; with true exposures also place and fatigue.
+        sampled_share: share of chosen rows among those that `choice` was fitted on; None if these were true exposures.
+        background: mean and slope on the evidence's log-odds, and spread, of the language model's log-odds.
+        people_effects: user id -> log-odds above the typical person's, shrunk; from true exposures only.
+        rating: the ordinal model, or None without ratings. rating_shift: shift, and weight of the language model's stars.
+        leaving: weights of fatigue and satisfaction.
+        report: counts, tests, calibration before and after, what it was fitted on; for people to read.
+    """
+
+    design: Design
+    evidence: Logit
+    choice: Logit
+    sampled_share: float | None
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    people_effects: dict[str, float] = field(default_factory=dict)
+    rating: Ordinal | None = None
+    rating_shift: tuple[float, float] = (0.0, 0.0)
+    leaving: Logit | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, file: Path, key: dict[str, Any]) -> None:
+        """Writes JSON; `key` says what the weights hold for."""
+        document = {
+            "version": VERSION,
+            "key": key,
+            "report": self.report,
+            "design": asdict(self.design),
+            "evidence": asdict(self.evidence),
+            "choice": asdict(self.choice),
+            "sampled_share": self.sampled_share,
+            "background": self.background,
+            "people_effects": self.people_effects,
+            "rating": None if self.rating is None else asdict(self.rating),
+            "rating_shift": self.rating_shift,
+            "leaving": None if self.leaving is None else asdict(self.leaving),
+        }
+        file.write_text(json.dumps(document, indent=1, default=np.ndarray.tolist), encoding="utf-8")
+
+    @classmethod
+    def load(cls, file: Path) -> tuple[Calibration, dict[str, Any]]:
+        """Restores what `save` wrote, and its key.
+
+        Raises:
+            ConfigError: the file does not hold weights of this version.
+        """
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            if document["version"] != VERSION:
+                raise ConfigError(f"{file} holds weights of version {document['version']}, not {VERSION}; fit them again.")
+            made = cls(
+                design=Design(**_arrays(document["design"])),
+                evidence=_logit(document["evidence"]),
+                choice=_logit(document["choice"]),
+                sampled_share=document["sampled_share"],
+                background=tuple(document["background"]),
+                people_effects=document["people_effects"],
+                rating=None if document["rating"] is None else Ordinal(**_arrays(document["rating"])),
+                rating_shift=tuple(document["rating_shift"]),
+                leaving=None if document["leaving"] is None else _logit(document["leaving"]),
+                report=document["report"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{file} does not hold weights of calibrated people ({type(error).__name__}: {error}).") from error
+        return made, document["key"]
+
+
+def _arrays(stored: dict[str, Any]) -> dict[str, Any]:
+    names = {"names"}
+    return {key: tuple(value) if key in names else np.array(value) if isinstance(value, list) else value for key, value in stored.items()}
+
+
+def _logit(stored: dict[str, Any]) -> Logit:
+    return Logit(**_arrays(stored))
+
+
+def fit_evidence(
+    features: np.ndarray, activity: np.ndarray, chosen: np.ndarray, people: np.ndarray
+) -> tuple[Design, Logit, np.ndarray, dict[str, Any]]:
+    """The first step: weights of the evidence.
+
+    Args:
+        features: shape (n, len(FEATURES)). activity, chosen (0/1), people (codes): shape (n,).
+
+    Returns:
+        Columns, weights, log-odds of each row by weights fitted without its person (in `FOLDS` parts), and what is worth telling:
+        expected calibration error and Brier score of these, and of plain standardised popularity plus linear affinity.
+    """
+    design = Design.of(features, activity)
+    columns = design.columns(features, activity)
+    model = fit_logit(columns, chosen, people, design.names, l2=EVIDENCE_L2)
+    own, place = np.unique(people, return_inverse=True)
+    fold = (place * FOLDS) // max(1, len(own))
+    index = np.zeros(len(chosen))
+    for number in range(FOLDS):
+        rest, here = fold != number, fold == number
+        if here.any() and rest.any():
+            index[here] = fit_logit(columns[rest], chosen[rest], people[rest], design.names, l2=EVIDENCE_L2).index(columns[here])
+    told: dict[str, Any] = {"people": len(own), "rows": len(chosen)}
+    if len(chosen):
+        naive = columns[:, FEATURES.index("popularity")] + columns[:, FEATURES.index("linear")]
+        told |= {"before": calibration(_probability(naive), chosen), "after": calibration(_probability(index), chosen)}
+    return design, model, index, told
+
+
+def _probability(index: np.ndarray) -> np.ndarray:
+    return np.asarray(1.0 / (1.0 + np.exp(-index)))
+
+
+def weights_table(model: Logit) -> list[dict[str, float | str]]:
+    """Each weight with its standard error, for reports."""
+    return [
+        {"name": name, "weight": float(weight), "error": float(error)}
+        for name, weight, error in zip(model.names, model.weights, model.errors, strict=True)
+    ]
+
+
+def identity(names: Sequence[str]) -> Logit:
+    """A second step that takes the evidence's log-odds as they are and gives anything else no weight."""
+    weights = np.zeros(len(names) + 1)
+    weights[1] = 1.0
+    return Logit(("intercept", *names), weights, np.zeros(len(weights)), 0.0, 0)

@@ -1,0 +1,221 @@
+"""Estimates the weights of the calibrated people (`agents.calibration`) from pages of which it is known what was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from agents.behaviour import FEATURES, Behaviour
+from agents.calibration import Calibration, fit_evidence, identity, weights_table
+from agents.choice_model import Logit, calibration, fit_logit, likelihood_ratio
+from agents.decisions import Reading, first_page
+from agents.ordinal import Ordinal, fit_ordinal, fit_shift
+from agents.sampled_pages import Exposures
+from agents.stars import STARS, stars
+from simulator.records import Action, Situation
+from simulator.seeds import Stream
+
+RATING_COLUMNS = ("person", "item", "taste", "linear", "factors")
+"""Columns of the ordinal model: the three parts of `agents.affinity.RatingFactors`, and two affinities of `Behaviour.features`."""
+
+MOST_LOG_ODDS = 10.0
+FEWEST_FOR_TEST = 50
+SECOND_L2 = 1.0
+
+Ask = Callable[[Sequence[Situation]], list[Reading]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Everything about the items of all exposures, one row each.
+
+    Attributes:
+        features: `agents.behaviour.FEATURES`. rating_columns: `RATING_COLUMNS`, 0 without ratings. histograms: of the row's person.
+        activity: natural log of 1 + items met. chosen: bool. ratings: NaN where there is none. people: user codes.
+        place, fatigue: of true exposures. log_odds, said_stars: what the language model said, NaN where it was not asked.
+    """
+
+    features: np.ndarray
+    rating_columns: np.ndarray
+    histograms: np.ndarray
+    activity: np.ndarray
+    chosen: np.ndarray
+    ratings: np.ndarray
+    people: np.ndarray
+    place: np.ndarray
+    fatigue: np.ndarray
+    log_odds: np.ndarray
+    said_stars: np.ndarray
+
+
+def rating_columns(behaviour: Behaviour, exposure_or_profile: Any, items: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Columns `RATING_COLUMNS` of the ordinal model for some items of a person, shape (len(items), 5); 0 without ratings."""
+    if behaviour.ratings is None:
+        return np.zeros((len(items), len(RATING_COLUMNS)))
+    parts = behaviour.ratings.parts(exposure_or_profile.history, exposure_or_profile.ratings, items)
+    return np.column_stack([parts, features[:, FEATURES.index("linear")], features[:, FEATURES.index("factors")]])
+
+
+def log_odds(action: Action, logprobs: np.ndarray) -> np.ndarray:
+    """Log-odds of a binary action, within +-`MOST_LOG_ODDS`, shape (n,)."""
+    yes, no = action.values.index(True), action.values.index(False)
+    return np.asarray(np.clip(logprobs[:, yes] - logprobs[:, no], -MOST_LOG_ODDS, MOST_LOG_ODDS))
+
+
+def expected_stars(logprobs: np.ndarray) -> np.ndarray:
+    """Expected stars minus 3 by the language model's corrected log-probabilities, shape (n,)."""
+    weights = np.exp(logprobs - logprobs.max(axis=1, keepdims=True))
+    return np.asarray((weights * STARS).sum(axis=1) / weights.sum(axis=1) - 3.0)
+
+
+def gather(exposures: Sequence[Exposures], behaviour: Behaviour, actions: Sequence[Action], ask: Ask | None, rng: Stream) -> Rows:
+    """Evidence of all rows, and what the language model says about the pages that it is asked about.
+
+    Args:
+        exposures: of all people. behaviour: from the observed part. actions: of the experiment.
+        ask: the language model's answers to situations, or None. rng: names the streams of the pages.
+    """
+    features = [behaviour.features(one.profile, one.history, one.items) for one in exposures]
+    sizes = [len(one.items) for one in exposures]
+    said = [np.full((size, 2), np.nan) for size in sizes]
+    if ask is not None:
+        choose = next(action for action in actions if action.name == "choose")
+        places = [(number, page) for number, one in enumerate(exposures) for page in one.pages]
+        situations = [
+            first_page(exposures[number].profile, exposures[number].items[page], rng.child("page", exposures[number].profile.user_id, k))
+            for k, (number, page) in enumerate(places)
+        ]
+        for (number, page), reading in zip(places, ask(situations), strict=True):
+            if reading.status == "ok":
+                said[number][page, 0] = log_odds(choose, reading.logprobs["choose"])
+                if "rate" in reading.logprobs:
+                    said[number][page, 1] = expected_stars(reading.logprobs["rate"])
+
+    def stacked(parts: Sequence[np.ndarray], width: tuple[int, ...] = ()) -> np.ndarray:
+        return np.concatenate(parts) if parts else np.zeros((0, *width))
+
+    uniform = (0.2,) * 5
+    spoken = stacked(said, (2,))
+    return Rows(
+        features=stacked(features, (len(FEATURES),)),
+        rating_columns=stacked(
+            [rating_columns(behaviour, one.profile, one.items, found) for one, found in zip(exposures, features, strict=True)],
+            (len(RATING_COLUMNS),),
+        ),
+        histograms=stacked([np.tile(one.profile.rating_histogram or uniform, (len(one.items), 1)) for one in exposures], (5,)),
+        activity=stacked([np.full(len(one.items), activity(one.history)) for one in exposures]),
+        chosen=stacked([one.chosen.astype(np.float64) for one in exposures]),
+        ratings=stacked([one.ratings for one in exposures]),
+        people=stacked([np.full(len(one.items), one.profile.user) for one in exposures]).astype(np.int64),
+        place=stacked([one.place for one in exposures]),
+        fatigue=stacked([one.fatigue for one in exposures]),
+        log_odds=spoken[:, 0],
+        said_stars=spoken[:, 1],
+    )
+
+
+def activity(history: np.ndarray) -> float:
+    """Natural log of 1 + different items met."""
+    return float(np.log1p(len(np.unique(history))))
+
+
+def estimate(rows: Rows, *, true: bool, with_model: bool, scale: tuple[float, float] | None, ids: dict[int, str]) -> Calibration:
+    """All weights.
+
+    Args:
+        rows: of `gather`. true: whether they were truly shown, so that the choose rate, places and fatigue can be learned too.
+        with_model: whether there is a language model. scale: (lowest, highest) rating, or None. ids: user code -> id.
+    """
+    design, evidence, index, told = fit_evidence(rows.features, rows.activity, rows.chosen, rows.people)
+    report: dict[str, Any] = {"evidence": told | {"weights": weights_table(evidence)}}
+    choice, background, effects, told = _second_step(rows, index, true, with_model, ids)
+    report["choice"] = told | {"weights": weights_table(choice)}
+    rating, shift = None, (0.0, 0.0)
+    if scale is not None:
+        rating, shift, report["rating"] = _ratings(rows, with_model, scale)
+    return Calibration(
+        design=design,
+        evidence=evidence,
+        choice=choice,
+        sampled_share=None if true else float(rows.chosen.mean()) if len(rows.chosen) else 0.5,
+        background=background,
+        people_effects=effects,
+        rating=rating,
+        rating_shift=shift,
+        report=report,
+    )
+
+
+def _second_step(
+    rows: Rows, index: np.ndarray, true: bool, with_model: bool, ids: dict[int, str]
+) -> tuple[Logit, tuple[float, float, float], dict[str, float], dict[str, Any]]:
+    names = ["evidence", *(["language model"] if with_model else []), *(["log place", "fatigue"] if true else [])]
+    used = np.isfinite(rows.log_odds) if with_model else np.full(len(index), true)
+    if not used.any():
+        return identity(names), (0.0, 0.0, 0.0), {}, {"people": 0, "rows": 0}
+    y, people, base = rows.chosen[used], rows.people[used], index[used]
+    columns = {"evidence": base, "language model": rows.log_odds[used], "fatigue": rows.fatigue[used]}
+    columns["log place"] = np.log(np.maximum(rows.place[used], 1.0))
+    x = np.column_stack([columns[name] for name in names])
+    # The evidence's log-odds are the offset, so that the ridge draws its weight to 1 and all others to 0.
+    fitted = fit_logit(x, y, people, names, l2=SECOND_L2, offset=base)
+    weights = fitted.weights.copy()
+    weights[1] += 1.0
+    model = Logit(fitted.names, weights, fitted.errors, fitted.log_likelihood, fitted.n)
+    told: dict[str, Any] = {"people": len(np.unique(people)), "rows": len(y)}
+    effects: dict[str, float] = {}
+    background = (0.0, 0.0, 0.0)
+    if with_model:
+        said = columns["language model"]
+        slope, level = np.polyfit(base, said, 1) if base.std() > 0 else (0.0, float(said.mean()))
+        background = (float(level), float(slope), float((said - level - slope * base).std()))
+        odds = np.log(y.mean() / (1.0 - y.mean())) if 0.0 < y.mean() < 1.0 else 0.0
+        told |= {"language model alone": calibration(expit(said + odds), y), "after": calibration(expit(model.index(x)), y)}
+        if len(y) >= FEWEST_FOR_TEST:
+            larger = fit_logit(x, y, people, names)
+            fewer = [k for k, name in enumerate(names) if name != "language model"]
+            smaller = fit_logit(x[:, fewer], y, people, [names[k] for k in fewer])
+            statistic, freedom, p = likelihood_ratio(larger, smaller)
+            told["likelihood_ratio"] = {"statistic": statistic, "degrees_of_freedom": freedom, "p": p}
+    if true:
+        effects = _people_effects(model.index(x), y, people, ids)
+    return model, background, effects, told
+
+
+def _people_effects(index: np.ndarray, chosen: np.ndarray, people: np.ndarray, ids: dict[int, str]) -> dict[str, float]:
+    """Each person's log-odds above the model, by one shrunken Newton step (the mode of a normal random effect, Breslow & Clayton 1993).
+
+    The variance between people is the mean square of the unshrunken steps in excess of what chance alone would give.
+    """
+    probability = expit(index)
+    own, place = np.unique(people, return_inverse=True)
+    score = np.bincount(place, weights=chosen - probability)
+    information = np.bincount(place, weights=probability * (1.0 - probability))
+    variance = max(0.0, float((score**2 - information).sum() / max((information**2).sum(), 1e-12)))
+    effects = variance * score / (1.0 + variance * information)
+    return {ids[int(user)]: float(effect) for user, effect in zip(own, effects, strict=True)} if variance > 0.0 else {}
+
+
+def _ratings(rows: Rows, with_model: bool, scale: tuple[float, float]) -> tuple[Ordinal, tuple[float, float], dict[str, Any]]:
+    given = np.isfinite(rows.ratings)
+    grades = stars(rows.ratings[given], scale)
+    model = fit_ordinal(rows.rating_columns[given], rows.histograms[given], grades, RATING_COLUMNS)
+    told: dict[str, Any] = {
+        "ratings": int(given.sum()),
+        "own histogram": model.own,
+        "weights": [
+            {"name": name, "weight": float(weight), "error": float(error)}
+            for name, weight, error in zip(model.names, model.weights, model.errors, strict=True)
+        ],
+    }
+    asked = given & np.isfinite(rows.said_stars)
+    shift = (0.0, 0.0)
+    if with_model and asked.any():
+        base = model.cumulative(rows.rating_columns[asked], rows.histograms[asked])
+        shift = fit_shift(base, stars(rows.ratings[asked], scale), rows.said_stars[asked])
+        told["language model"] = {"ratings": int(asked.sum()), "shift": shift[0], "weight": shift[1]}
+    return model, shift, told

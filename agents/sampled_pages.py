@@ -1,0 +1,151 @@
+"""Pages of which it is known what was chosen, to fit choice models on: sampled from a log, or truly shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from agents.exposures import Negatives
+from simulator.dataset import Dataset
+from simulator.errors import ConfigError, DataError
+from simulator.records import UserProfile
+from simulator.seeds import Stream
+
+POSITIVES, RANDOM, MATCHED = 10, 18, 10
+"""Of each person at most so many hidden items, random and matched negatives."""
+
+ASKED = (7, 7, 6)
+"""How many of each the language model is asked about: 20 items, four pages of five."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exposures:
+    """Items in front of one person, and what the person did.
+
+    Attributes:
+        profile: as known without what is asked about. history: item codes met, without those of `items`.
+        items: item codes, shape (n,). chosen: bool. ratings: NaN where there is none.
+        pages: index arrays into `items`: the pages that a language model is asked about, in order of position.
+        place: position on the page, from 1; fatigue: in [0, 1); both 0 where nothing was truly shown. Shape (n,).
+    """
+
+    profile: UserProfile
+    history: np.ndarray
+    items: np.ndarray
+    chosen: np.ndarray
+    ratings: np.ndarray
+    pages: tuple[np.ndarray, ...]
+    place: np.ndarray
+    fatigue: np.ndarray
+
+
+def sampled_exposures(
+    hidden: pl.DataFrame,
+    profiles: Mapping[int, UserProfile],
+    known: Sequence[np.ndarray],
+    popularity: np.ndarray,
+    page_size: int,
+    rng: Stream,
+    asked: set[int],
+) -> list[Exposures]:
+    """Hidden interactions of each person among random items and items of the same popularity that they never met.
+
+    Args:
+        hidden: interactions, rows sorted by person. profiles: by user code, of the observed rest.
+        known: by user code, items that cannot be negatives. popularity: observed interactions of each item.
+        page_size: of the pages for the language model. rng: person u draws from ``rng.child(user_id)``.
+        asked: user codes of those whom the language model is asked about.
+    """
+    negatives = Negatives(popularity)
+    users, all_items = hidden["user"].to_numpy(), hidden["item"].to_numpy()
+    all_ratings = hidden["rating"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    found = []
+    for user in np.unique(users).tolist():
+        if user not in profiles:
+            continue
+        profile = profiles[user]
+        generator = rng.child(profile.user_id).generator()
+        rows = slice(*np.searchsorted(users, [user, user + 1]).tolist())
+        own, first = np.unique(all_items[rows], return_index=True)
+        picked = generator.permutation(len(own))[:POSITIVES]
+        positives, given = own[picked].astype(np.int64), all_ratings[rows][first[picked]]
+        taken = np.zeros(len(popularity), dtype=bool)
+        taken[known[user]] = True
+        taken[own] = True
+        matched = negatives.matched(np.resize(positives, MATCHED * len(positives) // POSITIVES or 1), taken, generator)
+        matched = matched[matched >= 0]
+        taken[matched] = True
+        random = negatives.random(np.zeros(max(1, RANDOM * len(positives) // POSITIVES), dtype=np.int64), taken, generator)
+        random = random[random >= 0]
+        items = np.concatenate([positives, random, matched])
+        ends = np.cumsum([0, len(positives), len(random), len(matched)])
+        few = np.concatenate([np.arange(start, end)[:most] for start, end, most in zip(ends[:-1], ends[1:], ASKED, strict=True)])
+        shuffled = generator.permutation(few)
+        pages = tuple(shuffled[start : start + page_size] for start in range(0, len(shuffled), page_size)) if user in asked else ()
+        nothing = np.zeros(len(items))
+        found.append(
+            Exposures(
+                profile=profile,
+                history=profile.history,
+                items=items,
+                chosen=np.arange(len(items)) < len(positives),
+                ratings=np.concatenate([given, np.full(len(items) - len(given), np.nan)]),
+                pages=pages,
+                place=nothing,
+                fatigue=nothing,
+            )
+        )
+    return found
+
+
+def true_exposures(file: Path, train: Dataset, profiles: Sequence[UserProfile], asked: int) -> list[Exposures]:
+    """What was really shown, from a Parquet file with one row per impression.
+
+    Columns: `user` and `item` (the data's own ids), `position` (from 1), `chosen` (Boolean); if there, `rating` and `fatigue`; pages
+    are told apart by whichever of `round`, `session` and `page` there are. A run's impressions.parquet is such a file.
+
+    Args:
+        file: the Parquet file. train: its people and items count, others are left out. profiles: of the people.
+        asked: the language model is asked about the pages of so many people.
+
+    Raises:
+        ConfigError: there is no such file. DataError: a column is missing, or no row is about people and items of the data.
+    """
+    if not file.is_file():
+        raise ConfigError(f"[decision] exposures = '{file}': there is no such file.")
+    table = pl.read_parquet(file)
+    missing = [name for name in ("user", "item", "position", "chosen") if name not in table.columns]
+    if missing:
+        raise DataError(f"{file} has no column '{missing[0]}'; exposures need user, item, position and chosen.")
+    keys = [name for name in ("round", "session", "page") if name in table.columns]
+    for name in ("rating", "fatigue"):
+        if name not in table.columns:
+            table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name))
+    items = train.catalog.items.select(pl.col("item").alias("code"), pl.col("item_id").alias("item"))
+    table = table.with_columns(pl.col("user", "item").cast(pl.String)).join(items, on="item", how="inner", maintain_order="left")
+    by_id = {profile.user_id: profile for profile in profiles}
+    table = table.filter(pl.col("user").is_in(list(by_id))).sort("user", *keys, "position")
+    if table.is_empty():
+        raise DataError(f"{file}: no row is about a person and an item of data set '{train.name}'.")
+    found = []
+    for number, ((user,), rows) in enumerate(table.group_by("user", maintain_order=True)):
+        profile, codes = by_id[str(user)], rows["code"].to_numpy().astype(np.int64)
+        starts = np.flatnonzero(rows.select(pl.struct(*keys, "user").rle_id()).to_series().diff().fill_null(1).to_numpy() != 0)
+        pages = tuple(np.split(np.arange(len(codes)), starts[1:])) if number < asked else ()
+        found.append(
+            Exposures(
+                profile=profile,
+                history=profile.history[~np.isin(profile.history, codes)],
+                items=codes,
+                chosen=rows["chosen"].cast(pl.Boolean).fill_null(value=False).to_numpy(),
+                ratings=rows["rating"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
+                pages=pages,
+                place=rows["position"].cast(pl.Float64).to_numpy(),
+                fatigue=rows["fatigue"].cast(pl.Float64).fill_null(0.0).to_numpy(),
+            )
+        )
+    return found
