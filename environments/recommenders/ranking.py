@@ -37,12 +37,8 @@ def interaction_matrix(interactions: pl.DataFrame, n_items: int) -> sparse.csr_a
     Returns:
         float32 ones, shape (highest user code + 1, n_items), column indices sorted.
     """
-    pairs = interactions.select("user", "item").unique().sort("user", "item")
-    users, items = pairs["user"].to_numpy(), pairs["item"].to_numpy()
-    n_users = int(users.max()) + 1 if len(users) else 0
-    matrix = sparse.csr_array((np.ones(len(users), dtype=np.float32), (users, items)), shape=(n_users, n_items))
-    matrix.sort_indices()
-    return matrix
+    users = interactions["user"].to_numpy().astype(np.int64)
+    return _binary(users * n_items + interactions["item"].to_numpy(), int(users.max()) + 1 if len(users) else 0, n_items)
 
 
 def history_matrix(histories: Sequence[np.ndarray], n_items: int) -> sparse.csr_array:
@@ -57,18 +53,26 @@ def history_matrix(histories: Sequence[np.ndarray], n_items: int) -> sparse.csr_
     """
     rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
     columns = np.concatenate(histories) if len(histories) else np.empty(0, dtype=np.int32)
-    keys = np.sort(rows * n_items + columns)
-    keys = keys[np.diff(keys, prepend=-1) > 0]  # one sort for the batch is quicker than np.unique for each person
-    ends = np.concatenate(([0], np.cumsum(np.bincount(keys // n_items, minlength=len(histories))))).astype(np.int32)
-    indices = (keys % n_items).astype(np.int32)
-    return sparse.csr_array((np.ones(len(keys), dtype=np.float32), indices, ends), shape=(len(histories), n_items))
+    return _binary(rows * n_items + columns, len(histories), n_items)
+
+
+def _binary(keys: np.ndarray, n_rows: int, n_items: int) -> sparse.csr_array:
+    """The binary matrix of pairs given as ``row * n_items + column``; one sort for all is quicker than one for each row."""
+    keys = np.sort(keys)
+    keys = keys[np.diff(keys, prepend=-1) > 0]
+    rows, columns = np.divmod(keys, n_items)
+    ends = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=n_rows))))
+    index = np.int32 if len(keys) < 2**31 else np.int64
+    ones = np.ones(len(keys), dtype=np.float32)
+    return sparse.csr_array((ones, columns.astype(index), ends.astype(index)), shape=(n_rows, n_items))
 
 
 def popularity_share(interactions: pl.DataFrame, n_items: int) -> np.ndarray:
     """Share of the people in the log who interacted with each item, float32 in [0, 1], shape (n_items,)."""
-    pairs = interactions.select("user", "item").unique()
-    counts = np.bincount(pairs["item"].to_numpy(), minlength=n_items)
-    return (counts / max(pairs["user"].n_unique(), 1)).astype(np.float32)
+    matrix = interaction_matrix(interactions, n_items)
+    counts = np.bincount(matrix.indices, minlength=n_items)
+    people = int(np.count_nonzero(np.diff(matrix.indptr)))
+    return (counts / max(people, 1)).astype(np.float32)
 
 
 def product_by_row(left: np.ndarray, right: np.ndarray) -> np.ndarray:

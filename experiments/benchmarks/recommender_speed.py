@@ -1,6 +1,6 @@
 """How quick our recommenders are, beside the libraries that people use for them, in one run on MovieLens-1M.
 
-    python -m experiments.benchmarks.recommender_speed DATA [--recbole PYTHON] [--threads 2] [--repeat 3] [--output FILE]
+    python -m experiments.benchmarks.recommender_speed DATA [--recbole PYTHON] [--threads 2] [--repeat 3] [--only MODEL ...]
 
 DATA holds ``ml-1m`` (see `experiments.benchmarks.recommender_protocols`; the training part of ratings >= 3, random 8:1:1, is used).
 Ours and theirs take turns, so that whatever else the machine does meets both, and the quickest of the repetitions counts. PYTHON is
@@ -85,7 +85,7 @@ def ndcg(ranked: np.ndarray, parts: Parts) -> float:
     return float(metrics.mean(metrics.ndcg(hits, metrics.ones_below(counts), K)))
 
 
-def fit_and_lists(parts: Parts, repeat: int, threads: int) -> list[Row]:
+def fit_and_lists(parts: Parts, repeat: int, threads: int, only: Sequence[str]) -> list[Row]:
     """BPR and ALS beside `implicit`."""
     from implicit.cpu.als import AlternatingLeastSquares  # noqa: PLC0415 - an optional package
     from implicit.cpu.bpr import BayesianPersonalizedRanking  # noqa: PLC0415
@@ -97,9 +97,10 @@ def fit_and_lists(parts: Parts, repeat: int, threads: int) -> list[Row]:
 
     def ours(use: str) -> Callable[[], tuple[float, np.ndarray]]:
         def work() -> tuple[float, np.ndarray]:
-            recommender = made(use, {})
-            seconds, *_ = timed(lambda: recommender.fit(parts.train, catalog, Stream(1)))
-            return seconds, ranked_lists(recommender, everybody, histories, K, Stream(2))
+            with threadpool_limits(1, "blas"):
+                recommender = made(use, {})
+                seconds, *_ = timed(lambda: recommender.fit(parts.train, catalog, Stream(1)))
+                return seconds, ranked_lists(recommender, everybody, histories, K, Stream(2))
 
         return work
 
@@ -118,7 +119,7 @@ def fit_and_lists(parts: Parts, repeat: int, threads: int) -> list[Row]:
         "ALS": (ours("als:ALS"), theirs(AlternatingLeastSquares, 6.0, als)),
     }
     rows = []
-    for model, both in pairs.items():
+    for model, both in ((model, both) for model, both in pairs.items() if model in only):
         runs = [[timed(work) for work in both] for _ in range(repeat)]
         row: Row = {"what": "fit and lists", "model": model, "beside": "implicit", "threads": threads}
         for whose, column in zip(("ours", "their"), zip(*runs, strict=True), strict=True):
@@ -133,7 +134,7 @@ def fit_and_lists(parts: Parts, repeat: int, threads: int) -> list[Row]:
     return rows
 
 
-def epochs(parts: Parts, python: Path, repeat: int, threads: int, steps: int) -> list[Row]:
+def epochs(parts: Parts, python: Path, repeat: int, threads: int, steps: int, only: Sequence[str]) -> list[Row]:
     """LightGCN and SASRec beside RecBole."""
     catalog, n = parts.catalog(), RECBOLE["train_batch_size"]
     common = {"validation_share": 0.0, "device": "cpu", "threads": threads, "epochs": 2}
@@ -148,7 +149,7 @@ def epochs(parts: Parts, python: Path, repeat: int, threads: int, steps: int) ->
         ),
     }
     rows = []
-    for model, (options, log, settings) in models.items():
+    for model, (options, log, settings) in ((model, three) for model, three in models.items() if model in only):
         document = {**fit_message(log, catalog, Stream(1)), "model": model, "settings": {**RECBOLE, **settings}}
         document |= {"steps": steps, "epochs": 2, "threads": threads}
         own, other, theirs = [], [], {}
@@ -228,17 +229,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="training steps that are timed")
     parser.add_argument("--what", nargs="+", choices=("fit", "epoch", "serving"), default=["fit", "epoch", "serving"])
-    parser.add_argument("--serve", nargs="+", choices=list(SERVED), default=list(SERVED), metavar="MODEL")
+    parser.add_argument("--only", nargs="+", choices=[*SERVED, "SASRec"], default=[*SERVED, "SASRec"], metavar="MODEL")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/recommender_speed.json"))
     given = parser.parse_args(arguments)
     parts = parts_of("ml-1m-811", given.data)
     rows = []
     if "fit" in given.what:
-        rows += fit_and_lists(parts, given.repeat, given.threads)
+        rows += fit_and_lists(parts, given.repeat, given.threads, given.only)
     if "epoch" in given.what and given.recbole is not None:
-        rows += epochs(parts, given.recbole, given.repeat, given.threads, given.steps)
+        rows += epochs(parts, given.recbole, given.repeat, given.threads, given.steps, given.only)
     if "serving" in given.what:
-        rows += serving(parts, given.serve)
+        rows += serving(parts, [model for model in SERVED if model in given.only])
     rows = [{name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()} for row in rows]
     old = json.loads(given.output.read_text(encoding="utf-8"))["rows"] if given.output.is_file() else []
     new = {(row["what"], row["model"]) for row in rows}
