@@ -41,6 +41,12 @@ COMPARED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 ASKS = ("llm", "calibrated")
 """Those that ask the language model."""
 
+OF_PRIORS = ("choose_rate", "typical_pages")
+"""Options that all compared models have: what the data cannot tell is the same for all."""
+
+OF_PROMPTS = ("prompt", "recentre", "reference_pages")
+"""Options of those that ask the language model: all are asked with the experiment's own prompts."""
+
 CACHE = "language_model.sqlite"
 """The answers of the language model, beside the report: what was asked once is not asked again."""
 
@@ -160,7 +166,14 @@ class DecisionModels(Mapping[str, DecisionModel]):
         """
         if name == "llm":
             return self[name]
-        model = self.unfitted(name)
+        options = {}
+        if self.section(name).use == CALIBRATED:
+            # The weights stay; what is hidden now must only be out of the evidence.
+            weights = self._folder / "parts" / f"weights-{name}"
+            weights.mkdir(parents=True, exist_ok=True)
+            self[name].save(weights)
+            options["weights"] = str(weights)
+        model = self.unfitted(name, **options)
         model.fit(train, profiles, Stream(self.config.seed).child("decisions"))
         return model
 
@@ -179,12 +192,16 @@ class DecisionModels(Mapping[str, DecisionModel]):
         return "experiment"
 
     def section(self, name: str) -> DecisionSection:
-        """The section [decision] that makes the model of this name."""
+        """The section [decision] of a model: the experiment's own, or one that agrees with it in all but the kind of model."""
         own = self.config.decision
-        if name == "experiment":
+        if name == self.main:
             return own
         use, options = COMPARED[name]
-        inherited = own.options if own.use == use else {}
+        shared = (*OF_PRIORS, *(OF_PROMPTS if name in ASKS else ())) if self.main != "experiment" else ()
+        inherited = {key: value for key, value in own.options.items() if key in shared}
+        if use == CALIBRATED:
+            # Weights are fitted on hidden interactions that are chosen as the held-out ones were.
+            inherited["hide"] = "random" if self.config.dataset.split == "random" else own.options.get("hide", "auto")
         return DecisionSection.model_validate({"use": use, **inherited, **options})
 
     def _cached(self) -> ExperimentConfig:

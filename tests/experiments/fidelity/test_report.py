@@ -10,7 +10,7 @@ import pytest
 from experiments import config as configuration
 from experiments.cli import call
 from experiments.fidelity.context import make_context, silent
-from experiments.fidelity.report import Options, measure
+from experiments.fidelity.report import Options, add_to_benchmark, measure
 from experiments.fidelity.scores import HELD_OUT, held_out_pages, scored, validation_pages
 from simulator.errors import ConfigError
 
@@ -22,7 +22,7 @@ path = "{data}"
 split = "random"
 test_share = 0.3
 [population]
-users = "all"
+users = 16
 sessions = "rhythm"
 [decision]
 use = "{decision}"
@@ -159,11 +159,11 @@ def test_changed_held_out_rows_change_no_profile_no_model_and_no_threshold(film_
     assert not scored(changed, "popularity", HELD_OUT).equals(scored(context, "popularity", HELD_OUT))
 
 
-def test_the_benchmark_has_one_object_per_data_set_and_split(finished, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    report(finished, "--parts", "choose,ratings", "--benchmark", "--people", "5")
-    report(finished, "--parts", "choose,ratings", "--benchmark", "--people", "6")
-    entries = json.loads((tmp_path / "results/benchmarks/fidelity.json").read_text())
+def test_the_benchmark_has_one_object_per_data_set_and_split(finished, tmp_path):
+    file = tmp_path / "results/benchmarks/fidelity.json"
+    for people in (5, 6):
+        add_to_benchmark(measured(finished, "choose,ratings", people=people), file)
+    entries = json.loads(file.read_text())
     assert [entry["people"] for entry in entries] == [6]
     keys = "accuracy_1_1 f1_1_1 f1_1_9 auc_matched llm_lift llm_lift_low auc_matched_llm_alone rating_mae rating_tv"
     keys += " worst_distribution_ratio c2st_auc slot_ratio kendall_tau tune_minutes"
@@ -171,9 +171,12 @@ def test_the_benchmark_has_one_object_per_data_set_and_split(finished, tmp_path,
     assert entries[0]["controls"]["accuracy_1_1"]["popularity"] > 0
 
 
-def test_json_is_one_document(finished, capsys):
-    assert call(["fidelity", str(finished), "--bootstrap", "50", "--parts", "choose", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["headline"]["auc_matched"]["value"] > 0
+def test_json_is_one_document_and_needs_no_run_where_no_log_is_compared(film_files, tmp_path, capsys):
+    file = experiment(tmp_path, film_files)
+    assert call(["fidelity", str(file), "--output", str(tmp_path / "out"), "--people", "3", "--parts", "choose", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["headline"]["auc_matched"]["value"] > 0
+    assert (found["people"], found["run"]) == (3, None)
 
 
 @pytest.mark.parametrize(
@@ -194,14 +197,20 @@ def test_wrong_inputs_are_answered_with_one_sentence(arguments, sentence, finish
     assert "Traceback" not in said
 
 
-def test_a_benchmark_file_that_is_something_else_is_not_overwritten(finished, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "results/benchmarks/fidelity.json"
-    file.parent.mkdir(parents=True)
-    file.write_text('{"a": 1}')
-    assert call(["fidelity", str(finished), "--bootstrap", "50", "--parts", "choose", "--benchmark"]) == ConfigError.exit_status
-    assert "does not hold a list" in " ".join(capsys.readouterr().err.split())
-    assert file.read_text() == '{"a": 1}'
+def test_a_benchmark_file_that_is_something_else_is_not_overwritten(finished, tmp_path):
+    file = tmp_path / "fidelity.json"
+    document = json.loads((finished / "fidelity/fidelity.json").read_text())
+    for content in ('{"a": 1}', "not JSON"):
+        file.write_text(content)
+        with pytest.raises(ConfigError, match="move it away"):
+            add_to_benchmark(document, file)
+        assert file.read_text() == content
+
+
+def test_the_report_of_the_run_shows_the_table(finished):
+    page = (finished / "report.html").read_text()
+    assert "Against held-out real people" in page
+    assert "negatives matched in popularity" in page
 
 
 def _without_seconds(document: dict) -> dict:
