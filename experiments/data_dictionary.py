@@ -61,14 +61,26 @@ INTERACTIONS: Mapping[str, str] = {
     "source": "'simulated' for choices of simulated people, 'real' for interactions of the training data",
 }
 
+SCORES: Mapping[str, str] = {
+    "user": "code of the person in the data set, from 0",
+    "item": "code of the item in the data set, from 0",
+    "kind": "positive (a hidden interaction), or a negative: random, or matched to a positive in popularity",
+    "rank": "number among the person's items of this kind, from 0",
+    "rating": "what the person really gave, the data's units; null for negatives",
+    "position": "place on the page on which the decision model was asked, from 1",
+    "choose": "probability of choosing the item, as the decision model says; NaN if its reply could not be used",
+    **{f"rate_{k}": f"probability of {k + 1} of 5 stars if chosen" for k in range(5)},
+}
+"""Of ``fidelity/parts/scores-<people>-<decision model>.parquet`` in a run."""
+
 
 def meanings(table: str) -> dict[str, str]:
-    """Column -> meaning of a table of a run (``impressions``, ``people`` ...) or of an export (``interactions``).
+    """Column -> meaning of a table of a run (``impressions``, ``people`` ...), of an export (``interactions``) or of a fidelity report (``scores``).
 
     Raises:
         KeyError: there is no such table.
     """
-    beside = {"people": PEOPLE, "items": ITEMS, "real": REAL, "interactions": INTERACTIONS}
+    beside = {"people": PEOPLE, "items": ITEMS, "real": REAL, "interactions": INTERACTIONS, "scores": SCORES}
     if table in beside:
         return dict(beside[table])
     found = {known.name: known for known in TABLES}[table]

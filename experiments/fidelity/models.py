@@ -166,7 +166,7 @@ class DecisionModels(Mapping[str, DecisionModel]):
         """
         if name == "llm":
             return self[name]
-        options = {}
+        options: dict[str, Any] = {}
         if self.section(name).use == CALIBRATED:
             # The weights stay; what is hidden now must only be out of the evidence.
             weights = self._folder / "parts" / f"weights-{name}"
