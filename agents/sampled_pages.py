@@ -31,6 +31,7 @@ class Exposures:
         items: item codes, shape (n,). chosen: bool. ratings: NaN where there is none.
         pages: index arrays into `items`: the pages that a language model is asked about, in order of position.
         place: position on the page, from 1; fatigue: in [0, 1); both 0 where nothing was truly shown. Shape (n,).
+        matched: whether the item was drawn for being as popular as a chosen one, bool, shape (n,).
     """
 
     profile: UserProfile
@@ -41,6 +42,7 @@ class Exposures:
     pages: tuple[np.ndarray, ...]
     place: np.ndarray
     fatigue: np.ndarray
+    matched: np.ndarray
 
 
 def sampled_exposures(
@@ -97,6 +99,7 @@ def sampled_exposures(
                 pages=pages,
                 place=nothing,
                 fatigue=nothing,
+                matched=np.arange(len(items)) >= len(items) - len(matched),
             )
         )
     return found
@@ -146,6 +149,7 @@ def true_exposures(file: Path, train: Dataset, profiles: Sequence[UserProfile], 
                 pages=pages,
                 place=rows["position"].cast(pl.Float64).to_numpy(),
                 fatigue=rows["fatigue"].cast(pl.Float64).fill_null(0.0).to_numpy(),
+                matched=np.zeros(len(codes), dtype=bool),
             )
         )
     return found

@@ -189,7 +189,7 @@ def test_weights_of_an_earlier_run_are_read_from_its_folder(world, tmp_path):
 
 
 def test_weights_that_are_not_there_or_lack_the_language_model_are_refused(world, tmp_path):
-    with pytest.raises(ConfigError, match="there is no calibration.json"):
+    with pytest.raises(ConfigError, match=r"there is no calibration\.json"):
         fitted(world, weights=str(tmp_path / "nothing"))
     fitted(world).save(tmp_path)
     with pytest.raises(ConfigError, match="fitted without a language model"):
