@@ -9,7 +9,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata
@@ -121,7 +121,7 @@ def run(people: int, size: Size, output: Path, parts: Sequence[str], say: Callab
         parts: of `PARTS`. say: told what is going on.
     """
     result = _before(output) if set(parts) != set(PARTS) else {}
-    failures = dict(result.get("failures", {}))
+    failures, measured = dict(result.get("failures", {})), dict(result.get("measured", {}))
     result |= _circumstances()
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
@@ -131,10 +131,11 @@ def run(people: int, size: Size, output: Path, parts: Sequence[str], say: Callab
             try:
                 result |= getattr(benchmark, part)()
                 failures.pop(part, None)
+                measured[part] = {"date": _now(), "people": people if part == "people" else None, **asdict(size)}
             except Exception as error:  # the other parts are still worth measuring
                 failures[part] = f"{type(error).__name__}: {error}"
                 say(f"{part} failed: {failures[part]}")
-            result["failures"] = failures
+            result |= {"failures": failures, "measured": measured}
             write_atomically(output, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
@@ -147,13 +148,17 @@ def _before(output: Path) -> dict[str, Any]:
     return found
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _circumstances() -> dict[str, Any]:
     """Machine, model and versions."""
     model = LlamaCpp(LlamaCppConfig())
     identity = model.identity
     model.close()
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": _now(),
         "machine": {
             "processor": processor(),
             "cores": cores(),

@@ -74,6 +74,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{result['threads_each']} thread; {model['name']} in {model['format']}, {model['backend']}. "
         "`usersim benchmark inference` measures it again.",
     ]
+    load = machine.get("load_before", 0.0)
+    if load > machine["cores"]:
+        lines[-1] += (
+            f" The machine was busy with other work (load {load:.0f} on {machine['cores']} cores): seconds are too high, ratios hold."
+        )
     return "\n".join(lines)
 
 

@@ -168,6 +168,7 @@ def _converted(path: Path, digest: str, name: str, threads: int) -> Path:
     target = _target(digest, name)
     if target.is_file():
         return target
+    Weights(path).close()  # what cannot be used is refused before it is rewritten
     with FileLock(target.with_suffix(".lock")):
         if not target.is_file():
             scratch = target.with_suffix(f".{os.getpid()}.part")

@@ -49,7 +49,7 @@ class LlamaCppConfig(ComponentConfig):
     batch: int = Field(512, ge=32, le=8192)
     sequences: int = Field(16, ge=1, le=255)
     threads: int | None = Field(None, ge=1, le=1024)
-    kept_megabytes: int = Field(160, ge=0, le=1_000_000)
+    kept_megabytes: int = Field(96, ge=0, le=1_000_000)
     gpu_layers: Literal["auto"] | int = "auto"
 
 
@@ -80,7 +80,6 @@ class LlamaCpp:
         gpu_layers = (-1 if can_use_gpu() else 0) if config.gpu_layers == "auto" else config.gpu_layers
         prepared = formats.prepare(path, config.format, threads=threads, gpu_layers=gpu_layers, max_divergence=config.max_divergence)
         self._weights = Weights(prepared.path, gpu_layers)
-        self._refuse_forgetful(str(path))
         context = min(config.context, self._weights.trained_context or config.context)
         self._compiler = Compiler(self._weights, context)
         self._sequence = Sequences(
@@ -93,7 +92,7 @@ class LlamaCpp:
             kept=formats.kept_with(prepared.format),
         )
         merges = gpu_layers == 0 and prepared.format in formats.FLOATS
-        self._reader = Reader(self._sequence, config.kept_megabytes * 2**20, merges=merges)
+        self._reader = Reader(self._sequence, config.kept_megabytes * 2**20, merges=merges, slides=self._weights.slides)
         self._generated = 0
         self._open = True
         self._identity = ModelIdentity(
@@ -178,9 +177,3 @@ class LlamaCpp:
     def _check_open(self) -> None:
         if not self._open:
             raise ModelError("this language model was closed; make a new one.")
-
-    def _refuse_forgetful(self, path: str) -> None:
-        if self._weights.loses_prefixes:
-            kind = self._weights.metadata("general.architecture")
-            self._weights.close()
-            raise ModelError(f"'{path}' is a recurrent model ({kind}), of which no prefix of a prompt can be kept; choose a transformer.")

@@ -102,6 +102,11 @@ class Weights:
             raise ModelError(
                 f"'{path}' cannot be loaded: it is cut off or damaged, or llama-cpp-python {VERSION} does not know its kind{_why()}."
             )
+        if native.llama_model_is_recurrent(self.model) or native.llama_model_is_hybrid(self.model):
+            # Their state cannot be cut back to an earlier token.
+            kind = self.metadata("general.architecture")
+            self.close()
+            raise ModelError(f"'{path}' is a recurrent model ({kind}), of which no prefix of a prompt can be kept; choose a transformer.")
         self.vocab = native.llama_model_get_vocab(self.model)
         self.size: int = native.llama_vocab_n_tokens(self.vocab)
         self.trained_context: int = native.llama_model_n_ctx_train(self.model)
@@ -117,13 +122,8 @@ class Weights:
         return texts[0], texts[1]
 
     @property
-    def loses_prefixes(self) -> bool:
-        """True for recurrent and hybrid models, whose state cannot be cut back to an earlier token."""
-        return bool(native.llama_model_is_recurrent(self.model) or native.llama_model_is_hybrid(self.model))
-
-    @property
     def slides(self) -> bool:
-        """True for models whose attention looks back over a window only."""
+        """True if some layers look back over a window only: a saved sequence then holds the end of the text alone for them."""
         return int(native.llama_model_n_swa(self.model)) > 0
 
     def metadata(self, key: str) -> str | None:
@@ -202,6 +202,7 @@ class Sequences:
         options.type_k = options.type_v = _TYPES[kept]
         # A cache of their own for each sequence: with a shared one every token attends over everybody's cells.
         options.kv_unified = False
+        # Layers that look back over a window only would otherwise forget what a sequence that is cut back needs.
         options.swa_full = True
         options.no_perf = True
         _complaints.clear()

@@ -68,11 +68,12 @@ class Reader:
     Args:
         sequences: where it computes. kept_bytes: memory for kept prefixes.
         merges: whether several segments and prompts may share a call without changing a bit.
+        slides: whether the model has layers that look back over a window only (`Weights.slides`).
     """
 
-    def __init__(self, sequences: Sequences, kept_bytes: int, *, merges: bool) -> None:
+    def __init__(self, sequences: Sequences, kept_bytes: int, *, merges: bool, slides: bool = False) -> None:
         self._sequences = sequences
-        self._kept_bytes = kept_bytes
+        self._kept_bytes, self._slides = kept_bytes, slides
         self.forget()
         self._merges = merges
         self._prompted = self._computed = self._calls = 0
@@ -84,7 +85,7 @@ class Reader:
 
     def forget(self) -> None:
         """Drops all kept prefixes."""
-        self._prefixes = Prefixes(self._kept_bytes)
+        self._prefixes = Prefixes(self._kept_bytes, whole=self._slides)
 
     def score(self, prompts: Sequence[Compiled]) -> list[Answers]:
         """The answers at all probes of prompts that have at least one each."""
@@ -99,7 +100,7 @@ class Reader:
             for i in waiting:
                 task = self._task(prompts[i])
                 missing = prompts[i].keys[task.known.chunks : task.keepable]
-                if not missing or missing[0] not in started:
+                if self._prefixes.whole or not missing or missing[0] not in started:
                     started.update(missing)
                     tasks[i] = task
             for group in self._groups(tasks):

@@ -53,10 +53,13 @@ class Prefixes:
 
     Args:
         budget: bytes; the least recently used are dropped beyond it.
+        whole: whether a kept prefix can only be used to its end, because its bytes do not hold every part of it. Nothing is
+            then shared between people who only begin alike.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, *, whole: bool = False) -> None:
         self._budget = budget
+        self.whole = whole
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
         self._holders: dict[Key, OrderedDict[Key, None]] = {}
         self._bytes = 0
@@ -72,10 +75,10 @@ class Prefixes:
         Args:
             keys: of the chunks of the wanted prefix, from `chain`.
         """
-        n = next((n for n in range(len(keys), 0, -1) if keys[n - 1] in self._holders), 0)
+        n = next((n for n in range(len(keys), 0, -1) if keys[n - 1] in (self._kept if self.whole else self._holders)), 0)
         if not n:
             return Known(0)
-        holder = next(reversed(self._holders[keys[n - 1]]))
+        holder = keys[n - 1] if self.whole else next(reversed(self._holders[keys[n - 1]]))
         self._kept.move_to_end(holder)
         return Known(n, self._kept[holder].state, holder)
 

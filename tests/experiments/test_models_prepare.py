@@ -1,6 +1,7 @@
 """`usersim models prepare`: the choice of a format, told."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,7 @@ def model(tmp_path, monkeypatch):
     monkeypatch.setenv("USERSIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(formats, "measurements", lambda path, **options: dict(MEASURED))
     monkeypatch.setattr(formats.llama_native, "quantize", lambda source, target, kind, threads: target.write_bytes(kind.encode()))
+    monkeypatch.setattr(formats, "Weights", lambda path: SimpleNamespace(close=lambda: None))
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF and so on")
     return file
