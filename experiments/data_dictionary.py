@@ -75,7 +75,7 @@ SCORES: Mapping[str, str] = {
 
 
 def meanings(table: str) -> dict[str, str]:
-    """Column -> meaning of a table of a run (``impressions``, ``people`` ...), of an export (``interactions``) or of a fidelity report (``scores``).
+    """Column -> meaning of a table of a run (``impressions`` ...), an export (``interactions``) or a fidelity report (``scores``).
 
     Raises:
         KeyError: there is no such table.
