@@ -1,3 +1,6 @@
+import numpy as np
+import torch
+
 from environments.recommenders.bert4rec import BERT4Rec, BERT4RecConfig
 from simulator.testing import CheckerboardWorld, PersonalisedRecommenderContract
 
@@ -11,3 +14,12 @@ class TestBERT4Rec(PersonalisedRecommenderContract):
                 dimension=16, max_length=12, layers=1, epochs=60, batch_size=16, learning_rate=0.01, validation_share=0.0, device="cpu"
             )
         )
+
+
+def test_windows_that_end_early_never_ask_for_padding():
+    torch.manual_seed(1)
+    network = BERT4Rec(BERT4RecConfig(dimension=8, max_length=6, cut_share=1.0, hidden_share=0.9)).network(5, np.ones(5))
+    lengths = torch.tensor([2, 6, 4] * 40)
+    windows = torch.randint(5, (120, 6)).masked_fill(torch.arange(6) >= lengths[:, None], 6)
+    for _ in range(5):  # a target beyond the items would be an error of the cross-entropy
+        assert torch.isfinite(network.loss(windows, lengths))
