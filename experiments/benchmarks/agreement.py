@@ -74,14 +74,14 @@ class PlainModel:
         self._weights.close()
 
 
-def agreement(recorded: Recorded, pages: int) -> dict[str, Any]:
+def agreement(recorded: Recorded, pages: int, reference_pages: int) -> dict[str, Any]:
     """Divergence of the label probabilities, and share of decisions that come out differently.
 
     Both ways measure their own reference pages, so a decision is compared as a run would make it, with the same random
     numbers (`flip_rate`), and by its likeliest label (`flip_rate_of_likeliest`).
 
     Args:
-        recorded: whose situations. pages: how many of them are compared.
+        recorded: whose situations. pages: how many of them are compared. reference_pages: of either way.
     """
     situations = [situation for batch in recorded.pages for situation in batch]
     situations = situations[:: max(1, len(situations) // pages)][:pages]
@@ -89,7 +89,7 @@ def agreement(recorded: Recorded, pages: int) -> dict[str, Any]:
     scores, decisions = [], []
     for model in (LlamaCpp(LlamaCppConfig(threads=cores())), PlainModel(cores())):
         scores.append([score.logprobs for score in model.score(prompts)])
-        decisions.append(_fitted(recorded, model).decide(situations))
+        decisions.append(_fitted(recorded, model, reference_pages).decide(situations))
         model.close()
     fast, plain = ([row for logprobs in own for row in logprobs] for own in scores)
     divergences = [divergence(q, p) for p, q in zip(fast, plain, strict=True)]
@@ -131,12 +131,14 @@ def flips(one: Decision, other: Decision) -> tuple[int, int, int]:
     return values, likeliest, counted
 
 
-def _fitted(recorded: Recorded, model: LanguageModel) -> LanguageModelDecisions:
+def _fitted(recorded: Recorded, model: LanguageModel, reference_pages: int) -> LanguageModelDecisions:
     feed = recorded.config.recommender.feed_config()
     train = recorded.train
     context = DecisionContext(
         train.catalog, build.actions(train), model, train.rating_scale, feed.page_size, feed.max_pages, False, recorded.config.seed
     )
-    decisions = LanguageModelDecisions(LanguageModelConfig.model_validate(recorded.config.decision.options), context=context)
+    decisions = LanguageModelDecisions(
+        LanguageModelConfig.model_validate({**recorded.config.decision.options, "reference_pages": reference_pages}), context=context
+    )
     decisions.fit(train, recorded.profiles, Stream(recorded.config.seed).child("decisions"))
     return decisions

@@ -39,19 +39,21 @@ class Size:
     """How much is measured.
 
     Attributes:
-        recorded: people whose pages are asked again. repetitions: turns of what is compared.
-        chats: chat calls per turn. compared: pages compared with the plain evaluation. log: people of the runs whose logs are compared.
+        recorded: people whose pages are asked again. repetitions: turns of what is compared. chats: chat calls per turn.
+        compared: pages compared with the plain evaluation. reference: reference pages of either way.
+        log: people of the runs whose logs are compared.
     """
 
     recorded: int
     repetitions: int
     chats: int
     compared: int
+    reference: int
     log: int
 
 
-FULL: Final[Size] = Size(recorded=64, repetitions=3, chats=10, compared=80, log=24)
-QUICK: Final[Size] = Size(recorded=12, repetitions=2, chats=2, compared=8, log=10)
+FULL: Final[Size] = Size(recorded=64, repetitions=3, chats=10, compared=80, reference=32, log=24)
+QUICK: Final[Size] = Size(recorded=12, repetitions=2, chats=2, compared=8, reference=4, log=10)
 
 
 class Benchmark:
@@ -94,7 +96,7 @@ class Benchmark:
 
     def agreement(self) -> dict[str, Any]:
         """Divergence from a plain evaluation of the file as shipped."""
-        return agreement(self._recorded, self._size.compared)
+        return agreement(self._recorded, self._size.compared, self._size.reference)
 
     def log(self) -> dict[str, Any]:
         """Whether the log is the same however the run went."""

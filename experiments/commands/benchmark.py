@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -57,12 +58,18 @@ def inference_command(
 
 
 @app.command("prompts")
-def prompts_command(quick: Quick = False, output: Output = None, json: Json = False) -> None:
+def prompts_command(
+    people: Annotated[int | None, typer.Option("--people", min=2, help="People asked [default: 60].")] = None,
+    quick: Quick = False,
+    output: Output = None,
+    json: Json = False,
+) -> None:
     """What each part of a prompt costs in tokens, and what it changes."""
     from experiments.benchmarks import prompt_parts  # noqa: PLC0415
 
     target = output or prompt_parts.OUTPUT
-    result = prompt_parts.run(prompt_parts.QUICK if quick else prompt_parts.FULL, target, note)
+    size = prompt_parts.QUICK if quick else prompt_parts.FULL
+    result = prompt_parts.run(replace(size, people=people) if people else size, target, note)
     if json:
         emit(result, as_json=True)
         return
