@@ -55,7 +55,8 @@ class CalibratedConfig(PriorConfig):
             has times. It should be as the held-out part was chosen.
         exposures: Parquet file of true impressions to fit on instead (`agents.sampled_pages.true_exposures`).
         activity_share: how much of the difference in activity between people shows in how often they choose what they see,
-            rather than in how long and often they come, in [0, 1]; a log without exposures cannot tell.
+            rather than in how long and often they come, in [0, 1]: the share of the log of their activity that is added to the
+            log-odds. A log without exposures cannot tell; with 0 the active, for whom less is left, choose less often than others.
         recentre, reference_pages, texts, prompt: as in `agents.decisions.LanguageModelConfig`.
     """
 
@@ -64,7 +65,7 @@ class CalibratedConfig(PriorConfig):
     people: int = Field(200, ge=1)
     hide: Literal["auto", "random", "latest"] = "auto"
     exposures: Path | None = None
-    activity_share: float = Field(0.0, ge=0, le=1)
+    activity_share: float = Field(0.5, ge=0, le=1)
     recentre: bool = True
     reference_pages: int = Field(32, ge=1, le=10_000)
     texts: bool = True
