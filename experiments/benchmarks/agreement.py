@@ -12,7 +12,6 @@ from agents.prompts import PromptBuilder
 from experiments import build
 from experiments.benchmarks.recording import Recorded
 from simulator.errors import ModelError
-from simulator.execution import cores
 from simulator.llm.llama_cpp import LlamaCpp, LlamaCppConfig
 from simulator.llm.llama_native import Sequences, Weights
 from simulator.llm.llama_prompts import Compiler
@@ -87,7 +86,7 @@ def agreement(recorded: Recorded, pages: int, reference_pages: int) -> dict[str,
     situations = situations[:: max(1, len(situations) // pages)][:pages]
     prompts = [PromptBuilder(recorded.train.catalog, build.actions(recorded.train)).page(situation) for situation in situations]
     scores, decisions = [], []
-    for model in (LlamaCpp(LlamaCppConfig(threads=cores())), PlainModel(cores())):
+    for model in (LlamaCpp(LlamaCppConfig(threads=1)), PlainModel(1)):
         scores.append([score.logprobs for score in model.score(prompts)])
         decisions.append(_fitted(recorded, model, reference_pages).decide(situations))
         model.close()
