@@ -47,6 +47,9 @@ OF_PRIORS = ("choose_rate", "typical_pages")
 OF_PROMPTS = ("prompt", "recentre", "reference_pages")
 """Options of those that ask the language model: all are asked with the experiment's own prompts."""
 
+WITHOUT = "the experiment has no language model"
+"""The one reason for a missing model that trying again will not change."""
+
 CACHE = "language_model.sqlite"
 """The answers of the language model, beside the report: what was asked once is not asked again."""
 
@@ -116,7 +119,7 @@ class DecisionModels(Mapping[str, DecisionModel]):
     def why_not(self, name: str) -> str | None:
         """Why a model is not available, or None if it is."""
         if name in ASKS and self.config.language_model is None:
-            return "the experiment has no language model"
+            return WITHOUT
         try:
             load(self.section(name).use, methods=build.METHODS["decision"])
         except PluginError as error:

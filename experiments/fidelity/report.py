@@ -14,6 +14,7 @@ from experiments.config import ExperimentConfig
 from experiments.fidelity import choices, distributions, ratings, realism, slots
 from experiments.fidelity.context import FidelityContext, Report, make_context
 from experiments.fidelity.headline import headline, summary
+from experiments.fidelity.models import COMPARED, WITHOUT
 from experiments.fidelity.scores import settings
 from experiments.fidelity.storage import read_part, write_part
 from simulator.errors import ConfigError, UsersimError, with_suggestion
@@ -138,7 +139,17 @@ def _part(context: FidelityContext, name: str) -> dict[str, Any]:
         result = _measured(context, name)
     except UsersimError as error:
         return {"not_measured": str(error)}
-    return write_part(context.parts, name, about, {**result, "seconds": round(time.perf_counter() - started, 1)})
+    result = {**result, "seconds": round(time.perf_counter() - started, 1)}
+    if _may_change(result):
+        again: dict[str, Any] = json.loads(json.dumps(result, allow_nan=False))
+        return again
+    return write_part(context.parts, name, about, result)
+
+
+def _may_change(result: Mapping[str, Any]) -> bool:
+    """Whether a decision model failed, so that the part is tried again next time: a server may be back, a package installed."""
+    reasons = result.get("not_measured", {})
+    return any(reasons.get(name, WITHOUT) != WITHOUT for name in (*COMPARED, "experiment"))
 
 
 def _measured(context: FidelityContext, name: str) -> dict[str, Any]:

@@ -69,6 +69,14 @@ def measured(run: Path, parts: str, **options) -> dict:
     return measure(config, run / "fidelity", run, Options(parts=parts.split(","), bootstrap=50, **options), silent)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """Weights that are estimated here are not kept for others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("USERSIM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, film_files):
     folder = tmp_path_factory.mktemp("believed")
@@ -105,7 +113,7 @@ def test_an_interrupted_report_goes_on_and_ends_the_same(finished, tmp_path):
     whole = measured(finished, PARTS)
     shutil.copytree(finished, tmp_path / "run")
     for file in (tmp_path / "run/fidelity/parts").iterdir():
-        if not file.stem.startswith("scores-"):
+        if file.is_file() and not file.stem.startswith("scores-"):
             file.unlink()
     (tmp_path / "run/fidelity/fidelity.json").unlink()
     again = measured(tmp_path / "run", PARTS)
@@ -140,6 +148,17 @@ def test_the_language_model_alone_is_asked_through_the_same_pages(film_files, tm
     assert models["llm"]["random_1_1"]["rows"] == models["evidence"]["random_1_1"]["rows"]
     assert found["headline"]["auc_matched_llm_alone"]["value"] == models["llm"]["matched_1_1"]["auc"]["value"]
     assert (tmp_path / "out/fidelity/language_model.sqlite").is_file()
+
+
+def test_a_model_that_failed_is_tried_again_and_the_others_are_kept(film_files, tmp_path):
+    broken = '{ use = "simulator.llm.scripted:ScriptedLanguageModel", unusable_share = 1.0 }'
+    file = experiment(tmp_path, film_files, language_model=broken)
+    for _ in range(2):
+        found = report(file, "--output", str(tmp_path / "out"), "--parts", "choose", "--people", "3")
+        assert "could be scored" in found["parts"]["choose"]["not_measured"]["llm"]
+        assert not (tmp_path / "out/fidelity/parts/choose.json").is_file()
+        assert (tmp_path / "out/fidelity/parts/scores-held_out-evidence.parquet").is_file()
+    assert "llm" not in found["parts"]["choose"]["models"]
 
 
 def test_changed_held_out_rows_change_no_profile_no_model_and_no_threshold(film_files, tmp_path):
