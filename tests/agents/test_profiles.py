@@ -148,8 +148,8 @@ def test_profiles_of_movielens_obey_their_contract(ml_100k: Dataset, people: lis
         given = dict(zip(profile.history.tolist(), stars(profile.ratings, (1.0, 5.0)).tolist(), strict=True))
         assert all(given[item] >= 3 and given[item] >= np.mean(own) for item in profile.liked)
         assert all(given[item] <= 3 and given[item] <= np.mean(own) for item in profile.disliked)
-        assert len(profile.liked) <= 10
-        assert len(profile.disliked) <= 5
+        assert len(profile.liked) <= 20
+        assert len(profile.disliked) <= 8
         assert not set(profile.liked) & set(profile.disliked)
         rhythm = profile.rhythm
         assert min(rhythm.sessions_per_week, rhythm.gap_log_sd, rhythm.seconds_per_item) > 0
