@@ -65,7 +65,7 @@ class CalibratedConfig(PriorConfig):
     people: int = Field(200, ge=1)
     hide: Literal["auto", "random", "latest"] = "auto"
     exposures: Path | None = None
-    activity_share: float = Field(0.5, ge=0, le=1)
+    activity_share: float = Field(0.4, ge=0, le=1)
     recentre: bool = True
     reference_pages: int = Field(32, ge=1, le=10_000)
     texts: bool = True
