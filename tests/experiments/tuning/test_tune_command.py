@@ -1,0 +1,84 @@
+import json
+
+import pytest
+
+from experiments import config as configuration
+from experiments.cli import call
+from experiments.tuning.settings import TrainingConfig
+from experiments.tuning.tune import prepare, tune
+from simulator.llm import adapters, models
+
+
+@pytest.fixture
+def experiment(film_files, tmp_path):
+    path = tmp_path / "films.toml"
+    path.write_text(
+        f'name = "films"\n[dataset]\nuse = "environments.datasets.movielens:MovieLens100K"\npath = "{film_files}"\n'
+        '[recommender]\nuse = "environments.recommenders.popularity:Popularity"\n[tuning]\npacks = 2\n[tuning.examples]\npositives = 4\n'
+    )
+    return path
+
+
+def said(capsys):
+    return capsys.readouterr().err
+
+
+def test_what_cannot_be_tuned_is_one_sentence(experiment, tmp_path, capsys):
+    out = ["--output", str(tmp_path / "a")]
+    assert call(["tune", str(experiment), *out, "--set", "decision.use=agents.controls:RandomDecisions"]) == 2
+    assert "writes no prompts" in said(capsys)
+    server = ["--set", "language_model.use=simulator.llm.openai_api:OpenAIServer"]
+    assert call(["tune", str(experiment), *out, *server]) == 2
+    assert "GGUF" in said(capsys)
+    assert call(["tune", str(experiment), *out, "--set", "tuning.training.ranks=3"]) == 2
+    assert "ranks" in said(capsys)
+    assert call(["tune", str(experiment), *out, "--set", "tuning.examples.hidden_shares=[2]"]) == 2
+    assert "hidden_shares" in said(capsys)
+    assert call(["run", str(experiment), *out, "--set", "population.users=5", "--set", "language_model.adapter=nothing"]) == 2
+    assert "nothing" in said(capsys)
+
+
+@pytest.mark.model
+def test_examples_are_made_once_and_held_out_rows_do_not_matter(experiment, film_files, tmp_path):
+    if not models.is_present(models.DEFAULT):
+        pytest.skip("the default model is not installed")
+    config = configuration.read(experiment)
+    told = prepare(config, tmp_path / "a", lambda *_: None)
+    first = {file.name: file.read_bytes() for file in (tmp_path / "a" / "packs").iterdir()}
+    stamps = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "a" / "packs").iterdir()}
+    assert prepare(config, tmp_path / "a", lambda *_: None) == told
+    assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "a" / "packs").iterdir()} == stamps
+
+    # The last fifth of each person's rows is held out; other ratings there change nothing.
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    for file in film_files.iterdir():
+        (changed / file.name).write_bytes(file.read_bytes())
+    rows = [line.split("\t") for line in (changed / "u.data").read_text().splitlines()]
+    by_user: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        by_user.setdefault(row[0], []).append(number)
+    for numbers in by_user.values():
+        last = sorted(numbers, key=lambda number: int(rows[number][3]))[-1]
+        rows[last][2] = "1" if rows[last][2] != "1" else "5"
+    (changed / "u.data").write_text("".join("\t".join(row) + "\n" for row in rows))
+    other = configuration.read(experiment, [f"dataset.path={changed}"])
+    again = prepare(other, tmp_path / "b", lambda *_: None)
+    assert again["data"]["fingerprint"] == told["data"]["fingerprint"]
+    assert {file.name: file.read_bytes() for file in (tmp_path / "b" / "packs").iterdir()} == first
+
+
+@pytest.mark.model
+def test_a_tuned_model_is_an_adapter_that_a_run_can_name(experiment, tmp_path, capsys):
+    pytest.importorskip("peft")
+    if not models.is_present(models.DEFAULT):
+        pytest.skip("the default model is not installed")
+    config = configuration.read(experiment, ["tuning.validation_people=2"])
+    folder = tmp_path / "films"
+    folder.mkdir()
+    quick = TrainingConfig(rank=2, alpha=4.0, batch_tokens=200, micro_tokens=200, minutes=0.05, evaluations=1, device="cpu")
+    card = tune(config, folder, quick, lambda *_: None)
+    assert card["tuning"]["steps"] >= 1
+    assert adapters.find(str(folder)) == folder
+    assert json.loads((folder / "card.json").read_text())["model"]["sha256"] == models.known()[models.DEFAULT].sha256
+    assert tune(config, folder, quick, lambda *_: None) == card
