@@ -37,6 +37,7 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "no demographics": {"demographics": False},
     "no favourite genres": {"favourite_genres": 0},
     "0 liked titles": {"liked": 0},
+    "4 liked titles": {"liked": 4},
     "8 liked titles": {"liked": 8},
     "16 liked titles": {"liked": 16},
     "no disliked titles": {"disliked": 0},
