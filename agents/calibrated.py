@@ -29,6 +29,7 @@ from agents.prompts import PromptConfig
 from agents.sampled_pages import Exposures, sampled_exposures, true_exposures
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
+from simulator.llm.adapters import SHIPPED
 from simulator.paths import cache_folder
 from simulator.protocols import DecisionContext
 from simulator.records import Closing, Decision, Situation, UserProfile
@@ -49,7 +50,8 @@ class CalibratedConfig(PriorConfig):
     Attributes:
         language_model: whether the language model is asked; without it the evidence decides alone.
         weights: "fit" estimates them, a path reads those of an earlier run (its folder, or a calibration.json), and "auto" takes
-            those that were estimated before for the same data, prompts, page size and model, else estimates and keeps them.
+            those that were estimated before for the same data, prompts, page size and model, or that come with its adapter,
+            else estimates and keeps them.
         people: the language model is asked about sampled pages of so many people, four pages each (of five items).
         hide: which interactions are hidden to learn from: "random" ones, the "latest" ones, or "auto": the latest where the data
             has times. It should be as the held-out part was chosen.
@@ -163,7 +165,7 @@ class CalibratedDecisions:
             return None
         if wanted == "auto":
             file = self._kept()
-            return Calibration.load(file)[0] if file.is_file() else None
+            return Calibration.load(file)[0] if file.is_file() else self._shipped()
         path = Path(wanted).expanduser()
         for file in (path, path / FILE, path / "decisions" / FILE):
             if file.is_file():
@@ -174,6 +176,23 @@ class CalibratedDecisions:
                     )
                 return found
         raise ConfigError(f"[decision] weights = '{wanted}': there is no {FILE}; write 'auto', 'fit', or the folder of a run.")
+
+    def _shipped(self) -> Calibration | None:
+        """Weights that come with the adapter of the language model, if they were estimated for this data and these prompts.
+
+        They hold for every format and backend of the same model and adapter: formats that are chosen differ by little
+        (`simulator.llm.formats`).
+        """
+        adapter = (self._key["language_model"] or {}).get("settings", {}).get("adapter")
+        if adapter is None:
+            return None
+        for file in sorted(SHIPPED.glob(f"*/{FILE}")):
+            found, key = Calibration.load(file)
+            told = key.get("language_model") or {}
+            same = all(key.get(name) == self._key[name] for name in ("version", "data", "page_size", "options", "exposures"))
+            if same and told.get("settings", {}).get("adapter") == adapter:
+                return found
+        return None
 
     def _estimated(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> Calibration:
         exposures, behaviour = self._exposures(train, profiles, rng)

@@ -180,6 +180,37 @@ def test_weights_are_estimated_once_for_the_same_data_and_used_again(world, tmp_
     assert len(third.prompts) == asked, "another model needs weights of its own"
 
 
+class Adapted(ScriptedLanguageModel):
+    """A scripted model that says it has an adapter."""
+
+    adapter, file_format = "abc", "bf16"
+
+    @property
+    def identity(self):
+        return replace(super().identity, settings={"adapter": self.adapter, "format": self.file_format})
+
+
+def test_weights_that_come_with_an_adapter_hold_for_it_in_any_format(world, tmp_path, monkeypatch):
+    first = Adapted()
+    known = fitted(world, first, people=5)
+    asked = len(first.prompts)
+    (kept,) = (tmp_path / "cache" / "calibration").glob("*.json")
+    (tmp_path / "shipped" / "films").mkdir(parents=True)
+    kept.rename(tmp_path / "shipped" / "films" / "calibration.json")
+    monkeypatch.setattr("agents.calibrated.SHIPPED", tmp_path / "shipped")
+    again = Adapted()
+    again.file_format = "q8_0"
+    found = fitted(world, again, people=5)
+    assert len(again.prompts) < asked
+    assert same(known.decide(pages(world)), found.decide(pages(world)))
+    other, more = Adapted(), Adapted()
+    other.adapter = "def"
+    fitted(world, other, people=5)
+    fitted(world, more, people=6)
+    assert len(other.prompts) == asked, "another adapter needs weights of its own"
+    assert len(more.prompts) >= asked, "and so do other options"
+
+
 def test_weights_of_an_earlier_run_are_read_from_its_folder(world, tmp_path):
     (tmp_path / "run" / "decisions").mkdir(parents=True)
     model = fitted(world, choose_rate=0.2)
