@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -332,7 +332,8 @@ class CalibratedDecisions:
             found["rate"] = self._ratings(profile, items, features, reading)
         if "leave" in found and self.calibration.leaving is not None:
             found["leave"] = self._leaving(situation)
-        return decide(self._actions, situation, found)
+        decision = decide(self._actions, situation, found)
+        return decision if self._model is None else replace(decision, memories_told=self.prompts.told(situation.memories))
 
     def _evidence(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         assert self._behaviour is not None

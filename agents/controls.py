@@ -259,7 +259,7 @@ class ReplayedDecisions:
                 outcomes[action.name] = _as_logged(action, logged[action.column].to_list())
             elif action.scope == "page":
                 outcomes[action.name] = _as_logged(action, [page[action.column]])
-        return Decision(outcomes)
+        return Decision(outcomes, memories_told=page.get("memories_told"))
 
     def _replay_session(self, situation: Situation) -> Closing:
         row = self._sessions.get((situation.profile.user_id, situation.state.session))

@@ -17,7 +17,19 @@ from agents.text import clean
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, ModelError
 from simulator.protocols import DecisionContext
-from simulator.records import Action, Closing, Completion, Decision, Impression, Page, Scores, SessionState, Situation, UserProfile
+from simulator.records import (
+    Action,
+    Closing,
+    Completion,
+    Decision,
+    GenerationRequest,
+    Impression,
+    Page,
+    Scores,
+    SessionState,
+    Situation,
+    UserProfile,
+)
 from simulator.seeds import Stream
 
 
@@ -124,8 +136,7 @@ class LanguageModelDecisions:
         """See `simulator.protocols.DecisionModel.close_sessions`. One scored prompt per session, then the texts."""
         answers = self._model.score([self.prompts.closing(situation) for situation in situations])
         closings = [self._closing(situation, scores) for situation, scores in zip(situations, answers, strict=True)]
-        reasons = self._write_reasons(situations, closings) if self.config.texts else [("", "")] * len(situations)
-        insights = self._write_insights(situations) if self._context.reflects else [("", "")] * len(situations)
+        reasons, insights = self._write(situations, closings)
         return [
             replace(closing, reason=reason, reason_status=how_reason, insight=insight, insight_status=how_insight)
             for closing, (reason, how_reason), (insight, how_insight) in zip(closings, reasons, insights, strict=True)
@@ -186,9 +197,10 @@ class LanguageModelDecisions:
             return unusable(self._actions, situation, self._priors.page(situation), scores.status, scores.reply)
         read = self._read(scores, len(situation.page.impressions))
         actions = (*self.prompts.item_actions, *self.prompts.page_actions)
-        return decide(
+        decision = decide(
             self._actions, situation, {action.name: self._probabilities(action, read[action.name], situation.profile) for action in actions}
         )
+        return replace(decision, memories_told=self.prompts.told(situation.memories))
 
     def _closing(self, situation: Situation, scores: Scores) -> Closing:
         actions = self.prompts.session_actions
@@ -203,18 +215,24 @@ class LanguageModelDecisions:
 
     # --- texts ---
 
-    def _write_reasons(self, situations: Sequence[Situation], closings: Sequence[Closing]) -> list[tuple[str, str]]:
-        requests = [
+    def _write(self, situations: Sequence[Situation], closings: Sequence[Closing]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Reasons and insights, texts with statuses; asked for together, since more texts at once cost less each."""
+        nothing = [("", "")] * len(situations)
+        reasons = self._reasons(situations, closings) if self.config.texts else []
+        insights = self._insights(situations) if self._context.reflects else []
+        written = [_sentence(completion) for completion in self._model.generate([*reasons, *insights])] if reasons or insights else []
+        return written[: len(reasons)] or nothing, written[len(reasons) :] or nothing
+
+    def _reasons(self, situations: Sequence[Situation], closings: Sequence[Closing]) -> list[GenerationRequest]:
+        return [
             self.prompts.reason(
                 situation, [_label(action, closing) for action in self.prompts.session_actions], situation.stream.child("reason")
             )
             for situation, closing in zip(situations, closings, strict=True)
         ]
-        return [_sentence(completion) for completion in self._model.generate(requests)]
 
-    def _write_insights(self, situations: Sequence[Situation]) -> list[tuple[str, str]]:
-        requests = [self.prompts.insight(situation, situation.stream.child("insight")) for situation in situations]
-        return [_sentence(completion) for completion in self._model.generate(requests)]
+    def _insights(self, situations: Sequence[Situation]) -> list[GenerationRequest]:
+        return [self.prompts.insight(situation, situation.stream.child("insight")) for situation in situations]
 
 
 def _after_first_page(situation: Situation) -> Situation:

@@ -197,13 +197,12 @@ class PromptBuilder:
         """What the closing prompt and the texts after it have in common, so that it is computed once."""
         return (*self._opening(situation), Segment((self._visit_text(situation.state),)))
 
+    def told(self, memories: Sequence[MemoryRecord]) -> int:
+        """How many of the recalled memories a page prompt tells: the first that fit; the less relevant rest is dropped."""
+        return len(_fitting(memories, self.config.memory_chars, self.config.memories))
+
     def _memory_text(self, memories: Sequence[MemoryRecord], *, limit: int, most: int) -> str:
-        told: list[str] = []
-        for record in memories[:most]:
-            text = clean(record.text, 160)
-            if sum(map(len, told)) + len(text) > limit:
-                break
-            told.append(text)
+        told = _fitting(memories, limit, most)
         return f"Remembers: {' '.join(told)}\n" if told else ""
 
     def _page_segment(self, situation: Situation) -> Segment:
@@ -242,6 +241,17 @@ class PromptBuilder:
         chosen = f"I {domain.chosen} {state.chosen} of {state.shown} {domain.items}" + (f": {named}" if named else "")
         rated = f", {state.mean_rating:.1f} stars on average" if state.mean_rating is not None else ""
         return f"Visit over: {chosen}{rated}.\n"
+
+
+def _fitting(memories: Sequence[MemoryRecord], limit: int, most: int) -> list[str]:
+    """Texts of the first memories, at most `most` and `limit` characters together."""
+    told: list[str] = []
+    for record in memories[:most]:
+        text = clean(record.text, 160)
+        if sum(map(len, told)) + len(text) > limit:
+            break
+        told.append(text)
+    return told
 
 
 def _merged(parts: Sequence[str | Probe]) -> list[str | Probe]:

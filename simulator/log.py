@@ -42,6 +42,7 @@ class CohortLog:
                 "chosen_count": int(np.nansum(chosen)),
                 "fatigue": state.fatigue,
                 "memories": len(situation.memories),
+                "memories_told": turn.decision.memories_told,
                 "status": turn.decision.status,
                 "reply": turn.decision.reply,
                 **self._outcome_columns(outcomes, "page", 0),

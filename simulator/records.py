@@ -310,11 +310,14 @@ class Decision:
         outcomes: action name -> outcome, for every item and page action of the experiment.
         status: "ok", or why the reply could not be used (then the outcomes are the documented fallback).
         reply: the raw unusable reply, for the log; empty if the status is "ok".
+        memories_told: how many of the situation's memories the decision was based on, the most relevant ones; None where a decision
+            model reads none.
     """
 
     outcomes: Mapping[str, Outcome]
     status: str = "ok"
     reply: str = ""
+    memories_told: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

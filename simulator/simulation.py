@@ -251,6 +251,7 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
         "interactions": int(impressions["chosen"].sum()),
         "ratings": int(impressions["rating"].count()) if "rating" in impressions.columns else 0,
         "memories": frames[MEMORIES.name].height,
+        "memories_dropped": int((pages["memories"] - pages["memories_told"]).sum()),
         "texts": frames[TEXTS.name].filter(pl.col("text") != "").height,
         "text_failures": dict(frames[TEXTS.name].filter(pl.col("text") == "").group_by("status").len().sort("status").iter_rows()),
         "tokens": {

@@ -76,6 +76,7 @@ PAGES = Table(
         Column("chosen_count", pl.Int32(), "items chosen on the page"),
         Column("fatigue", pl.Float64(), "in [0, 1), when the page appeared"),
         Column("memories", pl.Int32(), "records recalled in front of the page"),
+        Column("memories_told", pl.Int32(), "of these, records that fitted the prompt, most relevant first; null if memories are not read"),
         Column("status", pl.String(), "'ok', or why the reply could not be used"),
         Column("reply", pl.String(), "the unusable reply; empty if status is 'ok'"),
     ),

@@ -165,3 +165,12 @@ def test_rules_in_other_words_take_the_place_of_the_first_line_alone(film_world)
 def test_rules_with_an_unknown_brace_are_refused(rules):
     with pytest.raises(ValidationError, match=r"\{item\}, \{items\}, \{choose\}, \{chosen\}"):
         PromptConfig(rules=rules)
+
+
+@pytest.mark.parametrize(("limit", "most", "expected"), [(10_000, 3, 3), (10_000, 50, 5), (80, 50, 2), (0, 50, 0)])
+def test_memories_that_do_not_fit_are_left_out_from_the_end_and_counted(film_world, limit, most, expected):
+    records = [memory(f"I watched Film {number} and gave it 5 stars.") for number in range(5)]
+    prompts = builder(film_world, memory_chars=limit, memories=most)
+    assert prompts.told(records) == expected
+    text = prompts.page(situation(film_world, records)).text
+    assert [f"I watched Film {number} and" in text for number in range(5)] == [number < expected for number in range(5)]
