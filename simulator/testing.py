@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, USERS_SCHEMA, Catalog, Dataset
+from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, REVIEW, USERS_SCHEMA, Catalog, Dataset
 from simulator.protocols import Recommender
 from simulator.records import Slate
 from simulator.seeds import Stream
@@ -103,6 +103,41 @@ class CheckerboardWorld:
             schema=dict(USERS_SCHEMA),
         )
         return Dataset("checkerboard", Catalog(catalog), people, interactions, (1.0, 5.0) if self.ratings else None)
+
+
+@dataclass(frozen=True)
+class ReviewWorld(CheckerboardWorld):
+    """A checkerboard for recommenders that learn from ratings and reviews: people rate items of both colours and say why.
+
+    Half of what a person knows is of their own colour and rated 5, half of the other and rated 1. A review names the item's
+    colour by its taste (even items are sweet, odd ones salty) and whether the person likes that, among words that mean nothing. So the
+    right answer is known, for ratings too: 5 for an item of one's own colour, 1 for another. Means alone cannot tell: everybody
+    gives as many fives as ones, and so does every item receive about as many.
+    """
+
+    def history(self, user: int) -> np.ndarray:
+        """What the person has rated, ascending unless `shuffled`, int32, shape (n_items // 4,)."""
+        generator = Stream(self.seed).child("reviews", user).generator()
+        other = np.setdiff1d(np.arange(self.n_items, dtype=np.int32), self.liked(user))
+        count = self.n_items // 8
+        own = generator.choice(self.liked(user), size=self.n_items // 4 - count, replace=False)
+        drawn = generator.permutation(np.concatenate((own, generator.choice(other, size=count, replace=False))))
+        return drawn if self.shuffled else np.sort(drawn)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The world as a data set with the column `REVIEW`."""
+        plain = super().dataset
+        generator = Stream(self.seed).child("words").generator()
+        rows = plain.interactions
+        texts, ratings = [], []
+        for user, item in rows.select("user", "item").iter_rows():
+            likes = user % 2 == item % 2
+            taste, filler = ("sweet", "salty")[item % 2], generator.choice(["box", "card", "paper", "ribbon", "today"], size=3)
+            texts.append(f"{filler[0]} I {'love' if likes else 'hate'} {taste} {filler[1]}, {filler[2]}!")
+            ratings.append(5.0 if likes else 1.0)
+        reviewed = rows.with_columns(pl.Series("rating", ratings, dtype=pl.Float32), pl.Series(REVIEW, texts))
+        return plain.with_interactions(reviewed)
 
 
 class RecommenderContract:
