@@ -1,4 +1,4 @@
-"""Tuning a language model on packs: torch, transformers and peft, and nothing else of this project but `packs`.
+"""Tuning a language model on packs: torch, transformers and peft, and next to nothing else of this project.
 
 The loss is read where the simulation reads: at the probes. For a probe with true label l and label token sets S::
 
@@ -33,6 +33,7 @@ from torch import nn
 
 from experiments.tuning.packs import Pack, batches
 from experiments.tuning.settings import Progress, TrainingConfig
+from simulator.seeds import Stream
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a Llama-like block, by their names in transformers."""
@@ -333,7 +334,7 @@ class _Trainer:
         turn = 0
         for number in range(self._config.passes * len(self._packs)):
             pack = Pack.load(self._packs[number % len(self._packs)])
-            order = np.random.Generator(np.random.Philox(key=[self._config.seed, number])).permutation(len(pack))
+            order = Stream(self._config.seed).child("rows", number).generator().permutation(len(pack))
             for rows in batches(pack, self._config.micro_tokens, order):
                 if turn >= self.state.turn:
                     yield pack, rows
