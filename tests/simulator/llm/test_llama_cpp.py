@@ -313,7 +313,8 @@ def test_single_tokens_behind_a_long_text_do_not_depend_on_threads(load):
     """From 512 cells on llama.cpp divides one token's attention over its threads; asking again behind "1" for "10" is one token."""
     numbers = Probe("satisfaction", tuple(str(number) for number in range(1, 11)))
     prompts = [
-        Prompt((Segment((RULES * repeats,)), Segment((f"{repeats}. My satisfaction, from 1 to 10:", numbers)))) for repeats in range(15, 27, 5)
+        Prompt((Segment((RULES * repeats,)), Segment((f"{repeats}. My satisfaction, from 1 to 10:", numbers))))
+        for repeats in range(15, 27, 5)
     ]
     assert load(threads=1).count_tokens(RULES * 20) > 512
     one, two = (bits(load(threads=threads, context=1024).score(prompts)) for threads in (1, 2))
