@@ -108,7 +108,7 @@ ML_1M = _two(
     "Recall@10", "NDCG@10", {"BPR": (0.1776, 0.2401), "NeuMF": (0.1651, 0.2271), "NGCF": (0.1814, 0.2508), "LightGCN": (0.1861, 0.2538)}
 )
 LASTFM = _two("Recall@10", "NDCG@10", {"BPR": (0.1761, 0.1674), "LightGCN": (0.2064, 0.1972)})
-STEPS = {
+STEPS: dict[tuple[str, str], dict[str, Any]] = {
     ("ml-1m-811", "LightGCN"): {"batch_size": 8_192, "learning_rate": 0.004},
     ("ml-1m-811", "NGCF"): {"batch_size": 8_192, "learning_rate": 0.001},
     ("lastfm-811", "LightGCN"): {"patience": 20},
