@@ -180,8 +180,8 @@ class CalibratedDecisions:
     def _shipped(self) -> Calibration | None:
         """Weights that come with the adapter of the language model, if they were estimated for this data and these prompts.
 
-        They hold for every format and backend of the same model and adapter: formats that are chosen differ by little
-        (`simulator.llm.formats`).
+        They hold for every format and backend of the same model and adapter, since formats that are chosen differ by little
+        (`simulator.llm.formats`), and for pages with one item more or less, since adapters are tuned on pages of several sizes.
         """
         adapter = (self._key["language_model"] or {}).get("settings", {}).get("adapter")
         if adapter is None:
@@ -189,8 +189,8 @@ class CalibratedDecisions:
         for file in sorted(SHIPPED.glob(f"*/{FILE}")):
             found, key = Calibration.load(file)
             told = key.get("language_model") or {}
-            same = all(key.get(name) == self._key[name] for name in ("version", "data", "page_size", "options", "exposures"))
-            if same and told.get("settings", {}).get("adapter") == adapter:
+            same = all(key.get(name) == self._key[name] for name in ("version", "data", "options", "exposures"))
+            if same and abs(key["page_size"] - self._key["page_size"]) <= 1 and told.get("settings", {}).get("adapter") == adapter:
                 return found
         return None
 
