@@ -37,6 +37,7 @@ from experiments.analysis import ranking_metrics as metrics
 from experiments.analysis.intervals import Estimate, bootstrap_ratio
 from experiments.config import DatasetSection, Section, document
 from experiments.ranked_lists import histories_of, ranked_lists
+from experiments.rating_errors import RatingErrors, rating_errors
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError
 from simulator.plugins import build as make
@@ -86,6 +87,8 @@ class Evaluated:
         fit_seconds: of the last fit. milliseconds_per_person: of making one list of k.
         metrics: metric -> estimate, an interval over people where the metric is one number per person.
         difference: NDCG minus that of the first recommender, people paired; None for the first.
+        rating_difference: mean squared error of the ratings minus that of the first recommender that predicts ratings, people
+            paired; None for that one and for those that predict none.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Evaluated:
     milliseconds_per_person: float
     metrics: dict[str, Estimate]
     difference: Estimate | None = None
+    rating_difference: Estimate | None = None
     trials: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -140,17 +144,22 @@ def evaluate(config: EvaluationConfig, report: Report) -> list[Evaluated]:
     parts = split(loader.load(), section.split_config(), stream.child("split"))
     results: list[Evaluated] = []
     baseline: np.ndarray | None = None
+    first_errors: RatingErrors | None = None
     for done, (name, entry) in enumerate(config.recommenders.items()):
         report(name, done, len(config.recommenders))
         trials = _tuned(config, name, entry, parts.train, report)
         options = max(trials, key=lambda trial: trial["ndcg"])["options"] if trials else combinations(entry)[0]
-        result, ndcg = _tested(config, name, entry.use, options, parts)
-        difference = None
+        result, ndcg, errors = _tested(config, name, entry.use, options, parts)
+        difference = rating_difference = None
         if baseline is not None:
             apart = ndcg - baseline
             difference = bootstrap_ratio(np.nan_to_num(apart), ~np.isnan(apart), stream.child("difference", name))
+        if errors is not None and first_errors is not None:
+            rating_difference = errors.against(first_errors, stream.child("rating difference", name))
         baseline = ndcg if baseline is None else baseline
-        results.append(Evaluated(**{**vars(result), "trials": trials, "difference": difference}))
+        first_errors = errors if first_errors is None else first_errors
+        added = {"trials": trials, "difference": difference, "rating_difference": rating_difference}
+        results.append(Evaluated(**{**vars(result), **added}))
     report("done", len(config.recommenders), len(config.recommenders))
     return results
 
@@ -219,13 +228,15 @@ def _tuned(config: EvaluationConfig, name: str, entry: RecommenderEntry, train: 
     tried = combinations(entry)
     for number, options in enumerate(tried):
         report(f"{name}: tuning", number, len(tried))
-        result, _ = _tested(config, name, entry.use, options, parts)
+        result, _, _ = _tested(config, name, entry.use, options, parts)
         trials.append({"options": options, "ndcg": result.metrics["ndcg"].value})
     return trials
 
 
-def _tested(config: EvaluationConfig, name: str, use: str, options: dict[str, Any], parts: Split) -> tuple[Evaluated, np.ndarray]:
-    """One fit on the training part and its test, with the NDCG of each person."""
+def _tested(
+    config: EvaluationConfig, name: str, use: str, options: dict[str, Any], parts: Split
+) -> tuple[Evaluated, np.ndarray, RatingErrors | None]:
+    """One fit on the training part and its test, with the NDCG of each person and the errors of predicted ratings."""
     methods, where, k, stream = build.METHODS["recommender"], f"recommenders.{name}", config.k, Stream(config.seed)
     recommender: Recommender = make(use, options, where=where, methods=methods)
     train, catalog = parts.train.interactions, parts.train.catalog
@@ -236,6 +247,7 @@ def _tested(config: EvaluationConfig, name: str, use: str, options: dict[str, An
     histories = histories_of(train, users)
     ranked = ranked_lists(recommender, users, histories, k, stream.child("recommend"))
     served = time.perf_counter()
+    errors = rating_errors(recommender, parts.test, parts.train.n_users)
     close = getattr(recommender, "close", None)
     if callable(close):
         close()
@@ -250,6 +262,8 @@ def _tested(config: EvaluationConfig, name: str, use: str, options: dict[str, An
     whole = {"coverage": lists.coverage(ranked, k, len(catalog)), "gini": lists.gini(counts), "entropy": lists.entropy(counts)}
     nan = float("nan")
     estimates |= {metric: Estimate(value, nan, nan, len(users)) for metric, value in whole.items()}
+    if errors is not None:
+        estimates |= errors.estimates(stream.child("interval"))
     complete = resolve(use, options, where=where, methods=methods)
     speed = 1e3 * (served - fitted) / max(len(users), 1)
-    return Evaluated(name, build.portable(use), complete, fitted - started, speed, estimates), values["ndcg"]
+    return Evaluated(name, build.portable(use), complete, fitted - started, speed, estimates), values["ndcg"], errors

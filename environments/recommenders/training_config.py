@@ -26,7 +26,7 @@ class EpochReport:
     Attributes:
         epoch: from 1; 0 is the state before a warm start. epochs: at most so many.
         loss: mean over the mini-batches; nan for epoch 0.
-        validation: NDCG@10 on the part held back, or None without one.
+        validation: NDCG@10 on the part held back (minus the RMSE where ratings are predicted), or None without one.
     """
 
     epoch: int
@@ -46,7 +46,8 @@ class EpochsConfig(ComponentConfig):
         batch_size: examples per step.
         learning_rate: of Adam.
         validation_share: share of the log held back to decide when to stop; with 0 all epochs are run.
-        patience: epochs without a better NDCG@10 on the part held back after which training stops; the best weights are kept.
+        patience: epochs without a better NDCG@10 (or RMSE, where ratings are predicted) on the part held back after which training
+            stops; the best weights are kept.
         warm_start: whether a further fit continues from the weights of the one before.
         warm_epochs: epochs at most after a warm start.
     """

@@ -58,6 +58,9 @@ def evaluate_recommenders(config: Config, set_: Set = None, output: Output = Non
         return
     title = f"{checked.name}: lists of {checked.k}, 95 % intervals over people"
     emit_table([_accuracy(result) for result in results], as_json=False, title=title)
+    rated = [_ratings(result) for result in results if _known(result["metrics"].get("rmse"))]
+    if rated:
+        emit_table(rated, as_json=False, title="errors of the predicted ratings, in their units")
     emit_table([_lists(result) for result in results], as_json=False, title=LEGEND)
     note(f"all metrics with their limits: {file}")
 
@@ -66,6 +69,12 @@ def _accuracy(result: dict[str, Any]) -> dict[str, str]:
     difference = result["difference"]
     row = {"recommender": result["name"], **{metric: _number(result["metrics"][metric]) for metric in ACCURACY}}
     return {**row, "ndcg - first": _number(difference, sign="+") if difference else "", "fit s": f"{result['fit_seconds']:.1f}"}
+
+
+def _ratings(result: dict[str, Any]) -> dict[str, str]:
+    difference = result["rating_difference"]
+    row = {"recommender": result["name"], **{metric: _number(result["metrics"][metric]) for metric in ("rmse", "mae")}}
+    return {**row, "mse - first": _number(difference, sign="+") if difference else ""}
 
 
 def _lists(result: dict[str, Any]) -> dict[str, str]:
