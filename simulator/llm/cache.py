@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock
 
 from simulator.errors import ModelError
 from simulator.protocols import LanguageModel
@@ -197,8 +198,10 @@ def _opened(path: Path, mode: CacheMode) -> sqlite3.Connection:
                 f"{path} is another program's database, not a cache of answers; name another file with language_model.cache_path."
             )
         if mode == "read-write" and not tables:
-            file.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
-            file.executescript(f"BEGIN IMMEDIATE; PRAGMA application_id = {_KNOWN_FILE}; {_TABLES} COMMIT;")
+            # SQLite does not wait for others while it changes the journal, so processes take turns.
+            with FileLock(f"{path}.lock"):
+                file.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+                file.executescript(f"BEGIN IMMEDIATE; PRAGMA application_id = {_KNOWN_FILE}; {_TABLES} COMMIT;")
         file.execute(f"PRAGMA {'query_only = ON' if mode == 'replay-only' else 'synchronous = NORMAL'}")
     except (sqlite3.Error, OSError) as error:
         raise ModelError(

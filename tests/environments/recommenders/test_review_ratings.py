@@ -227,3 +227,14 @@ def test_the_usefulness_of_reviews_sums_to_one_and_names_their_writers():
     assert [weight for _, weight in weights] == sorted((weight for _, weight in weights), reverse=True)
     assert sum(weight for _, weight in weights) == pytest.approx(1, abs=1e-5)
     assert fitted(*MODELS[1], log=LOG.filter(pl.col("item") != 3))[0].usefulness(3) == []
+
+
+def test_without_biases_deepconn_rates_all_items_without_reviews_alike():
+    unread = pl.col("item").is_in([6, 7])
+    loved = pl.when(pl.col("item") == 6).then(5.0).otherwise(pl.col("rating")).cast(pl.Float32)
+    log = LOG.with_columns(rating=loved, review=pl.when(unread).then(None).otherwise(pl.col(REVIEW)))
+    users = np.arange(WORLD.n_users)
+    for biases in (True, False):
+        recommender = fitted(DeepCoNN, DeepCoNNConfig, log, biases=biases)[0]
+        six, seven = (recommender.predict_ratings(users, np.full(len(users), item)) for item in (6, 7))
+        assert np.allclose(six, seven) != biases
