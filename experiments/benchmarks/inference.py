@@ -100,7 +100,7 @@ class Benchmark:
 
     def log(self) -> dict[str, Any]:
         """Whether the log is the same however the run went."""
-        config = experiment(self._size.log, "cohort_size=5", "decision.reference_pages=4", "rounds=2", "name=same-log")
+        config = experiment(self._size.log, "cohort_size=5", "rounds=2", "name=same-log")
         folder = self._folder / "log"
         folder.mkdir()
         return same_log(folder, config)
