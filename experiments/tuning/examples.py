@@ -66,25 +66,6 @@ def examples(
     return pack(told, prompts, compiler, config.row_tokens, train.rating_scale)
 
 
-def asked(found: Sequence[Candidates], profiles: Sequence[UserProfile], page_size: int, rng: Stream) -> Iterator[Situations]:
-    """First pages of a visit on which the given candidates stand, in their order; for reading answers, not for learning.
-
-    Args:
-        found: candidates of some people. profiles: of everybody. page_size: items on a page.
-        rng: of the situations.
-    """
-    by_user = {profile.user: profile for profile in profiles}
-    for one in found:
-        profile = by_user[one.user]
-        cuts = range(0, len(one.items), page_size)
-        pages = [
-            _situation(profile, (), one.items[cut : cut + page_size], _state(profile), 1, rng.child(one.user, number))
-            for number, cut in enumerate(cuts)
-        ]
-        parts = [slice(cut, cut + page_size) for cut in cuts]
-        yield Situations(tuple(pages), tuple(one.chosen[part] for part in parts), tuple(one.ratings[part] for part in parts))
-
-
 def pack(
     told: Iterator[Situations] | Sequence[Situations],
     prompts: PromptBuilder,

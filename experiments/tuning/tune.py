@@ -123,6 +123,8 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
             which = order if number % 2 == 0 else "random"
             share = shares[number % len(shares)]
             pack = examples(train, split.fit, prompts, compiler, tuning.examples, share, which, stream.child("pass", number))
+            if not len(pack):
+                raise ConfigError("nobody of the people to learn from has two training interactions, so there is nothing to tune on.")
             pack.save(packs / f"{number:03d}.npz")
     finally:
         vocabulary.close()
@@ -174,9 +176,6 @@ def _trained(config: ExperimentConfig, folder: Path, training: TrainingConfig, s
     except RuntimeError as error:
         raise ConfigError(f"[tuning.training] {error}") from error
     packs = sorted((folder / "packs").glob("*.npz"))
-    pieces = sum(len(Pack.load(path)) for path in packs)
-    if pieces == 0:
-        raise ConfigError("nobody of the people to learn from has two training interactions, so there is nothing to tune on.")
 
     def report(progress: Progress) -> None:
         best = f", best on validation people {progress.best:.4f}" if progress.best is not None else ""

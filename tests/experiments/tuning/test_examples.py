@@ -3,10 +3,11 @@ import polars as pl
 import pytest
 
 from agents.actions import actions_for
+from agents.decisions import first_page
 from agents.exposures import people_split
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder, PromptConfig
-from experiments.tuning.examples import asked, examples, pack
+from experiments.tuning.examples import Situations, examples, pack
 from experiments.tuning.examples_config import ExamplesConfig
 from simulator.errors import ModelError
 from simulator.llm.llama_prompts import Compiler
@@ -56,21 +57,14 @@ def test_a_page_of_a_pack_is_the_prompt_of_the_simulation_word_for_word(parts):
     profiles = fit_profiles(world)
     found = made(parts, np.arange(6))
     profile = profiles[0]
-    told = list(asked(_candidates(found, world), profiles, 5, Stream(1)))
+    items = found.probe_item[(found.probe_user == profile.user) & (found.probe_kind == 0)].astype(np.int64)[:5]
+    told = [Situations((first_page(profile, items, Stream(1)),), (np.zeros(len(items), dtype=bool),), (np.full(len(items), np.nan),))]
     packed = pack(told, prompts, compiler, 4_000, world.rating_scale)
     row = slice(int(packed.starts[0]), int(packed.starts[1]))
     tokens = packed.tokens[row][packed.branches[row] <= 1]
     spoken = [part for segment in prompts.page(told[0].pages[0]).segments for part in segment.parts if isinstance(part, str)]
     assert vocabulary.text(tokens) == "".join(spoken)
     assert profile.user == told[0].pages[0].profile.user
-
-
-def _candidates(found, world):
-    from agents.exposures import Candidates
-
-    for user in np.unique(found.probe_user):
-        items = found.probe_item[(found.probe_user == user) & (found.probe_kind == 0)].astype(np.int64)[:7]
-        yield Candidates(int(user), items, np.zeros(len(items), dtype=bool), np.full(len(items), np.nan))
 
 
 def test_the_true_answers_are_what_people_did(parts):
