@@ -143,6 +143,27 @@ class Negatives:
             drawn[number] = self._ranked[place]
         return drawn
 
+    def both(
+        self, matched_to: np.ndarray, random: int, met: Sequence[np.ndarray], generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Matched and random negatives of one person, all different.
+
+        Args:
+            matched_to: items that matched negatives are drawn for. random: how many random ones.
+            met: arrays of item codes that cannot be negatives.
+
+        Returns:
+            Matched and random item codes, fewer where there are not enough free items.
+        """
+        taken = np.zeros(len(self.popularity), dtype=bool)
+        for items in met:
+            taken[items] = True
+        matched = self.matched(matched_to, taken, generator)
+        matched = matched[matched >= 0]
+        taken[matched] = True
+        drawn = self.random(np.zeros(random, dtype=np.int64), taken, generator)
+        return matched, drawn[drawn >= 0]
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:

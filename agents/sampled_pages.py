@@ -75,14 +75,8 @@ def sampled_exposures(
         own, first = np.unique(all_items[rows], return_index=True)
         picked = generator.permutation(len(own))[:POSITIVES]
         positives, given = own[picked].astype(np.int64), all_ratings[rows][first[picked]]
-        taken = np.zeros(len(popularity), dtype=bool)
-        taken[known[user]] = True
-        taken[own] = True
-        matched = negatives.matched(np.resize(positives, MATCHED * len(positives) // POSITIVES or 1), taken, generator)
-        matched = matched[matched >= 0]
-        taken[matched] = True
-        random = negatives.random(np.zeros(max(1, RANDOM * len(positives) // POSITIVES), dtype=np.int64), taken, generator)
-        random = random[random >= 0]
+        to_match = np.resize(positives, MATCHED * len(positives) // POSITIVES or 1)
+        matched, random = negatives.both(to_match, max(1, RANDOM * len(positives) // POSITIVES), (known[user], own), generator)
         items = np.concatenate([positives, random, matched])
         ends = np.cumsum([0, len(positives), len(random), len(matched)])
         few = np.concatenate([np.arange(start, end)[:most] for start, end, most in zip(ends[:-1], ends[1:], ASKED, strict=True)])

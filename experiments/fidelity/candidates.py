@@ -75,13 +75,9 @@ def nested_candidates(
         drawn = generator.permutation(rows.height)[:POSITIVES]
         positives = rows["item"].to_numpy()[drawn].astype(np.int64)
         ratings = rows["rating"].cast(pl.Float64).to_numpy()[drawn]
-        taken = np.zeros(train.n_items, dtype=bool)
-        taken[known[code]] = True
-        taken[rows["item"].to_numpy()] = True
-        matched = negatives.matched(np.resize(positives, MATCHED_NEGATIVES), taken, generator)
-        taken[matched[matched >= 0]] = True
-        random = negatives.random(np.zeros(RANDOM_NEGATIVES, dtype=np.int64), taken, generator)
-        parts = [(POSITIVE, positives), (RANDOM, random[random >= 0]), (MATCHED, matched[matched >= 0])]
+        met = (known[code], rows["item"].to_numpy())
+        matched, random = negatives.both(np.resize(positives, MATCHED_NEGATIVES), RANDOM_NEGATIVES, met, generator)
+        parts = [(POSITIVE, positives), (RANDOM, random), (MATCHED, matched)]
         table = pl.DataFrame(
             {
                 "user": np.full(sum(len(items) for _, items in parts), code),

@@ -154,15 +154,9 @@ def _mixed(train: Dataset, hidden: Hidden, config: ExamplesConfig, rng: Stream) 
         _, first = np.unique(items[rows], return_index=True)
         rows = rows[generator.permutation(first)[: config.positives]]
         positives = items[rows].astype(np.int64)
-        taken = np.zeros(train.n_items, dtype=bool)
-        taken[known[user]] = True
         wanted = generator.choice(positives, size=max(1, round(config.negatives * len(positives))), replace=config.negatives > 1)
         half = len(wanted) // 2
-        matched = negatives.matched(wanted[:half], taken, generator)
-        matched = matched[matched >= 0]
-        taken[matched] = True
-        free = negatives.random(wanted[half:], taken, generator)
-        drawn = np.concatenate([matched, free[free >= 0]])
+        drawn = np.concatenate(negatives.both(wanted[:half], len(wanted) - half, (known[user],), generator))
         mix = generator.permutation(len(positives) + len(drawn))
         yield Candidates(
             user,
