@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -86,3 +87,29 @@ def progress() -> Iterator[Progress]:
         disable=not stderr.is_terminal,
     ) as display:
         yield display
+
+
+class Stages(Protocol):
+    """Tells how far a command is: `done` steps of `total` (0: unknown) in the stage `what`."""
+
+    def __call__(self, what: str, done: int, total: int, *, detail: str = "", more: str = "") -> None:
+        """Shows it: `detail` stands beside the bar, `more` behind the stage in a line."""
+
+
+@contextmanager
+def stages(every: float = 30.0) -> Iterator[Stages]:
+    """Progress in stages: a bar on a terminal, otherwise a line when a stage begins, and within it every so many seconds."""
+    with progress() as display:
+        task = display.add_task("starting", total=None, detail="")
+        started, last, last_what = time.monotonic(), 0.0, ""
+
+        def report(what: str, done: int, total: int, *, detail: str = "", more: str = "") -> None:
+            nonlocal last, last_what
+            display.update(task, description=what, completed=done, total=total or None, detail=detail)
+            now = time.monotonic()
+            if not stderr.is_terminal and (what != last_what or now - last >= every):
+                note(f"[{now - started:6.1f} s] {what}{more}")
+                last = now
+            last_what = what
+
+        yield report

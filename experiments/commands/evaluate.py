@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from experiments.console import emit, emit_table, note, progress, stderr
+from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
     from experiments.estimator_bench import Bench
@@ -76,7 +75,7 @@ def evaluate(
     target = read_target(policy, set_ or [], configuration.read(finished.directory.config_path))
     options = offline_evaluation.Options(reward, clip, reward_model, minimum_effective_size, maximum_unsupported, draws, force)
     folder = policy_folder(finished, target)
-    with _reporting() as report:
+    with stages(every=math.inf) as report:
         bench = estimator_bench.bench(run, target, options, seeds, workers or cores(), report) if truth else None
         found = bench.evaluations[0] if bench else offline_evaluation.evaluate(run, target, options, report)
     made = [figures.estimates(found, folder / f"estimates-{reward}.png", bench.truths[0] if bench else None)]
@@ -194,20 +193,3 @@ def _text(document: Mapping[str, Any]) -> bytes:
     import json  # noqa: PLC0415 - the command's option has its name
 
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-@contextmanager
-def _reporting() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on a terminal, otherwise a line per stage."""
-    with progress() as display:
-        task = display.add_task("starting", total=None, detail="")
-        started, last = time.monotonic(), ""
-
-        def report(what: str, done: int, total: int) -> None:
-            nonlocal last
-            display.update(task, description=what, completed=done, total=total or None)
-            if not stderr.is_terminal and what != last:
-                note(f"[{time.monotonic() - started:6.1f} s] {what}")
-            last = what
-
-        yield report

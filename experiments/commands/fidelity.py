@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.console import emit, emit_table, note, progress, stderr
+from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
     from experiments.fidelity.context import Report
@@ -111,23 +111,9 @@ def _prepared(
 
 @contextmanager
 def reporting() -> Iterator[Report]:
-    """A progress display: a bar on a terminal, otherwise a line per stage and every half minute."""
-    import time  # noqa: PLC0415
-
-    with progress() as display:
-        task = display.add_task("starting", total=None, detail="")
-        started, last, last_what = time.monotonic(), 0.0, ""
-
-        def report(what: str, done: int, total: int) -> None:
-            nonlocal last, last_what
-            display.update(task, description=what, completed=done, total=total or None)
-            now = time.monotonic()
-            if not stderr.is_terminal and (what != last_what or now - last >= 30):
-                note(f"[{now - started:6.1f} s] {what}" + (f": {done} of {total}" if total else ""))
-                last = now
-            last_what = what
-
-        yield report
+    """Progress of a report."""
+    with stages() as tell:
+        yield lambda what, done, total: tell(what, done, total, more=f": {done} of {total}" if total else "")
 
 
 def _title(document: Mapping[str, Any]) -> str:

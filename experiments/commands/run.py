@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.console import emit, note, progress, stderr
+from experiments.console import emit, stages
 
 if TYPE_CHECKING:
     from simulator.simulation import CohortResult
@@ -60,21 +59,15 @@ def resume(run: Run, set_: SetAgain = None, workers: Workers = None, json: Json 
 
 @contextmanager
 def reporting() -> Iterator[Callable[[str, int, int, CohortResult | None], None]]:
-    """A progress display for `experiments.run`: a bar on a terminal, otherwise a line per stage and every half minute."""
-    with progress() as display:
-        task = display.add_task("starting", total=None, detail="")
-        started, last_line, last_what, pages = time.monotonic(), 0.0, "", 0
+    """Progress for `experiments.run`, with the pages so far."""
+    pages = 0
+    with stages() as tell:
 
         def report(what: str, done: int, total: int, result: CohortResult | None) -> None:
-            nonlocal last_line, last_what, pages
+            nonlocal pages
             pages += result.pages if result else 0
-            detail = f"cohorts, {pages} pages" if total else ""
-            display.update(task, description=what, completed=done, total=total or None, detail=detail)
-            now = time.monotonic()
-            if not stderr.is_terminal and (what != last_what or now - last_line >= 30):
-                note(f"[{now - started:6.1f} s] {what}" + (f": {done} of {total} cohorts, {pages} pages" if result else ""))
-                last_line = now
-            last_what = what
+            more = f": {done} of {total} cohorts, {pages} pages" if result else ""
+            tell(what, done, total, detail=f"cohorts, {pages} pages" if total else "", more=more)
 
         yield report
 
