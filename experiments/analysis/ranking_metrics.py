@@ -236,6 +236,15 @@ def auc(rank_sum: np.ndarray, relevant: np.ndarray, candidates: np.ndarray) -> n
     return _divided(above, pairs, pairs)
 
 
+def auc_of(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """`auc` of every row, shape (people,).
+
+    Args:
+        scores, relevant: as in `rank_sums`; every item is a candidate.
+    """
+    return auc(rank_sums(scores, relevant), relevant.sum(axis=1), np.full(len(scores), scores.shape[1]))
+
+
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
     """Mean over the people for whom a metric is defined, each counting with their weight."""
     defined = ~np.isnan(values)

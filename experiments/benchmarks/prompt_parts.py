@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 
 from agents.prompts import PromptBuilder, PromptConfig
 from experiments import build
+from experiments.analysis.ranking_metrics import auc_of
 from experiments.benchmarks.agreement import divergence
 from experiments.benchmarks.recording import Recorded, record
 from simulator.execution import cores
@@ -163,10 +164,7 @@ def within_person_auc(odds: np.ndarray, real: np.ndarray) -> tuple[float, float]
     Args:
         odds: scores, shape (people, items). real: bool, the same shape.
     """
-    own = []
-    for scores, kind in zip(odds, real, strict=True):
-        above = scores[kind][:, None] - scores[~kind][None, :]
-        own.append(float((above > 0).mean() + 0.5 * (above == 0).mean()))
+    own = auc_of(odds, real)
     error = float(np.std(own, ddof=1) / np.sqrt(len(own))) if len(own) > 1 else float("nan")
     return float(np.mean(own)), error
 

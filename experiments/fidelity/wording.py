@@ -59,8 +59,7 @@ def auc_by_person(values: np.ndarray, asked: Questions) -> np.ndarray:
         if np.isnan(own).any():
             found.append(np.nan)
             continue
-        rank_sum = ranking_metrics.rank_sums(own, chosen)
-        found.append(float(ranking_metrics.auc(rank_sum, chosen.sum(axis=1), np.array([own.size]))[0]))
+        found.append(float(ranking_metrics.auc_of(own, chosen)[0]))
     return np.array(found)
 
 

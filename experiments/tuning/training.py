@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from experiments.analysis.ranking_metrics import auc_of
 from experiments.tuning.packs import Pack, batches
 from experiments.tuning.settings import Progress, TrainingConfig
 from simulator.seeds import Stream
@@ -237,16 +238,9 @@ def measured(pack: Pack, logprobs: np.ndarray) -> dict[str, float]:
         labels = pack.probe_label[rows].astype(np.int64)
         found[f"{name}_loss"] = float(-logprobs[rows, labels].mean())
         if len(pack.label_tokens[kind]) == 2 and 0 < (labels == 0).mean() < 1:
-            found[f"{name}_auc"] = _auc(logprobs[rows, 0] - logprobs[rows, 1], labels == 0)
+            odds = logprobs[rows, 0] - logprobs[rows, 1]
+            found[f"{name}_auc"] = float(auc_of(odds[None], (labels == 0)[None])[0])
     return found
-
-
-def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    from scipy.stats import rankdata  # noqa: PLC0415 - needed here only
-
-    ranks = rankdata(scores)
-    n = int(positive.sum())
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
 
 
 def train(
