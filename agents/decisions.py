@@ -271,7 +271,12 @@ def reference_situations(train: Dataset, profiles: Sequence[UserProfile], page_s
     return situations
 
 
-def first_page(profile: UserProfile, items: np.ndarray, stream: Stream) -> Situation:
-    """Somebody in front of these items, in this order, on the first page of a first session, remembering nothing."""
+def first_page(profile: UserProfile, items: np.ndarray, stream: Stream, *, session: int = 0, time: int = 0) -> Situation:
+    """Somebody in front of these items, in this order, on the first page of a session, remembering nothing.
+
+    Args:
+        profile: who. items: item codes, shape (n,). stream: randomness of the decision.
+        session: number of the session. time: simulated seconds at which it begins.
+    """
     page = Page(1, "reference", tuple(Impression(k + 1, int(item), 0.0, 1.0) for k, item in enumerate(items)))
-    return Situation(profile, (), page, SessionState(0, 0, 0, 0, 1, 0, 0, None, 0.0, profile.history), stream)
+    return Situation(profile, (), page, SessionState(0, session, time, time, 1, 0, 0, None, 0.0, profile.history), stream)

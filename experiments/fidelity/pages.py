@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agents.decisions import first_page
 from simulator.errors import RunError
 from simulator.protocols import DecisionModel
-from simulator.records import Action, Impression, Page, SessionState, Situation, UserProfile
+from simulator.records import Action, Situation, UserProfile
 from simulator.seeds import Stream
 
 BATCH = 64
@@ -24,13 +25,10 @@ def first_pages(profile: UserProfile, items: np.ndarray, page_size: int, stream:
         stream: page number k draws from ``stream.child("page", k)``.
         time: simulated seconds at which each page appears.
     """
-    situations = []
-    for number, start in enumerate(range(0, len(items), page_size)):
-        shown = items[start : start + page_size].tolist()
-        page = Page(1, "fidelity", tuple(Impression(place, int(item), 0.0, 1.0) for place, item in enumerate(shown, 1)))
-        state = SessionState(0, number, time, time, 1, 0, 0, None, 0.0, profile.history)
-        situations.append(Situation(profile, (), page, state, stream.child("page", number)))
-    return situations
+    return [
+        first_page(profile, items[start : start + page_size], stream.child("page", number), session=number, time=time)
+        for number, start in enumerate(range(0, len(items), page_size))
+    ]
 
 
 @dataclass(frozen=True, eq=False)
