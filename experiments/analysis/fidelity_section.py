@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis import html_page
 from experiments.analysis.fidelity_figures import CAPTIONS
 from experiments.fidelity.headline import table
 
@@ -27,10 +27,17 @@ def section(run: Path) -> dict[str, Any] | None:
             f"{document['people']:,} held-out people of {document['data']} ({document['split']['method']} split), whose held-out "
             f"interactions were used for nothing else; decision model '{document['model']}'. Intervals resample people."
         ),
-        "rows": table(document),
+        "rows": [
+            (
+                row["figure"],
+                row["simulated"],
+                row["noise floor"],
+                row["target"] + (f": {row['met']}" if row["met"] else ""),
+                row["controls"],
+            )
+            for row in table(document)
+        ],
         "figures": [
-            {"title": name.replace("-", " ").capitalize(), "caption": CAPTIONS[name], "png": base64.b64encode(file.read_bytes()).decode()}
-            for name, file in figures
-            if file.is_file()
+            html_page.picture(name.replace("-", " ").capitalize(), CAPTIONS[name], file) for name, file in figures if file.is_file()
         ],
     }

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from experiments.analysis import metrics
+from experiments.analysis import html_page, metrics
 from experiments.analysis.fidelity_section import section
 from experiments.analysis.figure_style import Made, Skipped
 from experiments.analysis.figures import make_figures
@@ -66,26 +63,21 @@ def write_report(run_dir: Path, made: Mapping[str, Made | Skipped] | None = None
 
 
 def render(run: FinishedRun, figures: Mapping[str, Made | Skipped]) -> str:
-    """The report as HTML. Everything from the data or the configuration is escaped: titles are written by strangers."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files("experiments.analysis").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    """The report as HTML."""
     drawn = [
-        {"title": TITLES.get(name, name), "caption": found.caption, "png": base64.b64encode(found.path.read_bytes()).decode()}
-        for name, found in figures.items()
-        if isinstance(found, Made)
+        html_page.picture(TITLES.get(name, name), found.caption, found.path) for name, found in figures.items() if isinstance(found, Made)
     ]
-    skipped = [(TITLES.get(name, name), found.reason) for name, found in figures.items() if isinstance(found, Skipped)]
-    config = run.directory.config_path.read_text(encoding="utf-8")
-    return template.render(
+    return html_page.render(
+        "report.html.j2",
         title=f"{run.name}: a simulation on {run.data_name}",
         lead=_lead(run),
-        numbers=key_numbers(run),
+        numbers=[(row.name, row.value, row.interval, row.remark) for row in key_numbers(run)],
         notes=notes(run),
         figures=drawn,
-        skipped=skipped,
+        skipped=[(TITLES.get(name, name), found.reason) for name, found in figures.items() if isinstance(found, Skipped)],
         fidelity=section(run.path),
         made=_how_made(run),
-        config=config,
+        config=run.directory.config_path.read_text(encoding="utf-8"),
         command=f"usersim run {shlex.quote(str(run.path / 'config.toml'))} --output NEW-FOLDER",
     )
 
