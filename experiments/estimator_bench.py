@@ -13,13 +13,12 @@ import numpy as np
 
 from experiments import build
 from experiments import config as configuration
-from experiments import run as runs
 from experiments.analysis.finished_run import FinishedRun
+from experiments.arms import run_once
 from experiments.config import ExperimentConfig
 from experiments.offline_evaluation import Evaluation, Options, evaluate, reward_of
 from experiments.policy_on_log import Report
 from experiments.target_policy import OFFLINE
-from simulator.run_directory import RunDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +91,15 @@ def bench(path: Path, target: ExperimentConfig, options: Options, seeds: int, wo
     for turn, seed in enumerate(numbers):
         here = f"seed {turn + 1} of {seeds}: "
 
-        def tell(what: str, done: int, total: int, prefix: str = here) -> None:
+        def tell(what: str, done: int, total: int, _result: object = None, prefix: str = here) -> None:
             report(prefix + what, done, total)
 
         kept = path / OFFLINE / "truth"
         with_seed = {"seed": seed}
-        logging = path if turn == 0 else _run(logged.model_copy(update=with_seed), kept / "logging" / f"seed-{seed}", workers, tell)
+        logging = path if turn == 0 else run_once(logged.model_copy(update=with_seed), kept / "logging" / f"seed-{seed}", workers, tell)
         aimed = target.model_copy(update=with_seed)
         evaluations.append(evaluate(logging, aimed, options, tell))
-        folders.append(_run(aimed, kept / build.policy_id(target) / f"seed-{seed}", workers, tell))
+        folders.append(run_once(aimed, kept / build.policy_id(target) / f"seed-{seed}", workers, tell, [logging]))
         truths.append(true_value(folders[-1], options.reward))
     return Bench(numbers, tuple(truths), tuple(evaluations), verdicts(evaluations, truths), tuple(folders))
 
@@ -147,17 +146,3 @@ def verdicts(evaluations: Sequence[Evaluation], truths: Sequence[float]) -> dict
             seeds=n,
         )
     return found
-
-
-def _run(config: ExperimentConfig, folder: Path, workers: int, report: Report) -> Path:
-    """A run, made, continued or found complete."""
-
-    def tell(what: str, done: int, total: int, _result: object) -> None:
-        report(what, done, total)
-
-    if (folder / "config.toml").is_file():
-        if not RunDirectory.open(folder).is_complete:
-            runs.resume(folder, workers, tell)
-    else:
-        runs.start(config, folder, workers, tell)
-    return folder

@@ -23,6 +23,7 @@ from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.people_tables import items_table, people_table, real_table
+from experiments.same_settings import CHANGEABLE, take_over
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, RunError
 from simulator.execution import cores, execution
@@ -39,28 +40,10 @@ Report = Callable[[str, int, int, "CohortResult | None"], None]
 ORIGIN_WITHOUT_TIMES = 946_684_800
 """2000-01-01 UTC: where simulated time starts if the data has none."""
 
-CHANGEABLE = tuple(
-    f"language_model.{key}"
-    for key in (
-        "base_url",
-        "budget",
-        "price_per_million_prompt_tokens",
-        "price_per_million_completion_tokens",
-        "api_key_env",
-        "concurrency",
-        "timeout_s",
-        "retries",
-        "first_wait_s",
-        "longest_wait_s",
-        "requests_per_minute",
-    )
-)
-"""Settings that `usersim resume --set` may change: what a server may cost and how it is reached, nothing that can change the log."""
-
 PACKAGES = ("mesa", "torch", "transformers", "llama-cpp-python", "polars", "numpy", "scipy", "networkx", "pydantic")
 
 
-def start(config: ExperimentConfig, output: Path | None, workers: int, report: Report) -> RunDirectory:
+def start(config: ExperimentConfig, output: Path | None, workers: int, report: Report, prepared: Sequence[Path] = ()) -> RunDirectory:
     """Runs an experiment from the start.
 
     Args:
@@ -68,22 +51,24 @@ def start(config: ExperimentConfig, output: Path | None, workers: int, report: R
         output: folder of the run, or None for ``results/<name>/<date and time>``.
         workers: processes that simulate cohorts, >= 1; changes nothing but the speed.
         report: told of the progress.
+        prepared: folders of other runs, whose fitted decision model and tastes are taken over if this run's would come out the same
+            (see `experiments.same_settings`); changes nothing but the speed.
 
     Raises:
         UsersimError: anything the user can mend, see `simulator.errors`.
     """
     options = build.resolved(config)
-    run = RunDirectory.create(output or _new_path(config.name))
+    run = RunDirectory.create(output or new_path(config.name))
     write_atomically(run.config_path, configuration.dump(config, options))
-    return _carry_out(run, config, workers, report)
+    return _carry_out(run, config, workers, report, prepared)
 
 
-def resume(path: Path, workers: int, report: Report, overrides: Sequence[str] = ()) -> RunDirectory:
+def resume(path: Path, workers: int, report: Report, overrides: Sequence[str] = (), prepared: Sequence[Path] = ()) -> RunDirectory:
     """Continues an interrupted run; a complete one only gets figures and report again.
 
     Args:
         path: folder of the run.
-        workers: as in `start`.
+        workers, prepared: as in `start`.
         report: told of the progress.
         overrides: settings ``section.key=value`` that are changed from now on; only those of `CHANGEABLE`.
 
@@ -96,10 +81,10 @@ def resume(path: Path, workers: int, report: Report, overrides: Sequence[str] = 
         _change(run, overrides)
     config = configuration.read(run.config_path)
     run.remove_leftovers()
-    return _carry_out(run, config, workers, report)
+    return _carry_out(run, config, workers, report, prepared)
 
 
-def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report: Report) -> RunDirectory:
+def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report: Report, prepared: Sequence[Path]) -> RunDirectory:
     started = time.perf_counter()
     if not run.is_complete:
         report("reading the data", 0, 0, None)
@@ -110,7 +95,7 @@ def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report
         people = _people(config, train, profiles)
         actions = build.actions(train)
         blueprint = build.Blueprint(config, train.catalog, actions, train.rating_scale, run.path.resolve(), None if workers == 1 else 1)
-        people = _prepare(run, blueprint, train, profiles, people, report)
+        people = _prepare(run, blueprint, train, profiles, people, report, prepared)
         _write_tables(run, train, people)
         plan = Plan(
             people=people,
@@ -197,13 +182,20 @@ def _people(config: ExperimentConfig, train: Dataset, profiles: list[UserProfile
 
 
 def _prepare(
-    run: RunDirectory, blueprint: build.Blueprint, train: Dataset, profiles: list[UserProfile], people: list[UserProfile], report: Report
+    run: RunDirectory,
+    blueprint: build.Blueprint,
+    train: Dataset,
+    profiles: list[UserProfile],
+    people: list[UserProfile],
+    report: Report,
+    prepared: Sequence[Path],
 ) -> list[UserProfile]:
     """Everything before the first round that is done once: manifest, tastes, the decision model's own preparation."""
     config = blueprint.config
     model = build.language_model(config, ledger=blueprint.run / build.LEDGER)
     try:
         _manifest(run, config, train, model, people)
+        take_over(run, config, prepared)
         if config.population.taste and model is not None:
             report("writing tastes", 0, 0, None)
             prompts = getattr(build.decisions(config, blueprint.context(model)), "prompts", None)
@@ -310,7 +302,8 @@ def _difference(then: object, now: object) -> str:
     return f"it was {then}, now it is {now}"
 
 
-def _new_path(name: str) -> Path:
+def new_path(name: str) -> Path:
+    """A folder that does not exist yet for something called `name`: ``results/<name>/<date and time>``."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path("results") / name / stamp
     number = 1

@@ -1,0 +1,97 @@
+"""Several experiments that are read side by side, each an ordinary run under one folder: ``arms/<name>/``.
+
+Arms that are complete are found again and one that was interrupted is continued, so the same call after a crash ends with the same
+bytes. What does not depend on the recommender, the fitted decision model and the tastes, is made once and copied
+(`experiments.same_settings.take_over`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments import config as configuration
+from experiments import run as runs
+from experiments.config import ExperimentConfig
+from experiments.same_settings import difference, settings
+from simulator.errors import ConfigError, RunError
+from simulator.run_directory import RunDirectory
+from simulator.simulation import CohortResult
+
+ARMS = "arms"
+"""Folder of the runs."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]*")
+"""What an arm may be called: its name is the name of a folder."""
+
+
+def run_arms(folder: Path, arms: Mapping[str, ExperimentConfig], workers: int, report: runs.Report) -> dict[str, Path]:
+    """Runs every arm that is not complete yet, in order.
+
+    Args:
+        folder: where; arms of an earlier call with the same experiments are used again.
+        arms: name -> experiment, checked. Names become folders, so they are short and plain (see `NAME`).
+        workers: processes that simulate, >= 1; changes nothing but the speed.
+        report: told of the progress, the arm's name before what is going on.
+
+    Returns:
+        Name -> folder of its complete run, in the order of `arms`.
+
+    Raises:
+        ConfigError: an arm's name cannot be a folder.
+        RunError: an arm was run with other settings before.
+        UsersimError: as `experiments.run.start`.
+    """
+    for name in arms:
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"an arm cannot be called '{name}': letters, digits and _.+@- after a letter or digit.")
+    folders = {name: folder / ARMS / name for name in arms}
+    for name, config in arms.items():
+        check_run(folders[name], config)
+    for number, (name, config) in enumerate(arms.items(), start=1):
+
+        def tell(
+            what: str, done: int, total: int, result: CohortResult | None, prefix: str = f"{name} ({number} of {len(arms)}): "
+        ) -> None:
+            report(prefix + what, done, total, result)
+
+        run_once(config, folders[name], workers, tell, [other for other in folders.values() if other != folders[name]])
+    return folders
+
+
+def run_once(config: ExperimentConfig, folder: Path, workers: int, report: runs.Report, prepared: Sequence[Path] = ()) -> Path:
+    """One run in a known folder: made, continued, or found complete.
+
+    Args:
+        config: checked. folder: of the run. workers, report, prepared: as in `experiments.run.start`.
+
+    Raises:
+        RunError: the folder holds a run with other settings.
+        UsersimError: as `experiments.run.start`.
+    """
+    check_run(folder, config)
+    run = RunDirectory(folder)
+    if run.config_path.is_file():
+        if not run.is_complete:
+            runs.resume(folder, workers, report, prepared=prepared)
+        return folder
+    if folder.is_dir():
+        run.remove_leftovers()
+    runs.start(config, folder, workers, report, prepared)
+    return folder
+
+
+def check_run(folder: Path, config: ExperimentConfig) -> None:
+    """Checks that a run in this folder, if there is one, has the settings of `config` (but for how a server is reached).
+
+    Raises:
+        RunError: it has not.
+    """
+    file = RunDirectory(folder).config_path
+    if not file.is_file():
+        return
+    for key, (then, now) in difference(settings(configuration.read(file)), settings(config)).items():
+        raise RunError(
+            f"{folder} was run with {key} = {then!r}, and now {now!r} is wanted; choose another folder (--output), or remove {folder}."
+        )

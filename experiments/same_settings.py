@@ -1,0 +1,95 @@
+"""When two experiments are the same, or the same up to the recommender; and what a run may then take over from another."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import build
+from experiments import config as configuration
+from experiments.config import ExperimentConfig
+from simulator.run_directory import RunDirectory, write_atomically
+
+CHANGEABLE = tuple(
+    f"language_model.{key}"
+    for key in (
+        "base_url",
+        "budget",
+        "price_per_million_prompt_tokens",
+        "price_per_million_completion_tokens",
+        "api_key_env",
+        "concurrency",
+        "timeout_s",
+        "retries",
+        "first_wait_s",
+        "longest_wait_s",
+        "requests_per_minute",
+    )
+)
+"""Settings that `usersim resume --set` may change: what a server may cost and how it is reached, nothing that can change the log."""
+
+NOT_PREPARED_FROM = ("name", "rounds", "round_days", "cohort_size", "tuning", "recommender")
+"""Keys and sections that what is done before the first round does not depend on, but for the shape of pages in [recommender]."""
+
+
+def settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Every setting with its default filled in, as ``section.key`` -> value, without those of `CHANGEABLE`."""
+    document = tomllib.loads(configuration.dump(config, build.resolved(config)).decode())
+    flat = dict(_flat(document, ""))
+    return {key: value for key, value in flat.items() if key not in CHANGEABLE}
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings (see `settings`) that differ -> both values, None where a setting is missing."""
+    keys = [*one, *(key for key in other if key not in one)]
+    return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
+
+
+def take_over(run: RunDirectory, config: ExperimentConfig, prepared: Sequence[Path]) -> Path | None:
+    """Copies the fitted decision model and the tastes from the first of other runs in which they would come out the same.
+
+    They are made from the training part, its profiles, the people, the seed and a `simulator.protocols.DecisionContext`, and not from
+    the recommender. So version, data and model of the two manifests must be equal, and all settings that they are made from.
+
+    Args:
+        run: with its manifest; nothing is done if it has a decision model. config: its experiment.
+        prepared: folders of other runs.
+
+    Returns:
+        Where they were taken from, or None.
+    """
+    if (run.path / "decisions").is_dir():
+        return None
+    source = next((other for other in prepared if _prepared_alike(run, config, RunDirectory(other))), None)
+    if source is None:
+        return None
+    if (source / "tastes.json").is_file() and not (run.path / "tastes.json").is_file():
+        write_atomically(run.path / "tastes.json", (source / "tastes.json").read_bytes())
+    with run.new_folder("decisions") as folder:
+        shutil.copytree(source / "decisions", folder, dirs_exist_ok=True)
+    return source
+
+
+def _prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirectory) -> bool:
+    if not ((other.path / "decisions").is_dir() and other.config_path.is_file() and (other.path / "manifest.json").is_file()):
+        return False
+    mine, theirs = run.read_json("manifest"), other.read_json("manifest")
+    if any(mine.get(key) != theirs.get(key) for key in ("usersim", "data", "model")):
+        return False
+    return _prepared_from(config) == _prepared_from(configuration.read(other.config_path))
+
+
+def _prepared_from(config: ExperimentConfig) -> dict[str, Any]:
+    feed = config.recommender.feed_config()
+    made = {key: value for key, value in settings(config).items() if key.partition(".")[0] not in NOT_PREPARED_FROM}
+    return {**made, "page_size": feed.page_size, "max_pages": feed.max_pages}
+
+
+def _flat(value: Mapping[str, Any], before: str) -> Sequence[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, entry in value.items():
+        found += _flat(entry, f"{before}{key}.") if isinstance(entry, dict) and entry else [(before + key, entry)]
+    return found
