@@ -6,11 +6,13 @@ import hashlib
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psutil
 
 from agents.actions import actions_for
@@ -26,8 +28,8 @@ from simulator.llm.cache import CachedLanguageModel
 from simulator.log import CohortLog
 from simulator.paths import cache_folder
 from simulator.plugins import build, load, resolve
-from simulator.protocols import DecisionContext, DecisionModel, LanguageModel, Memory, Recommender
-from simulator.records import Action
+from simulator.protocols import DecisionContext, DecisionModel, Environment, LanguageModel, Memory, Recommender
+from simulator.records import Action, Usage
 from simulator.run_directory import RunDirectory
 from simulator.seeds import Stream
 from simulator.session import Cohort
@@ -220,52 +222,58 @@ class Blueprint:
 
 
 class CohortWorker:
-    """Simulates cohorts, one after another, with one language model loaded once."""
+    """Simulates cohorts, one after another, with one language model loaded once.
+
+    Attributes:
+        decisions: the decision model, fitted.
+    """
 
     def __init__(self, blueprint: Blueprint) -> None:
         self._blueprint = blueprint
         self._run = RunDirectory(blueprint.run)
         asked = (blueprint.config.language_model.options if blueprint.config.language_model else {}).get("threads")
         self._model = language_model(blueprint.config, threads=asked or blueprint.threads, ledger=blueprint.run / LEDGER)
-        self._decisions = decisions(blueprint.config, blueprint.context(self._model))
-        self._decisions.load(blueprint.run / "decisions")
+        self.decisions = decisions(blueprint.config, blueprint.context(self._model))
+        self.decisions.load(blueprint.run / "decisions")
         self._policy = policy_id(blueprint.config)
         self._feeds: dict[int, Feed] = {}
 
     def __call__(self, task: CohortTask) -> CohortResult:
         """Simulates one cohort for one round and writes its shard."""
-        started, before = time.perf_counter(), self._model.usage if self._model else None
-        feed = self._feed(task.fitted_round)
+        started, before, feed = time.perf_counter(), self.usage, self._feed(task.fitted_round)
         repaired = feed.repairs
-        blueprint = self._blueprint
-        log = CohortLog(blueprint.actions, blueprint.catalog.item_ids)
-        stream = Stream(blueprint.config.seed)
-        cohort = Cohort(
-            lambda model: [self._user(model, task, number, stream) for number in range(len(task.people))],
-            feed,
-            self._decisions,
-            log,
-            stream.child("cohort", task.round, task.cohort),
-        )
+        cohort = self.cohort(task)
         cohort.run()
-        tables = log.tables()
-        pages = tables["pages"]
-        bad = Counter(f"{status}: {reply[:120]}" for status, reply in pages.select("status", "reply").iter_rows() if status != "ok")
-        result = CohortResult(
-            task.round,
-            task.cohort,
-            pages=pages.height,
-            impressions=tables["impressions"].height,
-            interactions=int(tables["impressions"]["chosen"].sum()),
-            fallbacks=dict(bad),
+        tables = cohort.log.tables()
+        result = replace(
+            result_of(task, tables),
             repairs=dict(feed.repairs - repaired),
+            usage=self.usage - before,
             seconds=time.perf_counter() - started,
             peak_memory=peak_memory(),
         )
-        if self._model is not None and before is not None:
-            result = replace(result, usage=self._model.usage - before)
         write_shard(self._run, result, tables)
         return result
+
+    def cohort(self, task: CohortTask) -> Cohort:
+        """The people of a task, each in front of their first page. Whoever asks for it steps it."""
+        stream = Stream(self._blueprint.config.seed)
+        return Cohort(
+            lambda model: [self._user(model, task, number, stream) for number in range(len(task.people))],
+            self.environment(task),
+            self.decisions,
+            CohortLog(self._blueprint.actions, self._blueprint.catalog.item_ids),
+            stream.child("cohort", task.round, task.cohort),
+        )
+
+    def environment(self, task: CohortTask) -> Environment:
+        """What serves the pages of a task."""
+        return self._feed(task.fitted_round)
+
+    @property
+    def usage(self) -> Usage:
+        """Work of the language model so far; nothing where there is none."""
+        return self._model.usage if self._model is not None else Usage()
 
     def close(self) -> None:
         """Frees the language model."""
@@ -299,6 +307,15 @@ class CohortWorker:
             origin=task.origin,
             stream=stream,
         )
+
+
+def result_of(task: CohortTask, tables: Mapping[str, pl.DataFrame]) -> CohortResult:
+    """What the tables of a finished cohort say about it."""
+    pages, shown = tables["pages"], tables["impressions"]
+    bad = Counter(f"{status}: {reply[:120]}" for status, reply in pages.select("status", "reply").iter_rows() if status != "ok")
+    return CohortResult(
+        task.round, task.cohort, pages.height, impressions=shown.height, interactions=int(shown["chosen"].sum()), fallbacks=dict(bad)
+    )
 
 
 def worker_factory(blueprint: Blueprint) -> partial[CohortWorker]:

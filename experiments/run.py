@@ -6,7 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -84,33 +84,68 @@ def resume(path: Path, workers: int, report: Report, overrides: Sequence[str] = 
     return _carry_out(run, config, workers, report, prepared)
 
 
-def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report: Report, prepared: Sequence[Path]) -> RunDirectory:
-    started = time.perf_counter()
-    if not run.is_complete:
-        report("reading the data", 0, 0, None)
-        parts = build.data(config)
-        train = parts.train
-        report("getting to know the people", 0, 0, None)
-        profiles = fit_profiles(train)
-        people = _people(config, train, profiles)
-        actions = build.actions(train)
-        blueprint = build.Blueprint(config, train.catalog, actions, train.rating_scale, run.path.resolve(), None if workers == 1 else 1)
-        people = _prepare(run, blueprint, train, profiles, people, report, prepared)
-        _write_tables(run, train, people)
-        plan = Plan(
-            people=people,
-            actions=actions,
-            item_ids=train.catalog.item_ids,
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What there is before the first round.
+
+    Attributes:
+        blueprint: what workers need. train: the training part. profiles: everybody in it, before any taste was written.
+        people: who takes part.
+    """
+
+    blueprint: build.Blueprint
+    train: Dataset
+    profiles: list[UserProfile]
+    people: list[UserProfile]
+
+    @property
+    def plan(self) -> Plan:
+        """What is to be simulated."""
+        config = self.blueprint.config
+        return Plan(
+            people=self.people,
+            actions=self.blueprint.actions,
+            item_ids=self.train.catalog.item_ids,
             rounds=config.rounds,
             cohort_size=config.cohort_size,
-            origin=origin(train),
+            origin=origin(self.train),
             round_seconds=int(config.round_days * 86_400),
             refit=config.recommender.refit != "never",
             max_fallback_share=config.decision.max_fallback_share,
         )
 
+
+def prepare(run: RunDirectory, config: ExperimentConfig, threads: int | None, report: Report, prepared: Sequence[Path] = ()) -> Prepared:
+    """Everything before the first round: data, people, manifest, tastes, the fitted decision model and the tables about people and items.
+
+    Args:
+        run: what is already there is kept.
+        config: checked.
+        threads: for inference in one process, or None.
+        report: told of the progress.
+        prepared: as in `start`.
+
+    Raises:
+        UsersimError: anything the user can mend, see `simulator.errors`.
+    """
+    report("reading the data", 0, 0, None)
+    train = build.data(config).train
+    report("getting to know the people", 0, 0, None)
+    profiles = fit_profiles(train)
+    people = _people(config, train, profiles)
+    blueprint = build.Blueprint(config, train.catalog, build.actions(train), train.rating_scale, run.path.resolve(), threads)
+    people = _prepare(run, blueprint, train, profiles, people, report, prepared)
+    _write_tables(run, train, people)
+    return Prepared(blueprint, train, profiles, people)
+
+
+def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report: Report, prepared: Sequence[Path]) -> RunDirectory:
+    started = time.perf_counter()
+    if not run.is_complete:
+        begun = prepare(run, config, None if workers == 1 else 1, report, prepared)
+
         def fit(round_number: int, simulated: pl.DataFrame) -> None:
-            _fit_recommender(run, config, train, round_number, simulated)
+            fit_recommender(run, config, begun.train, round_number, simulated)
 
         simulating = time.perf_counter()
         here = 0
@@ -120,9 +155,9 @@ def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report
             here += result.pages if result else 0
             report(what, done, total, result)
 
-        workforce = execution(build.worker_factory(blueprint), workers)
+        workforce = execution(build.worker_factory(begun.blueprint), workers)
         try:
-            summary = simulate(plan, run, fit, workforce, on_progress)
+            summary = simulate(begun.plan, run, fit, workforce, on_progress)
         finally:
             workforce.close()
         seconds = time.perf_counter() - simulating
@@ -213,7 +248,8 @@ def _prepare(
     return people
 
 
-def _fit_recommender(run: RunDirectory, config: ExperimentConfig, train: Dataset, round_number: int, simulated: pl.DataFrame) -> None:
+def fit_recommender(run: RunDirectory, config: ExperimentConfig, train: Dataset, round_number: int, simulated: pl.DataFrame) -> None:
+    """Fits the recommender of a round on the training part and what people did so far, and saves it, unless it is there already."""
     folder = run.recommender_folder(round_number)
     if folder.is_dir():
         return

@@ -148,7 +148,7 @@ def simulate(
             results.append(result)
             _check_fallbacks(results, plan.max_fallback_share)
             on_progress(f"round {round_number + 1}: people browse", len(results), total, result)
-        pasts, simulated = _join_round(plan, run, round_number, everything, pasts)
+        pasts, simulated = join_round(plan, run, round_number, everything, pasts)
         interactions = pl.concat([interactions, simulated])
     return _summary(plan, run, everything, results)
 
@@ -188,10 +188,19 @@ def _repairs(results: Iterable[CohortResult], rounds: int) -> list[dict[str, int
     return [dict(sorted(count.items())) for count in counts]
 
 
-def _join_round(
+def join_round(
     plan: Plan, run: RunDirectory, round_number: int, cohorts: Sequence[int], pasts: Mapping[str, Past]
 ) -> tuple[dict[str, Past], pl.DataFrame]:
-    """What everybody brings into the next round, and the round's interactions with codes."""
+    """What everybody brings into the next round, and the round's interactions with codes.
+
+    Args:
+        plan: whose people and items. run: where the shards of the round are. round_number: from 0.
+        cohorts: numbers of the cohorts that took part.
+        pasts: what people brought into the round, by the data set's id; nothing where one is missing.
+
+    Returns:
+        Data set's id of each person -> past; and the columns user and item as codes, rating, timestamp, one row per chosen item.
+    """
     codes = pl.DataFrame({"item": plan.item_ids.astype(str), "item_code": np.arange(len(plan.item_ids), dtype=np.int32)})
     people = pl.DataFrame(
         {"user": [person.user_id for person in plan.people], "user_code": [person.user for person in plan.people]},
