@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from agents.actions import CHOOSE
 from simulator.records import Action, Closing, Decision, Outcome, Situation
 
 Probabilities = Mapping[str, np.ndarray]
@@ -22,15 +23,37 @@ def decide(actions: Sequence[Action], situation: Situation, probabilities: Proba
     Args:
         actions: of the experiment, in order of declaration: an action named in `only_if` stands before.
         situation: its stream gives the randomness.
-        probabilities: for every item and page action.
+        probabilities: for every item and page action, before any response to interventions that is assumed (`responded`).
     """
     outcomes: dict[str, Outcome] = {}
     for action in actions:
         if action.scope == "session":
             continue
         keys = situation.page.items.tolist() if action.scope == "item" else [-1]
-        outcomes[action.name] = _draw(action, situation, probabilities[action.name], keys, outcomes)
+        outcomes[action.name] = _draw(action, situation, responded(action, situation, probabilities[action.name]), keys, outcomes)
     return Decision(outcomes)
+
+
+def responded(action: Action, situation: Situation, probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities of an action after the response to interventions that the experiment assumes.
+
+    Only choosing responds: ``logit p' = logit p + sum of the responses of the item's notes`` (`simulator.records.Note`). This is an
+    assumption of whoever wrote the experiment, for people who cannot read what stands beside an item, and never a finding. The
+    draws stay those of the same page without interventions, so that treated and untreated worlds are paired.
+
+    Args:
+        action: which. situation: the page, with its notes. probabilities: of each label, shape (n, n_labels).
+
+    Returns:
+        The same array where nothing is assumed, else a new one of the same shape.
+    """
+    if action.name != CHOOSE.name:
+        return probabilities
+    shifts = np.array([sum(note.response for note in impression.notes) for impression in situation.page.impressions])
+    if not shifts.any():
+        return probabilities
+    weights = probabilities * np.exp(np.outer(shifts, np.array(action.values, dtype=np.float64)))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def close(actions: Sequence[Action], situation: Situation, probabilities: Probabilities, reason: str = "", insight: str = "") -> Closing:

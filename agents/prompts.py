@@ -20,7 +20,19 @@ from agents.actions import of_scope
 from agents.text import clean, item_genres, item_name
 from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
-from simulator.records import Action, GenerationRequest, MemoryRecord, Message, Probe, Prompt, Segment, SessionState, Situation, UserProfile
+from simulator.records import (
+    Action,
+    GenerationRequest,
+    Impression,
+    MemoryRecord,
+    Message,
+    Probe,
+    Prompt,
+    Segment,
+    SessionState,
+    Situation,
+    UserProfile,
+)
 from simulator.seeds import Stream
 
 DOMAIN_WORDS = ("item", "items", "choose", "chosen")
@@ -70,6 +82,9 @@ class PromptConfig(ComponentConfig):
             raise ValueError(hint)
         return rules
 
+
+NOTE_WORDS = {"advert": "advert: {}", "price": "price: {}", "explanation": "shown because {}"}
+"""How what an intervention writes beside an item is put into words."""
 
 TRAIT_WORDS = {
     "activity": {"low": "rarely comes", "medium": "comes now and then", "high": "comes often"},
@@ -210,7 +225,7 @@ class PromptBuilder:
         so_far = f", {state.chosen} of {state.shown} {self._words['chosen']}" if state.shown else ""
         parts: list[str | Probe] = [f"Page {situation.page.number}{so_far}:\n"]
         for impression in situation.page.impressions:
-            text = f"{impression.position}. {self._item_line(impression.item)} |"
+            text = f"{impression.position}. {self._item_line(impression.item)}{_noted(impression)} |"
             for action in self.item_actions:
                 parts += [f"{text} {self._question(action)}", Probe(f"{action.name} {impression.position}", action.labels)]
                 text = ""
@@ -252,6 +267,12 @@ def _fitting(memories: Sequence[MemoryRecord], limit: int, most: int) -> list[st
             break
         told.append(text)
     return told
+
+
+def _noted(impression: Impression) -> str:
+    """What interventions write beside an item, in brackets behind its line; empty without any."""
+    told = (NOTE_WORDS[note.kind].format(clean(note.text, 120)) for note in impression.notes if note.text)
+    return "".join(f" ({words})" for words in told)
 
 
 def _merged(parts: Sequence[str | Probe]) -> list[str | Probe]:

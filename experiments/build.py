@@ -21,6 +21,7 @@ from agents.stars import to_scale
 from agents.user import Habits, UserAgent
 from environments.datasets.splits import Split, split
 from environments.feed import Feed
+from environments.interventions import Intervened, Intervention
 from experiments.config import ExperimentConfig, Section
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError
@@ -69,8 +70,27 @@ def resolved(config: ExperimentConfig) -> dict[str, dict[str, Any]]:
     }
     if uses_language_model(config) and config.language_model is None:
         raise ConfigError(f"{config.decision.use} (or population.taste) needs a section [language_model], but language_model = false.")
+    _check_interventions(config)
     options["recommender"] |= feed
     return options
+
+
+def _check_interventions(config: ExperimentConfig) -> None:
+    """Interventions must have a round in which they act, and people who read them must be able to read.
+
+    Raises:
+        ConfigError: names the intervention, and what to write instead.
+    """
+    for name, one in config.interventions.items():
+        where = f"[interventions.{name}]"
+        if one.from_round >= config.rounds:
+            rounds = f"rounds = {config.rounds}, counted from 0"
+            raise ConfigError(f"{where} from_round = {one.from_round}, but the experiment has {rounds}, so it would never act.")
+        if one.response == "read" and not decides_with_language_model(config):
+            raise ConfigError(
+                f"{where} response = 'read', but people of {config.decision.use} ask no language model here and cannot read; use one, "
+                "or state the response that you assume as a number of log-odds, for example response = 0.5."
+            )
 
 
 def portable(use: str) -> str:
@@ -81,9 +101,14 @@ def portable(use: str) -> str:
 
 def uses_language_model(config: ExperimentConfig) -> bool:
     """Whether this experiment asks a language model anything."""
+    return decides_with_language_model(config) or config.population.taste
+
+
+def decides_with_language_model(config: ExperimentConfig) -> bool:
+    """Whether a language model has a part in what people decide."""
     decision = load(config.decision.use, methods=METHODS["decision"])
     asks = getattr(decision, "uses_language_model", True)
-    return bool(asks(config.decision.options) if callable(asks) else asks) or config.population.taste
+    return bool(asks(config.decision.options) if callable(asks) else asks)
 
 
 def data(config: ExperimentConfig) -> Split:
@@ -197,6 +222,7 @@ class Blueprint:
     Attributes:
         config: the experiment. catalog, actions, rating_scale: of its data.
         run: folder of the run. threads: for inference in one process, or None.
+        interventions: with the items they aim at.
     """
 
     config: ExperimentConfig
@@ -205,6 +231,7 @@ class Blueprint:
     rating_scale: tuple[float, float] | None
     run: Path
     threads: int | None = None
+    interventions: tuple[Intervention, ...] = ()
 
     def context(self, model: LanguageModel | None) -> DecisionContext:
         """What a decision model is made with."""
@@ -257,18 +284,22 @@ class CohortWorker:
 
     def cohort(self, task: CohortTask) -> Cohort:
         """The people of a task, each in front of their first page. Whoever asks for it steps it."""
-        stream = Stream(self._blueprint.config.seed)
+        blueprint, stream = self._blueprint, Stream(self._blueprint.config.seed)
         return Cohort(
             lambda model: [self._user(model, task, number, stream) for number in range(len(task.people))],
             self.environment(task),
             self.decisions,
-            CohortLog(self._blueprint.actions, self._blueprint.catalog.item_ids),
+            CohortLog(blueprint.actions, blueprint.catalog.item_ids, interventions=bool(blueprint.interventions)),
             stream.child("cohort", task.round, task.cohort),
         )
 
     def environment(self, task: CohortTask) -> Environment:
         """What serves the pages of a task."""
-        return self._feed(task.fitted_round)
+        feed, blueprint = self._feed(task.fitted_round), self._blueprint
+        if not blueprint.interventions:
+            return feed
+        user_ids = {person.user: person.user_id for person in task.people}
+        return Intervened(feed, blueprint.interventions, task.round, user_ids, Stream(blueprint.config.seed))
 
     @property
     def usage(self) -> Usage:

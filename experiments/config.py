@@ -9,15 +9,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from agents.arrivals import Sessions
 from agents.population import PopulationConfig
 from environments.datasets.splits import SplitConfig
 from environments.feed import FeedConfig
+from environments.interventions import InterventionConfig, TargetConfig
 from experiments.tuning.examples_config import ExamplesConfig
 from experiments.tuning.settings import TrainingConfig
 from simulator.errors import ConfigError, with_suggestion
@@ -137,6 +138,10 @@ class TuningSection(BaseModel):
     training: TrainingConfig = TrainingConfig()
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+"""What can be the name of a folder and stand in a column of the log."""
+
+
 class ExperimentConfig(BaseModel):
     """One experiment.
 
@@ -145,11 +150,12 @@ class ExperimentConfig(BaseModel):
         seed: of all randomness.
         rounds: periods between two fits of the recommender; round_days: their simulated length.
         cohort_size: people simulated together, at most.
+        interventions: adverts, prices and explanations beside some items for some people, by name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)
+    name: Name
     seed: int = Field(7, ge=0, lt=2**63)
     rounds: int = Field(1, ge=1, le=10_000)
     round_days: float = Field(7.0, ge=1, le=3_650)
@@ -160,6 +166,7 @@ class ExperimentConfig(BaseModel):
     decision: DecisionSection = DecisionSection()
     language_model: LanguageModelSection | None = LanguageModelSection()
     recommender: RecommenderSection = RecommenderSection()
+    interventions: dict[Name, InterventionConfig] = Field(default_factory=dict)
     tuning: TuningSection = TuningSection()
 
 
@@ -241,6 +248,8 @@ def dump(config: ExperimentConfig, resolved: Mapping[str, Mapping[str, Any]]) ->
         document[section] = {**document[section], **options}
     if config.language_model is None:
         document["language_model"] = False
+    if not config.interventions:
+        del document["interventions"]
     return tomli_w.dumps(_without_none(document)).encode()
 
 
@@ -270,6 +279,8 @@ def _apply(document: dict[str, Any], override: str) -> None:
 def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     section, *rest = (str(part) for part in first["loc"])
+    if rest and section == "interventions":
+        return _of_intervention(first, rest)
     if rest and section in ExperimentConfig.model_fields:
         annotation = ExperimentConfig.model_fields[section].annotation
         model = LanguageModelSection if section == "language_model" else annotation
@@ -283,6 +294,20 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"the key '{section}' is missing."
     return f"{section} = {first['input']!r}: {_lower(first['msg'])}."
+
+
+def _of_intervention(first: Any, rest: Sequence[str]) -> str:
+    """The sentence about a wrong key or value of ``[interventions.<name>]``."""
+    where, key = f"[interventions.{rest[0]}]", ".".join(rest[1:])
+    if rest[-1] == "[key]":
+        return f"{where}: a name has letters, digits and the signs _ . - only, and starts with a letter or digit."
+    if first["type"] == "extra_forbidden":
+        return f"{where} {with_suggestion('key', rest[-1], (TargetConfig if rest[1] == 'items' else InterventionConfig).model_fields)}"
+    if first["type"] == "missing":
+        return f"{where} {key} is missing."
+    if key.startswith("response."):
+        return f"{where} response = {first['input']!r}: must be 'read' or a number of log-odds."
+    return f"{where} {key + ': ' if key else ''}{_lower(first['msg'])}."
 
 
 def _lower(message: str) -> str:

@@ -53,6 +53,12 @@ REAL: Mapping[str, str] = {
     "session": "number of the real session (30 minutes without an interaction end it), or null without times",
 }
 
+TREATMENTS: Mapping[str, str] = {
+    "user": PEOPLE["user"],
+    "intervention": "name of an intervention on people",
+    "treated": "whether this person is in its treated group",
+}
+
 INTERACTIONS: Mapping[str, str] = {
     "user": PEOPLE["user"],
     "item": ITEMS["item"],
@@ -80,11 +86,11 @@ def meanings(table: str) -> dict[str, str]:
     Raises:
         KeyError: there is no such table.
     """
-    beside = {"people": PEOPLE, "items": ITEMS, "real": REAL, "interactions": INTERACTIONS, "scores": SCORES}
+    beside = {"people": PEOPLE, "items": ITEMS, "real": REAL, "treatments": TREATMENTS, "interactions": INTERACTIONS, "scores": SCORES}
     if table in beside:
         return dict(beside[table])
     found = {known.name: known for known in TABLES}[table]
-    return {column.name: column.meaning for column in with_actions(found, ACTIONS).columns}
+    return {column.name: column.meaning for column in with_actions(found, ACTIONS, interventions=True).columns}
 
 
 def dictionary(tables: Mapping[str, pl.DataFrame], suffix: str) -> Sequence[str]:

@@ -19,6 +19,7 @@ from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder
 from agents.synthetic import synthesise
 from agents.taste import write_tastes
+from environments.interventions import aimed, assignments
 from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
@@ -112,6 +113,7 @@ class Prepared:
             round_seconds=int(config.round_days * 86_400),
             refit=config.recommender.refit != "never",
             max_fallback_share=config.decision.max_fallback_share,
+            interventions=bool(self.blueprint.interventions),
         )
 
 
@@ -133,9 +135,10 @@ def prepare(run: RunDirectory, config: ExperimentConfig, threads: int | None, re
     report("getting to know the people", 0, 0, None)
     profiles = fit_profiles(train)
     people = _people(config, train, profiles)
-    blueprint = build.Blueprint(config, train.catalog, build.actions(train), train.rating_scale, run.path.resolve(), threads)
+    interventions = aimed(config.interventions, train, Stream(config.seed))
+    blueprint = build.Blueprint(config, train.catalog, build.actions(train), train.rating_scale, run.path.resolve(), threads, interventions)
     people = _prepare(run, blueprint, train, profiles, people, report, prepared)
-    _write_tables(run, train, people)
+    _write_tables(run, train, people, assignments(interventions, people, Stream(config.seed)) if interventions else None)
     return Prepared(blueprint, train, profiles, people)
 
 
@@ -263,12 +266,11 @@ def fit_recommender(run: RunDirectory, config: ExperimentConfig, train: Dataset,
         recommender.save(new)
 
 
-def _write_tables(run: RunDirectory, train: Dataset, people: Sequence[UserProfile]) -> None:
-    for name, frame in (
-        ("people", people_table(train, people)),
-        ("items", items_table(train)),
-        ("real", real_table(train, people)),
-    ):
+def _write_tables(run: RunDirectory, train: Dataset, people: Sequence[UserProfile], treatments: pl.DataFrame | None) -> None:
+    tables = {"people": people_table(train, people), "items": items_table(train), "real": real_table(train, people)}
+    if treatments is not None:
+        tables["treatments"] = treatments
+    for name, frame in tables.items():
         file = run.path / f"{name}.parquet"
         if not file.is_file():
             temporary = run.path / f".{name}.parquet.part"

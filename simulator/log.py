@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from simulator.memory_table import to_frame
-from simulator.records import Action, Closing, MemoryRecord, Outcome, PageTurn, SessionEnd, UserProfile
+from simulator.records import Action, Closing, Impression, MemoryRecord, Outcome, PageTurn, SessionEnd, UserProfile
 from simulator.tables import IMPRESSIONS, MEMORIES, PAGES, SESSIONS, TEXTS, Table, with_actions
 
 
@@ -19,10 +19,12 @@ class CohortLog:
     Args:
         actions: the actions of the experiment; they decide some columns.
         item_ids: the data set's item id of each item code, shape (n_items,).
+        interventions: whether the experiment has any, which adds columns to the impressions.
     """
 
-    def __init__(self, actions: Sequence[Action], item_ids: np.ndarray) -> None:
+    def __init__(self, actions: Sequence[Action], item_ids: np.ndarray, *, interventions: bool = False) -> None:
         self._actions = tuple(actions)
+        self._interventions = interventions
         self._item_ids = item_ids
         self._rows: dict[str, list[dict[str, Any]]] = {table.name: [] for table in (IMPRESSIONS, PAGES, SESSIONS, TEXTS)}
         self._memories: list[tuple[str, Sequence[MemoryRecord]]] = []
@@ -58,6 +60,7 @@ class CohortLog:
                     "score": impression.score,
                     "propensity": impression.propensity,
                     "synthetic": profile.synthetic,
+                    **(_intervened(impression) if self._interventions else {}),
                     **self._outcome_columns(outcomes, "item", place),
                 }
             )
@@ -98,7 +101,7 @@ class CohortLog:
         """Table name -> rows, sorted by the table's key."""
         frames = {}
         for table in (IMPRESSIONS, PAGES, SESSIONS, TEXTS):
-            full = with_actions(table, self._actions)
+            full = with_actions(table, self._actions, interventions=self._interventions)
             frames[table.name] = pl.DataFrame(self._rows[table.name], schema=full.schema(), orient="row").sort(table.key)
         frames[MEMORIES.name] = to_frame(self._memories, self._item_ids).sort(MEMORIES.key)
         return frames
@@ -119,6 +122,13 @@ class CohortLog:
         return columns
 
 
-def tables_of(actions: Sequence[Action]) -> tuple[Table, ...]:
-    """All joined tables of an experiment with these actions."""
-    return tuple(with_actions(table, actions) for table in (IMPRESSIONS, PAGES, SESSIONS, MEMORIES, TEXTS))
+def tables_of(actions: Sequence[Action], *, interventions: bool = False) -> tuple[Table, ...]:
+    """All joined tables of an experiment with these actions, and with or without interventions."""
+    return tuple(with_actions(table, actions, interventions=interventions) for table in (IMPRESSIONS, PAGES, SESSIONS, MEMORIES, TEXTS))
+
+
+def _intervened(impression: Impression) -> dict[str, str]:
+    return {
+        "targeted": "+".join(note.intervention for note in impression.notes),
+        "treated": "+".join(note.intervention for note in impression.notes if note.treated),
+    }

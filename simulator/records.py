@@ -37,6 +37,25 @@ class Slate:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What an intervention does to one shown item (`environments.interventions`).
+
+    Attributes:
+        intervention: its name in the experiment file.
+        kind: what it is, which decides how it is put into words.
+        treated: True for the treatment, False for what the control group has instead.
+        text: what stands beside the item for those who read; empty if nothing does.
+        response: what is assumed to be added to the log-odds of choosing the item, natural log; 0 where the text is read instead.
+    """
+
+    intervention: str
+    kind: Literal["advert", "price", "explanation"]
+    treated: bool
+    text: str
+    response: float
+
+
+@dataclass(frozen=True, slots=True)
 class Impression:
     """One shown item.
 
@@ -46,12 +65,14 @@ class Impression:
         score: the recommender's score.
         propensity: probability in (0, 1] that this item was shown at this place, given the person, the frozen
             recommender and the items above it on the page.
+        notes: of the interventions that aim at this item now; empty in an experiment without any.
     """
 
     position: int
     item: int
     score: float
     propensity: float
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

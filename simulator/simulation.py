@@ -44,6 +44,7 @@ class Plan:
         origin: start of the first round, simulated seconds since 1970 UTC. round_seconds: length of a round.
         refit: whether the recommender is fitted before every round, or only before the first.
         max_fallback_share: the run stops when a larger share of pages had an unusable reply.
+        interventions: whether the experiment has any, which adds columns to the impressions.
     """
 
     people: Sequence[UserProfile]
@@ -55,6 +56,7 @@ class Plan:
     round_seconds: int
     refit: bool
     max_fallback_share: float
+    interventions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ def join_round(
         {"user": [person.user_id for person in plan.people], "user_code": [person.user for person in plan.people]},
         schema={"user": pl.String, "user_code": pl.Int32},
     )
-    shown = run.read_round(with_actions(IMPRESSIONS, plan.actions), round_number, cohorts)
+    shown = run.read_round(with_actions(IMPRESSIONS, plan.actions, interventions=plan.interventions), round_number, cohorts)
     shown = shown.join(codes, on="item", how="left", maintain_order="left").join(people, on="user", how="left", maintain_order="left")
     sessions = run.read_round(with_actions(SESSIONS, plan.actions), round_number, cohorts)
     records = from_frame(run.read_round(MEMORIES, round_number, cohorts), {str(item): code for code, item in enumerate(plan.item_ids)})
@@ -235,7 +237,7 @@ def join_round(
 
 def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Sequence[CohortResult]) -> dict[str, Any]:
     hashes, frames = {}, {}
-    for table in tables_of(plan.actions):
+    for table in tables_of(plan.actions, interventions=plan.interventions):
         if table.name == MEMORIES.name:
             frame = run.read_round(table, plan.rounds - 1, cohorts)  # a person's records carry over from round to round
         else:

@@ -1,7 +1,8 @@
 """Every stored table: its columns, their polars types, meaning and unit. The one home of column names.
 
 `schema(TABLE)` gives the polars schema; the columns of the actions are added by `with_actions`, since a user action is
-declared as data (`agents.actions`). Joined tables are sorted by their `key`, which is unique.
+declared as data (`agents.actions`), and so are `INTERVENTION_COLUMNS` where an experiment has interventions. Joined tables are
+sorted by their `key`, which is unique.
 """
 
 from __future__ import annotations
@@ -139,6 +140,12 @@ TEXTS = Table(
     ("round", "user", "session", "kind"),
 )
 
+INTERVENTION_COLUMNS = (
+    Column("targeted", pl.String(), "names of the interventions that aim at this item in this round, joined by '+'; empty if none does"),
+    Column("treated", pl.String(), "of these, the names of those that this person met here; empty in the control group"),
+)
+"""Further columns of `IMPRESSIONS` in an experiment with interventions (`environments.interventions`)."""
+
 TABLES: tuple[Table, ...] = (IMPRESSIONS, PAGES, SESSIONS, MEMORIES, TEXTS)
 """All joined tables of a run, each a file ``<name>.parquet``."""
 
@@ -146,9 +153,14 @@ SCOPE_TABLES = {"item": IMPRESSIONS, "page": PAGES, "session": SESSIONS}
 """Which table the columns of an action go to."""
 
 
-def with_actions(table: Table, actions: Sequence[Action]) -> Table:
-    """`table` with the columns of those actions whose scope it holds, at the end and in order of declaration."""
-    columns = list(table.columns)
+def with_actions(table: Table, actions: Sequence[Action], *, interventions: bool = False) -> Table:
+    """`table` with the columns of those actions whose scope it holds, at the end and in order of declaration.
+
+    Args:
+        table: one of `TABLES`. actions: of the experiment.
+        interventions: whether the experiment has any; then `IMPRESSIONS` says which ones met whom.
+    """
+    columns = [*table.columns, *(INTERVENTION_COLUMNS if interventions and table.name == IMPRESSIONS.name else ())]
     for action in actions:
         if SCOPE_TABLES[action.scope].name != table.name:
             continue

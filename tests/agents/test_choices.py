@@ -3,7 +3,7 @@ import pytest
 
 from agents.actions import ACTIONS, CHOOSE, LEAVE, RATE, SATISFACTION
 from agents.choices import close, decide, unusable
-from simulator.records import Impression, Page, SessionState, Situation
+from simulator.records import Impression, Note, Page, SessionState, Situation
 from simulator.seeds import Stream
 
 
@@ -49,6 +49,29 @@ def test_the_same_item_draws_the_same_wherever_it_stands_on_the_page():
     first, second = (decide(ACTIONS, s, probabilities(3)).outcomes["choose"].values for s in (one, other))
     assert first[0] == second[2]
     assert first[2] == second[0]
+
+
+def noted(items, responses):
+    notes = [(Note("a", "advert", True, "", response),) if response else () for response in responses]
+    shown = (Impression(k + 1, item, 0.0, 1.0, note) for k, (item, note) in enumerate(zip(items, notes, strict=True)))
+    return Situation(None, (), Page(1, "test", tuple(shown)), situation().state, Stream(1, ("user", 5)))
+
+
+def test_an_assumed_response_is_added_to_the_log_odds_of_choosing_that_item_and_of_nothing_else():
+    given = probabilities(3, choose=0.3)
+    decision = decide(ACTIONS, noted((3, 1, 2), (0.0, np.log(2.0), -np.log(3.0))), given)
+    odds = decision.outcomes["choose"].probabilities[:, 0] / decision.outcomes["choose"].probabilities[:, 1]
+    assert odds / (0.3 / 0.7) == pytest.approx([1.0, 2.0, 1 / 3])
+    assert np.array_equal(decision.outcomes["rate"].probabilities, given["rate"])
+    assert np.array_equal(decision.outcomes["leave"].probabilities, given["leave"])
+
+
+def test_a_response_only_adds_choices_to_those_of_the_world_without_it():
+    items = tuple(range(300))
+    plain = decide(ACTIONS, noted(items, [0.0] * 300), probabilities(300)).outcomes["choose"].values
+    moved = decide(ACTIONS, noted(items, [1.0] * 300), probabilities(300)).outcomes["choose"].values
+    assert (moved >= plain).all()
+    assert moved.sum() > plain.sum() + 30
 
 
 def test_actions_are_drawn_independently():

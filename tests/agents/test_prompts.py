@@ -10,7 +10,7 @@ from agents.actions import ACTIONS
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder, PromptConfig
 from simulator.dataset import Catalog
-from simulator.records import Action, Impression, MemoryRecord, Message, Page, Probe, SessionState, Situation
+from simulator.records import Action, Impression, MemoryRecord, Message, Note, Page, Probe, SessionState, Situation
 from simulator.seeds import Stream
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -174,3 +174,24 @@ def test_memories_that_do_not_fit_are_left_out_from_the_end_and_counted(film_wor
     assert prompts.told(records) == expected
     text = prompts.page(situation(film_world, records)).text
     assert [f"I watched Film {number} and" in text for number in range(5)] == [number < expected for number in range(5)]
+
+
+def test_what_an_intervention_writes_stands_in_brackets_behind_its_item(film_world):
+    told, plain = situation(film_world), situation(film_world)
+    first, second = told.page.impressions
+    notes = (Note("a", "advert", True, "everybody | talks\nabout it", 0.0), Note("b", "price", False, "", 0.0))
+    told = replace(told, page=replace(told.page, impressions=(first, replace(second, notes=notes))))
+    lines, unchanged = (builder(film_world).page(which).text.splitlines() for which in (told, plain))
+    different = [(line, other) for line, other in zip(lines, unchanged, strict=True) if line != other]
+    assert len(different) == 1
+    line, other = different[0]
+    assert line.startswith("2. ")
+    assert line.replace(" (advert: everybody / talks about it)", "") == other
+
+
+@pytest.mark.parametrize(("kind", "words"), [("advert", "(advert: x)"), ("price", "(price: x)"), ("explanation", "(shown because x)")])
+def test_each_kind_of_intervention_has_its_words(film_world, kind, words):
+    told = situation(film_world)
+    first, second = told.page.impressions
+    told = replace(told, page=replace(told.page, impressions=(replace(first, notes=(Note("a", kind, True, "x", 0.0),)), second)))
+    assert words in builder(film_world).page(told).text

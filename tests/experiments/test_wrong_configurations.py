@@ -30,6 +30,31 @@ CASES = {
     "an unknown key of the population": ('name = "a"\n[population]\nuser = 3', "[population] unknown key 'user'; did you mean 'users'?"),
     "no rounds": ('name = "a"\nrounds = 0', "rounds = 0: input should be greater than or equal to 1"),
     "rounds as a word": ('name = "a"\nrounds = "two"', "rounds = 'two': input should be a valid integer"),
+    "an intervention with an unknown key": (
+        'name = "a"\n[interventions.b]\nkind = "advert"\ntexts = "c"\nitems = {share = 0.5}',
+        "[interventions.b] unknown key 'texts'; did you mean 'text'?",
+    ),
+    "an intervention of an unknown kind": (
+        'name = "a"\n[interventions.b]\nkind = "advice"\nitems = {share = 0.5}',
+        "[interventions.b] kind: input should be 'advert', 'price' or 'explanation'",
+    ),
+    "an intervention on nothing": ('name = "a"\n[interventions.b]\nkind = "advert"\ntext = "c"', "[interventions.b] items is missing"),
+    "an intervention with two rules for its items": (
+        'name = "a"\n[interventions.b]\nkind = "advert"\ntext = "c"\nitems = {share = 0.5, best = 3}',
+        "[interventions.b] items: needs exactly one of",
+    ),
+    "an intervention with an unknown rule for its items": (
+        'name = "a"\n[interventions.b]\nkind = "advert"\ntext = "c"\nitems = {shares = 0.5}',
+        "[interventions.b] unknown key 'shares'; did you mean 'share'?",
+    ),
+    "an intervention with a word as response": (
+        'name = "a"\n[interventions.b]\nkind = "advert"\nresponse = "much"\nitems = {share = 0.5}',
+        "[interventions.b] response = 'much': must be 'read' or a number",
+    ),
+    "an intervention with a name that is none": (
+        'name = "a"\n[interventions."b+c"]\nkind = "advert"\ntext = "c"\nitems = {share = 0.5}',
+        "[interventions.b+c]: a name has letters",
+    ),
     "a section as a value": ('name = "a"\ndataset = 3', "dataset = 3"),
 }
 
@@ -63,6 +88,18 @@ OVERRIDES = {
     "a replay of nothing": ("decision.use=agents.controls:ReplayedDecisions", "[decision] run is missing"),
     "an override without a value": ("population.users", "write section.key=value"),
     "an override inside a value": ("name.first=3", "'name' is not a section"),
+    "an advert that nobody can read": (
+        'interventions.a={kind="advert",text="new",items={share=0.5}}',
+        "[interventions.a] response = 'read', but people of agents.controls:RandomDecisions ask no language model",
+    ),
+    "an intervention after the last round": (
+        'interventions.a={kind="advert",response=1,items={share=0.5},from_round=1}',
+        "[interventions.a] from_round = 1, but the experiment has rounds = 1",
+    ),
+    "an intervention on an unknown item": (
+        'interventions.a={kind="advert",response=1,items={ids=["x99"]}}',
+        "[interventions.a] items: there is no item 'x99'",
+    ),
     "a k-core that leaves nothing": ("dataset.k_core=5000", "k_core"),
     "a minimum rating that leaves nothing": ("dataset.min_rating=99", "99"),
 }
