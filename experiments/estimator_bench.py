@@ -114,13 +114,7 @@ def true_value(path: Path, reward: str) -> float:
     shown = run.impressions
     if reward == "chosen" and "chosen_probability" in shown.columns:
         return float(shown["chosen_probability"].to_numpy().mean())
-    scale = run.manifest["data"].get("rating_scale") or configuration_scale(run)
-    return float(reward_of(shown, reward, scale).to_numpy().mean())
-
-
-def configuration_scale(run: FinishedRun) -> tuple[float, float] | None:
-    """The rating scale of a run's data, read from the data itself."""
-    return build.data(configuration.read(run.directory.config_path)).train.rating_scale
+    return float(reward_of(shown, reward, run.rating_scale).to_numpy().mean())
 
 
 def verdicts(evaluations: Sequence[Evaluation], truths: Sequence[float]) -> dict[str, Verdict]:

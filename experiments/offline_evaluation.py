@@ -14,6 +14,7 @@ from experiments.analysis.offline import policy_estimators as single
 from experiments.analysis.offline import slate_estimators as slates
 from experiments.analysis.offline.estimates import Interval, OfflineEstimate, asymptotic, bootstrap
 from experiments.analysis.offline.reward_models import Kind, RewardModel, Rows, columns
+from experiments.analysis.person_sums import liked
 from experiments.config import ExperimentConfig
 from experiments.logged_pages import LoggedPages, read_logged_pages
 from experiments.policy_on_log import PolicyOnLog, Report, blocks, logged_probabilities, policy_on_log, unsupported
@@ -184,8 +185,7 @@ def reward_of(impressions: pl.DataFrame, name: str, scale: tuple[float, float] |
         raise ConfigError(f"the reward '{name}' needs ratings, which the data of this run does not have; use --reward chosen.")
     if name == "rating":
         return impressions["rating"].fill_null(0.0)
-    low, high = scale
-    return (impressions["rating"] >= low + 0.75 * (high - low)).fill_null(value=False).cast(pl.Float64)
+    return liked(impressions, scale).cast(pl.Float64)
 
 
 def _logging(log: LoggedPages, options: Options, report: Report) -> PolicyOnLog | None:

@@ -318,6 +318,7 @@ def _manifest(
             "synthetic_people": sum(person.synthetic for person in people),
             "split": config.dataset.split_config().model_dump(mode="json"),
             "policy": build.policy_id(config),
+            "rating_scale": train.rating_scale,
             "started": _now(),
             "git_revision": _git_revision(),
             "packages": {name: _version(name) for name in PACKAGES},

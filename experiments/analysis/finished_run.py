@@ -69,6 +69,17 @@ class FinishedRun:
         """The run's seed; names the random streams of the intervals, so that they come out the same each time."""
         return int(self.config.get("seed", 0))
 
+    @cached_property
+    def rating_scale(self) -> tuple[float, float] | None:
+        """Lowest and highest rating of the data, None without ratings; read from the data where an older manifest does not say it."""
+        if "rating_scale" not in self.manifest:
+            from experiments import build  # noqa: PLC0415 - needed for older runs only
+            from experiments import config as configuration  # noqa: PLC0415
+
+            return build.data(configuration.read(self.directory.config_path)).train.rating_scale
+        scale = self.manifest["rating_scale"]
+        return None if scale is None else (float(scale[0]), float(scale[1]))
+
     # --- tables ---
 
     @cached_property

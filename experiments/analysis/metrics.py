@@ -1,5 +1,7 @@
 """One function per metric. Tables in (see `simulator.tables`), a table, an `Estimate` or a number out.
 
+Means over people's rows rest on two sums per person, which are in `experiments.analysis.person_sums`.
+
 Intervals have 95 % coverage and resample people (`experiments.analysis.intervals`), unless the docstring says Wilson.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from experiments.analysis import person_sums as sums
 from experiments.analysis.intervals import Estimate, bootstrap_ratio, wilson
 from simulator.seeds import Stream
 
@@ -31,7 +34,7 @@ TRAIT_BEHAVIOUR = {
 
 def watch_rate(impressions: pl.DataFrame, stream: Stream) -> Estimate:
     """Share of shown items that were chosen, in [0, 1]; each impression counts the same."""
-    return _ratio(_per_person(impressions, pl.col("chosen").sum(), pl.len()), stream.child("watch rate"))
+    return _ratio(sums.watch_rate(impressions), stream.child("watch rate"))
 
 
 def watch_rate_by_position(impressions: pl.DataFrame) -> pl.DataFrame:
@@ -47,8 +50,7 @@ def watch_rate_by_position(impressions: pl.DataFrame) -> pl.DataFrame:
 
 def mean_rating(impressions: pl.DataFrame, stream: Stream) -> Estimate:
     """Mean rating given, in the data's units; each rating counts the same."""
-    rated = impressions.filter(pl.col("rating").is_not_null())
-    return _ratio(_per_person(rated, pl.col("rating").sum(), pl.len()), stream.child("mean rating"))
+    return _ratio(sums.mean_rating(impressions), stream.child("mean rating"))
 
 
 def rating_histogram(ratings: pl.Series) -> pl.DataFrame:
@@ -85,18 +87,18 @@ def total_variation(first: pl.DataFrame, second: pl.DataFrame, *, on: str) -> fl
 
 def pages_per_session(sessions: pl.DataFrame, stream: Stream) -> Estimate:
     """Mean number of pages in a session."""
-    return _ratio(_per_person(sessions, pl.col("pages").sum(), pl.len()), stream.child("pages per session"))
+    return _ratio(sums.pages_per_session(sessions), stream.child("pages per session"))
 
 
 def interactions_per_session(sessions: pl.DataFrame, stream: Stream) -> Estimate:
     """Mean number of items chosen in a session; sessions without any count as 0."""
-    return _ratio(_per_person(sessions, pl.col("interactions").sum(), pl.len()), stream.child("interactions per session"))
+    return _ratio(sums.interactions_per_session(sessions), stream.child("interactions per session"))
 
 
 def real_interactions_per_session(real: pl.DataFrame, stream: Stream) -> Estimate:
     """Mean number of interactions in a real session (30 minutes without an interaction end it); never below 1."""
     timed = real.filter(pl.col("session").is_not_null())
-    return _ratio(_per_person(timed, pl.len(), pl.col("session").n_unique()), stream.child("real interactions per session"))
+    return _ratio(sums.per_person(timed, pl.len(), pl.col("session").n_unique()), stream.child("real interactions per session"))
 
 
 def pages_histogram(sessions: pl.DataFrame) -> pl.DataFrame:
@@ -117,8 +119,7 @@ def session_sizes(real: pl.DataFrame) -> pl.Series:
 
 def satisfaction(sessions: pl.DataFrame, stream: Stream) -> Estimate:
     """Mean satisfaction with a session, 1 to 10."""
-    asked = sessions.filter(pl.col("satisfaction").is_not_null())
-    return _ratio(_per_person(asked, pl.col("satisfaction").sum(), pl.len()), stream.child("satisfaction"))
+    return _ratio(sums.satisfaction(sessions), stream.child("satisfaction"))
 
 
 def satisfaction_by_round(sessions: pl.DataFrame, stream: Stream) -> pl.DataFrame:
@@ -202,8 +203,7 @@ def average_popularity(table: pl.DataFrame, items: pl.DataFrame, stream: Stream)
     An item's percentile is the share of catalog items with fewer training interactions, midpoint for ties, so a
     uniform choice from the catalog gives 1/2.
     """
-    ranks = items.select("item", percentile=(pl.col("train_count").rank("average") - 0.5) / max(items.height, 1))
-    return _ratio(_per_person(table.join(ranks, on="item"), pl.col("percentile").sum(), pl.len()), stream.child("popularity"))
+    return _ratio(sums.popularity(table, items), stream.child("popularity"))
 
 
 # --- people ---------------------------------------------------------------------------------------------------------
@@ -266,12 +266,8 @@ def trait_correlation(trait: str, people: pl.DataFrame, behaviours: pl.DataFrame
     return float(joined.select(pl.corr("value", "behaviour", method="spearman")).item())
 
 
-def _per_person(table: pl.DataFrame, numerator: pl.Expr, denominator: pl.Expr) -> pl.DataFrame:
-    return table.group_by("user").agg(a=numerator.cast(pl.Float64), b=denominator.cast(pl.Float64)).sort("user")
-
-
-def _ratio(sums: pl.DataFrame, stream: Stream) -> Estimate:
-    return bootstrap_ratio(sums["a"].to_numpy(), sums["b"].to_numpy(), stream)
+def _ratio(found: pl.DataFrame, stream: Stream) -> Estimate:
+    return bootstrap_ratio(found["a"].to_numpy(), found["b"].to_numpy(), stream)
 
 
 def _genre_weights(table: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:

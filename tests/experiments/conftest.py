@@ -168,6 +168,7 @@ def write_run(
         "data": data,
         "model": {"name": "Small-1", "sha256": "a" * 64, "backend": "llama.cpp 1", "settings": {"threads": 2}},
     }
+    manifest |= {"rating_scale": [1.0, 5.0] if has_ratings else None}
     manifest |= {
         "experiment": "made-up",
         "seed": 7,
