@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -46,6 +47,17 @@ def emit_table(records: Sequence[Mapping[str, Any]], *, as_json: bool, title: st
     for record in records:
         table.add_row(*(str(record.get(name, "")) for name in names))
     stdout.print(table)
+
+
+def finite(value: Any) -> Any:
+    """A document for JSON, which has no infinity and no NaN: an unlimited interval or unknown value becomes null; paths become text."""
+    if isinstance(value, Mapping):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    return str(value) if isinstance(value, Path) else value
 
 
 def note(text: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from simulator.run_directory import write_atomically
 
 WIDTH = 3.4
 """Inches; one column of a two-column paper."""
@@ -13,6 +16,12 @@ WIDTH = 3.4
 DPI = 300
 REAL, SIMULATED, SHOWN, THIRD = "#0072B2", "#D55E00", "#767676", "#E69F00"
 """Colours of Okabe and Ito ("Color universal design", 2008), which colour-blind readers can tell apart, and a grey."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""The palette of Okabe and Ito for things of one kind, the first ones easiest to tell apart."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Shapes that go with `COLOURS`, so that colour alone tells nothing."""
 
 STYLE: Mapping[str, Any] = {
     "font.size": 8,
@@ -48,3 +57,17 @@ class Made:
 
     path: Path
     caption: str
+
+
+def write_figure(figure: Any, file: Path, caption: str) -> Made:
+    """Writes a figure of matplotlib as PNG, whole or not at all; the same figure gives the same bytes.
+
+    Args:
+        figure: to draw. file: its folder is made. caption: stored inside too.
+    """
+    buffer = io.BytesIO()
+    # The library's version would otherwise be stored, and with it a difference that is not the figure's.
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None, "Description": caption})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, buffer.getvalue())
+    return Made(file, caption)

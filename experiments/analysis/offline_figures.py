@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,10 +9,9 @@ import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from experiments.analysis.figure_style import DPI, REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, Made
+from experiments.analysis.figure_style import REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, Made, write_figure
 from experiments.estimator_bench import Bench
 from experiments.offline_evaluation import REWARDS, Evaluation
-from simulator.run_directory import write_atomically
 
 _MARGIN = 0.35
 """How far beyond the trusted intervals the axis goes, as a share of their range; what lies outside gets an arrow."""
@@ -55,7 +53,7 @@ def estimates(evaluation: Evaluation, file: Path, truth: float | None = None) ->
             f"{evaluation.logging_policy}: 95 % intervals, normal (thick) and bootstrap over people (thin); grey where the "
             "effective sample size is too small to be trusted, arrows where a value lies outside the axis."
         )
-        return _written(figure, file, caption)
+        return write_figure(figure, file, caption)
 
 
 def errors(bench: Bench, file: Path) -> Made:
@@ -82,7 +80,7 @@ def errors(bench: Bench, file: Path) -> Made:
             f"simulator's truth, {bench.truth:.4f} on average; grey where the effective sample size is mostly too small, points beyond the "
             "axis at its edge."
         )
-        return _written(figure, file, caption)
+        return write_figure(figure, file, caption)
 
 
 def _errors(bench: Bench, name: str) -> list[float]:
@@ -106,11 +104,3 @@ def _axis(reward: str) -> str:
         "like": "Share of shown items liked",
     }
     return labels.get(reward, REWARDS[reward])
-
-
-def _written(figure: Figure, file: Path, caption: str) -> Made:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None, "Description": caption})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, buffer.getvalue())
-    return Made(file, caption)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from experiments.console import emit, emit_table, note, stages
+from experiments.console import emit, emit_table, finite, note, stages
 
 if TYPE_CHECKING:
     from experiments.estimator_bench import Bench
@@ -161,7 +161,7 @@ def _document(found: Evaluation, bench: Bench | None) -> dict[str, Any]:
             "runs": [str(path) for path in bench.runs],
             "estimators": {name: asdict(verdict) for name, verdict in bench.verdicts.items()},
         }
-    clean: dict[str, Any] = _finite(document)
+    clean: dict[str, Any] = finite(document)
     return clean
 
 
@@ -176,17 +176,6 @@ def _plain(found: Evaluation) -> dict[str, Any]:
         for name, answer in document["answers"].items()
     }
     return document
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: an unlimited interval or threshold is written as null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    return str(value) if isinstance(value, Path) else value
 
 
 def _text(document: Mapping[str, Any]) -> bytes:
