@@ -83,6 +83,7 @@ def application() -> Any:
         models,
         plot,
         run,
+        study,
         tune,
     )
 
@@ -94,7 +95,7 @@ def application() -> Any:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (run, interview, plot, export, tune, fidelity, evaluate, evaluate_recommenders, doctor):
+    for command in (run, study, interview, plot, export, tune, fidelity, evaluate, evaluate_recommenders, doctor):
         command.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(models.app, name="models")

@@ -200,7 +200,7 @@ def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}).") from error
     for override in overrides:
-        _apply(contents, override)
+        apply_override(contents, override)
     return contents
 
 
@@ -259,7 +259,12 @@ def _without_none(value: Any) -> Any:
     return [_without_none(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Applies one setting ``section.key=value`` to an unchecked document, in place; the value is TOML, or else taken as text.
+
+    Raises:
+        ConfigError: the setting is malformed, or what it goes into is not a section.
+    """
     key, equals, value = override.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):

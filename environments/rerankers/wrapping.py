@@ -37,7 +37,7 @@ METHODS = ("fit", "recommend", "save", "load")
 """What a base must define."""
 
 
-def _complete(base: dict[str, Any]) -> dict[str, Any]:
+def complete_base(base: dict[str, Any]) -> dict[str, Any]:
     """Checks the base's own section and fills in its defaults, so that the stored configuration is complete."""
     use = base.get("use")
     if not isinstance(use, str):
@@ -57,7 +57,7 @@ class RerankerConfig(ComponentConfig):
         pool: how many of its best items are reordered.
     """
 
-    base: Annotated[dict[str, Any], AfterValidator(_complete)]
+    base: Annotated[dict[str, Any], AfterValidator(complete_base)]
     pool: int = Field(default=100, ge=1)
 
 
