@@ -59,6 +59,8 @@ class CalibratedConfig(PriorConfig):
         activity_share: how much of the difference in activity between people shows in how often they choose what they see,
             rather than in how long and often they come, in [0, 1]: the share of the log of their activity that is added to the
             log-odds. A log without exposures cannot tell; with 0 the active, for whom less is left, choose less often than others.
+        stars: whether the language model is also asked how many stars each item would get. The answer had no weight wherever it was
+            estimated, and the question is a sixth of a page's tokens.
         recentre, reference_pages, texts, prompt: as in `agents.decisions.LanguageModelConfig`.
     """
 
@@ -68,6 +70,7 @@ class CalibratedConfig(PriorConfig):
     hide: Literal["auto", "random", "latest"] = "auto"
     exposures: Path | None = None
     activity_share: float = Field(0.4, ge=0, le=1)
+    stars: bool = False
     recentre: bool = True
     reference_pages: int = Field(32, ge=1, le=10_000)
     texts: bool = True
@@ -83,8 +86,8 @@ class CalibratedDecisions:
     and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
 
     Ratings: a cumulative logit around the person's own histogram (`agents.ordinal`). Leaving: a hazard of fatigue and
-    satisfaction around the person's own expected pages (`agents.hazard`); the language model's answer to that question has
-    nothing it could be weighed against and is not used. Looking back is done by the language model, or by the ratings given.
+    satisfaction around the person's own expected pages (`agents.hazard`); the language model's answer to that question would have
+    nothing it could be weighed against and is not asked for. Looking back is done by the language model, or by the ratings given.
 
     Weights are fitted on people of whom no language model was tuned (`agents.exposures.people_split`).
 
@@ -107,6 +110,9 @@ class CalibratedDecisions:
                     "[decision] agents.calibrated:CalibratedDecisions needs a section [language_model], or language_model = false."
                 )
             options = config.model_dump(include=set(LanguageModelConfig.model_fields) - {"strength"})
+            # What nothing is made of is not asked.
+            unused = {"leave"} if config.stars else {"leave", "rate"}
+            options["prompt"]["unasked"] = sorted({*config.prompt.unasked, *unused})
             self._model = LanguageModelDecisions(LanguageModelConfig.model_validate(options), context=context)
             self.prompts = self._model.prompts
         self._calibration: Calibration | None = None
@@ -141,7 +147,7 @@ class CalibratedDecisions:
 
     def _what_for(self, train: Dataset) -> dict[str, Any]:
         """What weights must have been fitted for to be used again without asking."""
-        options = {"people", "hide", "recentre", "reference_pages", "prompt"} if self._model else {"hide"}
+        options = {"people", "hide", "stars", "recentre", "reference_pages", "prompt"} if self._model else {"hide"}
         exposures = self.config.exposures
         identity = asdict(self._context.language_model.identity) if self._model and self._context.language_model else None
         key = {

@@ -196,10 +196,10 @@ class LanguageModelDecisions:
         if scores.status != "ok":
             return unusable(self._actions, situation, self._priors.page(situation), scores.status, scores.reply)
         read = self._read(scores, len(situation.page.impressions))
-        actions = (*self.prompts.item_actions, *self.prompts.page_actions)
-        decision = decide(
-            self._actions, situation, {action.name: self._probabilities(action, read[action.name], situation.profile) for action in actions}
-        )
+        found = self._priors.page(situation)
+        for action in (*self.prompts.item_actions, *self.prompts.page_actions):
+            found[action.name] = self._probabilities(action, read[action.name], situation.profile)
+        decision = decide(self._actions, situation, found)
         return replace(decision, memories_told=self.prompts.told(situation.memories))
 
     def _closing(self, situation: Situation, scores: Scores) -> Closing:
@@ -219,9 +219,11 @@ class LanguageModelDecisions:
         """Reasons and insights, texts with statuses; asked for together, since more texts at once cost less each."""
         nothing = [("", "")] * len(situations)
         reasons = self._reasons(situations, closings) if self.config.texts else []
-        insights = self._insights(situations) if self._context.reflects else []
+        reflecting = [number for number, situation in enumerate(situations) if situation.reflects]
+        insights = self._insights([situations[number] for number in reflecting])
         written = [_sentence(completion) for completion in self._model.generate([*reasons, *insights])] if reasons or insights else []
-        return written[: len(reasons)] or nothing, written[len(reasons) :] or nothing
+        drawn = dict(zip(reflecting, written[len(reasons) :], strict=True))
+        return written[: len(reasons)] or nothing, [drawn.get(number, ("", "")) for number in range(len(situations))]
 
     def _reasons(self, situations: Sequence[Situation], closings: Sequence[Closing]) -> list[GenerationRequest]:
         return [

@@ -24,8 +24,6 @@ SECONDS_PER_HOUR = 3600.0
 class NoMemory:
     """Remembers nothing. The control that shows what memory is worth."""
 
-    reflects = False
-
     class Config(ComponentConfig):
         """No options."""
 
@@ -49,8 +47,6 @@ class NoMemory:
 
 class RecentMemory:
     """Holds the last records and recalls the newest, whatever the page shows."""
-
-    reflects = False
 
     class Config(ComponentConfig):
         """Options of `RecentMemory`.
@@ -110,10 +106,10 @@ class RetrievalMemory:
     the values of RecAgent's published code (which puts the record's rank in place of r inside the power).
     Insights last longer than what they rest on, since they are more important.
 
-    `reflects` says whether the person's insights are wanted; it follows the option `reflection`.
+    Reflection follows Park et al., section 4.2: an insight is due once the importance of what was remembered since the last one
+    sums up to `reflect_after`. Their threshold is 150 with importance from 1 to 10, which is 15 here and made their agents reflect
+    two or three times a day; people who come for a few pages at a time would never get there, so ours is lower.
     """
-
-    reflects: bool = True
 
     class Config(ComponentConfig):
         """Options of `RetrievalMemory`.
@@ -127,7 +123,8 @@ class RetrievalMemory:
                 among very old records.
             encoder: import path of a class with ``encode(list of texts) -> array of shape (n, d)`` to compare texts
                 with; compares words if not given.
-            reflection: whether people write one insight at the end of a session.
+            reflection: whether people write insights at the end of sessions.
+            reflect_after: sum of importance since the last insight from which on the next one is written; 0 is after every session.
         """
 
         capacity: int = Field(default=200, ge=1)
@@ -140,6 +137,7 @@ class RetrievalMemory:
         delta: float = Field(default=0.01, gt=0.0, lt=1.0)
         encoder: str | None = None
         reflection: bool = True
+        reflect_after: float = Field(default=3.0, ge=0.0, allow_inf_nan=False)
 
         @model_validator(mode="after")
         def _something_counts(self) -> RetrievalMemory.Config:
@@ -148,7 +146,6 @@ class RetrievalMemory:
             return self
 
     def __init__(self, config: Config, *, catalog: Catalog) -> None:
-        self.reflects = config.reflection
         self._config = config
         self._space = text_space(catalog, config.encoder)
         self._store = _Store()
@@ -199,6 +196,18 @@ class RetrievalMemory:
         self._store = _Store.of(records)
         self._vectors = {}
         self._read(self._store.held)
+
+    @property
+    def reflection_due(self) -> bool:
+        """Whether enough has happened since the last insight for another one."""
+        if not self._config.reflection:
+            return False
+        total = 0.0
+        for record in reversed(self._store.records()):
+            if record.kind == "insight":
+                break
+            total += record.importance
+        return total >= self._config.reflect_after
 
     def _read(self, records: Iterable[MemoryRecord]) -> None:
         for record in records:

@@ -51,6 +51,8 @@ class PromptConfig(ComponentConfig):
         years: whether items are told with their year, which costs up to six tokens each.
         item_genres: genres told per item. description_chars: characters of an item's description (0: none).
         mask_titles: replaces titles by "film 17" and so on, to measure what memorised titles contribute.
+        unasked: names of item and page actions that page prompts leave out; what people do there is then drawn from what is
+            known without the model.
         rules: the first line of every page prompt, in other words; may use {item}, {items}, {choose}, {chosen}. None is the
             line that comes with usersim.
     """
@@ -67,6 +69,7 @@ class PromptConfig(ComponentConfig):
     item_genres: int = Field(2, ge=0, le=20)
     description_chars: int = Field(0, ge=0, le=2_000)
     mask_titles: bool = False
+    unasked: tuple[str, ...] = ()
     rules: str | None = Field(None, min_length=1, max_length=2_000)
 
     @field_validator("rules")
@@ -106,8 +109,9 @@ class PromptBuilder:
     def __init__(self, catalog: Catalog, actions: Sequence[Action], config: PromptConfig | None = None) -> None:
         self.catalog = catalog
         self.config = config or PromptConfig()
-        self.item_actions = of_scope(actions, "item")
-        self.page_actions = of_scope(actions, "page")
+        asked = [action for action in actions if action.name not in self.config.unasked]
+        self.item_actions = of_scope(asked, "item")
+        self.page_actions = of_scope(asked, "page")
         self.session_actions = of_scope(actions, "session")
         self._words = {word: getattr(catalog.domain, word) for word in DOMAIN_WORDS}
         self._rules = Segment((self._rules_text(),))

@@ -163,7 +163,8 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         if not (visit.left or nothing_left or visit.page > self._habits.max_pages):
             return None
         exit_: Literal["left", "last_page", "exhausted"] = "left" if visit.left else "exhausted" if nothing_left else "last_page"
-        return SessionEnd(replace(visit.last, state=self._state()), exit_)
+        reflects = bool(getattr(self.memory, "reflection_due", False))
+        return SessionEnd(replace(visit.last, state=self._state(), reflects=reflects), exit_)
 
     def look_back(self, end: SessionEnd, closing: Closing) -> None:
         """Remembers the session; the next one of this round begins, if there is one."""

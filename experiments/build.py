@@ -243,7 +243,6 @@ class Blueprint:
             rating_scale=self.rating_scale,
             page_size=feed.page_size,
             max_pages=feed.max_pages,
-            reflects=bool(getattr(memory(self.config, self.catalog), "reflects", False)),
             seed=self.config.seed,
         )
 

@@ -109,7 +109,10 @@ class Environment(Protocol):
 
 
 class Memory(Protocol):
-    """What one person remembers. One instance per person."""
+    """What one person remembers. One instance per person.
+
+    One that wants insights has an attribute ``reflection_due``: whether the session that ends now should end with one.
+    """
 
     def remember(self, records: Sequence[MemoryRecord]) -> None:
         """Stores new records in order; may forget others (see `MemoryRecord.forgotten`)."""
@@ -157,7 +160,6 @@ class DecisionContext:
         language_model: the shared language model, or None if the experiment has none.
         rating_scale: (lowest, highest) rating of the data, or None without ratings.
         page_size: items on a page. max_pages: pages at which a session ends at the latest.
-        reflects: whether the people's memory keeps insights, so that closing a session should write one.
         seed: of the run.
     """
 
@@ -167,7 +169,6 @@ class DecisionContext:
     rating_scale: tuple[float, float] | None
     page_size: int
     max_pages: int
-    reflects: bool
     seed: int
 
 

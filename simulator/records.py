@@ -301,6 +301,7 @@ class Situation:
         profile: who decides; memories: what they recall now, most relevant first.
         page: what they see; state: where they stand.
         stream: randomness of this decision, keyed by (seed, round, user, session, page).
+        reflects: at the end of a session, whether enough has happened to draw an insight from.
     """
 
     profile: UserProfile
@@ -308,6 +309,7 @@ class Situation:
     page: Page
     state: SessionState
     stream: Stream
+    reflects: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,11 +68,13 @@ class Cohort(mesa.Model):  # type: ignore[misc]
         super().__init__(rng=stream.integer())
         self.users = make_users(self)
         self.environment, self.decisions, self.log = environment, decisions, log
+        self.ended: list[tuple[User, SessionEnd]] = []
         self.running = any(user.browsing for user in self.users)
 
     def step(self) -> None:
-        """One page turn of everybody who is browsing."""
-        browsing = [user for user in self.users if user.browsing]
+        """One page turn of everybody who is browsing; when nobody is any more, all look back on their sessions together."""
+        waiting = {id(user) for user, _ in self.ended}
+        browsing = [user for user in self.users if user.browsing and id(user) not in waiting]
         served = self.environment.serve([user.request() for user in browsing])
         pages = [(user, page) for user, page in zip(browsing, served, strict=True) if page is not None]
         unserved = [user for user, page in zip(browsing, served, strict=True) if page is None]
@@ -83,12 +85,18 @@ class Cohort(mesa.Model):  # type: ignore[misc]
             self.log.page(user.act(situation, decision))
 
         over = [(user, user.session_end()) for user, _ in pages] + [(user, user.session_end(nothing_left=True)) for user in unserved]
-        ends = [(user, end) for user, end in over if end is not None]
-        closings = self.decisions.close_sessions([end.situation for _, end in ends])
-        for (user, end), closing in zip(ends, closings, strict=True):
+        self.ended += [(user, end) for user, end in over if end is not None]
+        if len(self.ended) == sum(user.browsing for user in self.users):
+            self._look_back()
+        self.running = any(user.browsing for user in self.users)
+
+    def _look_back(self) -> None:
+        """Closes all ended sessions at once, since texts that are written together cost less each; the next sessions begin."""
+        closings = self.decisions.close_sessions([end.situation for _, end in self.ended])
+        for (user, end), closing in zip(self.ended, closings, strict=True):
             self.log.session(end, closing)
             user.look_back(end, closing)
-        self.running = any(user.browsing for user in self.users)
+        self.ended = []
 
     def run(self) -> None:
         """Steps until everybody's sessions of this round are over, then logs what they remember."""

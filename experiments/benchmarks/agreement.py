@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions
-from agents.prompts import PromptBuilder
 from experiments import build
 from experiments.benchmarks.recording import Recorded
 from simulator.errors import ModelError
@@ -84,7 +83,7 @@ def agreement(recorded: Recorded, pages: int, reference_pages: int) -> dict[str,
     """
     situations = [situation for batch in recorded.pages for situation in batch]
     situations = situations[:: max(1, len(situations) // pages)][:pages]
-    prompts = [PromptBuilder(recorded.train.catalog, build.actions(recorded.train)).page(situation) for situation in situations]
+    prompts = [recorded.builder.page(situation) for situation in situations]
     scores, decisions = [], []
     for model in (LlamaCpp(LlamaCppConfig(threads=1)), PlainModel(1)):
         scores.append([score.logprobs for score in model.score(prompts)])
@@ -134,7 +133,7 @@ def _fitted(recorded: Recorded, model: LanguageModel, reference_pages: int) -> L
     feed = recorded.config.recommender.feed_config()
     train = recorded.train
     context = DecisionContext(
-        train.catalog, build.actions(train), model, train.rating_scale, feed.page_size, feed.max_pages, False, recorded.config.seed
+        train.catalog, build.actions(train), model, train.rating_scale, feed.page_size, feed.max_pages, recorded.config.seed
     )
     decisions = LanguageModelDecisions(
         LanguageModelConfig.model_validate({**recorded.config.decision.options, "reference_pages": reference_pages}), context=context

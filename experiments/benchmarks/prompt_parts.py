@@ -47,6 +47,10 @@ VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "no item genres": {"item_genres": 0},
     "1 genre an item": {"item_genres": 1},
     "with descriptions": {"description_chars": 100},
+    "no stars": {"unasked": ("rate",)},
+    "no stars, 8 liked, no traits": {"unasked": ("rate",), "liked": 8, "traits": False},
+    "no stars, 8 liked, 2 disliked": {"unasked": ("rate",), "liked": 8, "disliked": 2},
+    "no stars, no disliked": {"unasked": ("rate",), "disliked": 0},
     "nothing about the person": {"traits": False, "demographics": False, "favourite_genres": 0, "liked": 0, "disliked": 0, "memories": 0},
 }
 """Changes of `PromptConfig` against its default."""
@@ -85,7 +89,8 @@ def run(size: Size, output: Path, say: Callable[[str], None]) -> dict[str, Any]:
         recorded = record(Path(place) / "run", size.people, "rounds=2", "decision.texts=false", "decision.reference_pages=4")
     situations, real = pages(recorded, build.data(recorded.config).test, size)
     described = recorded.train.catalog.items["description"].null_count() < len(recorded.train.catalog)
-    model = LlamaCpp(LlamaCppConfig(threads=cores(), context=1024))
+    section = recorded.config.language_model
+    model = LlamaCpp(LlamaCppConfig.model_validate({**(section.options if section else {}), "threads": cores(), "context": 1024}))
     skipped, rows = {}, []
     say("the default prompt")
     default = _ask(recorded, PromptConfig(), situations, real.shape, model)
@@ -182,7 +187,7 @@ def _ask(recorded: Recorded, config: PromptConfig, situations: Sequence[Situatio
         [model.count_tokens("".join(part for part in prompt.segments[-1].parts if isinstance(part, str))) for prompt in prompts]
     )
     whole = np.array([len(model.tokens(prompt)) for prompt in prompts])
-    logprobs = [row for score in scores for row in score.logprobs[: 4 * per_item]]
+    logprobs = [score.logprobs[place * per_item] for score in scores for place in range(4)]
     return _Answers(float((whole - pages).mean()), float(pages.mean()), logprobs, odds.reshape(shape))
 
 

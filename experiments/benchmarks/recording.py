@@ -11,10 +11,12 @@ from typing import ClassVar
 
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions
 from agents.profiles import fit_profiles
+from agents.prompts import PromptBuilder
 from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.run import start
+from experiments.tuning.tune import prompt_config
 from simulator.dataset import Dataset
 from simulator.protocols import DecisionContext, LanguageModel
 from simulator.records import Closing, Completion, Decision, GenerationRequest, ModelIdentity, Prompt, Scores, Situation, Usage, UserProfile
@@ -120,6 +122,11 @@ class Recorded:
     prompts: list[Prompt]
     summary: dict[str, object]
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def builder(self) -> PromptBuilder:
+        """Writes the prompts that these people were asked."""
+        return PromptBuilder(self.train.catalog, build.actions(self.train), prompt_config(self.config))
 
 
 def experiment(people: int, *overrides: str) -> ExperimentConfig:

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from agents.prompts import PromptBuilder
-from experiments import build
 from experiments.benchmarks.chat import ChatModel
 from experiments.benchmarks.recording import Recorded
 from simulator.execution import cores
@@ -66,8 +64,7 @@ class Ceiling:
 
 def page_prompts(recorded: Recorded) -> list[list[Prompt]]:
     """The page prompts of every batch of a recorded run."""
-    builder = PromptBuilder(recorded.train.catalog, build.actions(recorded.train))
-    return [[builder.page(situation) for situation in batch] for batch in recorded.pages]
+    return [[recorded.builder.page(situation) for situation in batch] for batch in recorded.pages]
 
 
 def share_of_ceiling(recorded: Recorded, repetitions: int) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
     vocabulary = KeptVocabulary(base)
     try:
         compiler = vocabulary.compiler(CONTEXT)
-        prompts = PromptBuilder(train.catalog, build.actions(train), prompt)
+        # When people leave is not in such data, and what is asked at the end of a page changes nothing before it.
+        prompts = PromptBuilder(train.catalog, [action for action in build.actions(train) if action.scope != "page"], prompt)
         stream, shares = Stream(config.seed).child("tune"), tuning.examples.hidden_shares
         some = split.validation[: tuning.validation_people]
         say("writing examples", 0, tuning.packs + 1)

@@ -37,7 +37,7 @@ class LlamaCppConfig(ComponentConfig):
         batch: most tokens computed in one call; it decides the last bits of a number.
         sequences: texts written at once; each needs memory for a whole context.
         threads: None takes every core this process may use. It changes no bit of a score.
-        kept_megabytes: memory for kept prefixes of prompts.
+        kept_megabytes: memory for kept prefixes of prompts; with less than a cohort's worth, everybody's is computed anew at every page.
         gpu_layers: layers computed on a GPU; "auto" takes all if this build of llama.cpp can use one, else none.
     """
 
@@ -47,9 +47,9 @@ class LlamaCppConfig(ComponentConfig):
     max_divergence: float = Field(0.01, gt=0)
     context: int = Field(512, ge=64, le=1_000_000)
     batch: int = Field(512, ge=32, le=8192)
-    sequences: int = Field(16, ge=1, le=255)
+    sequences: int = Field(8, ge=1, le=255)
     threads: int | None = Field(None, ge=1, le=1024)
-    kept_megabytes: int = Field(96, ge=0, le=1_000_000)
+    kept_megabytes: int = Field(160, ge=0, le=1_000_000)
     gpu_layers: Literal["auto"] | int = "auto"
 
 

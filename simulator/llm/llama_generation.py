@@ -8,7 +8,7 @@ Which tokens are computed together, and with them the last bits of the logits, i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -26,13 +26,13 @@ class Job:
 
     Attributes:
         request: what is wanted. lead: tokens that are still to be computed before the first new one, at most a batch.
-        length: tokens before those. state: what was computed for them, or None if there are none.
+        length: tokens before those. enter: puts those into the sequence of that number, and nothing else.
     """
 
     request: GenerationRequest
     lead: np.ndarray
     length: int
-    state: np.ndarray | None
+    enter: Callable[[int], None]
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ def write(weights: Weights, sequences: Sequences, jobs: Iterable[Job], count: in
 
     Args:
         weights: the model. sequences: where it computes; all but sequence 0 are used.
-        jobs: `count` of them; each is taken when there is room for it, and may be prepared in sequence 0.
+        jobs: `count` of them; each is taken when there is room for it.
     """
     completions: list[Completion] = [Completion("", 0)] * count
     waiting = enumerate(jobs)
@@ -91,10 +91,7 @@ def _begin(weights: Weights, sequences: Sequences, new: Sequence[tuple[int, Job]
             schema = job.request.schema
             text = Text(job.request, weights.piece, weights.ends, None if schema is None else Grammar(weights, schema_grammar(schema)))
             places.append(_Place(number, text, job.length + len(job.lead)))
-            if job.state is None:
-                sequences.cut(len(places), 0)
-            else:
-                sequences.restore(job.state, len(places))
+            job.enter(len(places))
         jobs = [new[k][1] for k in group]
         last = [np.array([len(job.lead) - 1]) for job in jobs]
         rows = sequences.extend([job.lead for job in jobs], [job.length for job in jobs], last, first + 1)

@@ -110,23 +110,26 @@ class Reader:
         return answers
 
     def job(self, request: GenerationRequest, prompt: Compiled) -> Job:
-        """A text whose beginning was computed in sequence 0; its last tokens are left to be computed with those of other texts."""
+        """A text to be written; its last tokens are left to be computed with those of other texts."""
         self._count(prompt)
         last, batch = len(prompt.chunks) - 1, self._sequences.batch
+        head, lead = prompt.chunks[last][:-batch], prompt.chunks[last][-batch:]
+        self._computed += len(lead)
+        return Job(request, lead, prompt.starts[last] + len(head), lambda stream: self._begin(prompt, head, stream))
+
+    def _begin(self, prompt: Compiled, head: np.ndarray, stream: int) -> None:
+        """Puts all chunks of a prompt but the last, and the head of that, into a sequence."""
+        last = len(prompt.chunks) - 1
         known = self._prefixes.find(prompt.keys[:last])
-        self._enter(prompt, known, 0)
+        self._enter(prompt, known, stream)
         chunks = prompt.chunks[known.chunks : last]
         start = prompt.starts[known.chunks]
         for chunk in [np.concatenate(chunks)] if self._merges and chunks else chunks:
-            self._append(chunk, start, [])
+            self._append(chunk, start, [], stream)
             start += len(chunk)
         if known.chunks < last:
-            self._prefixes.keep(prompt.keys[:last], self._sequences.save(), known)
-        head, lead = prompt.chunks[last][:-batch], prompt.chunks[last][-batch:]
-        self._append(head, start, [])
-        self._computed += len(lead)
-        start += len(head)
-        return Job(request, lead, start, self._sequences.save() if start else None)
+            self._prefixes.keep(prompt.keys[:last], self._sequences.save(stream), known)
+        self._append(head, start, [], stream)
 
     # --- what is computed together ---
 
@@ -150,11 +153,12 @@ class Reader:
             return
         lengths = [len(tasks[i].tokens) for i in numbers]
         wanted = [len(tasks[i].wanted) for i in numbers]
+        starts = [tasks[i].start for i in numbers]
         sequences = self._sequences
-        for group in batches(lengths, wanted, tokens=sequences.batch, members=sequences.streams, rows=MOST_OUTPUTS):
+        for group in batches(lengths, wanted, tokens=sequences.batch, members=sequences.streams, rows=MOST_OUTPUTS, starts=starts):
             members = [numbers[k] for k in group]
             # What is padded needs cells too.
-            room = max(tasks[i].start for i in members) + lengths[group[-1]] <= sequences.cells
+            room = max(starts[k] for k in group) + max(lengths[k] for k in group) <= sequences.cells
             yield from [members] if room else [[i] for i in members]
 
     # --- computing ---
@@ -163,6 +167,9 @@ class Reader:
         """Computes some prompts, each in a sequence of its own, and reads their probes."""
         for stream, task in enumerate(tasks):
             self._enter(task.prompt, task.known, stream)
+        # What a sequence that is not in use holds would make everybody attend over as many cells.
+        for stream in range(len(tasks), self._sequences.streams):
+            self._sequences.cut(stream, 0)
         rows = self._compute(tasks)
         # Asking again overwrites the rows, so what may not be read at once is copied.
         rows = [own.copy() if task.asks else own for task, own in zip(tasks, rows, strict=True)]

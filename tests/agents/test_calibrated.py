@@ -76,7 +76,6 @@ def make(world, model=None, **options):
         rating_scale=world.rating_scale,
         page_size=5,
         max_pages=5,
-        reflects=False,
         seed=7,
     )
     return build(USE, options, where="decision", methods=("fit", "decide", "close_sessions", "save", "load"), context=context)

@@ -301,15 +301,35 @@ def test_a_recall_from_two_hundred_records_takes_about_a_millisecond():
     assert min(seconds) < 0.01
 
 
+# --- reflection ---------------------------------------------------------------------------------------------------
+
+
+def test_an_insight_is_due_once_enough_has_happened_since_the_last_one():
+    memory = retrieval(reflect_after=1.0)
+    assert not memory.reflection_due
+    memory.remember([record(0, importance=0.6), record(1, importance=0.3)])
+    assert not memory.reflection_due
+    memory.remember([record(2, importance=0.1)])
+    assert memory.reflection_due
+    memory.remember([replace(record(3, importance=0.9), kind="insight"), record(4, importance=0.5)])
+    assert not memory.reflection_due
+    memory.remember([record(5, importance=0.5)])
+    assert memory.reflection_due
+
+
+def test_an_insight_ends_every_session_of_people_who_need_nothing_for_it_and_none_of_those_who_want_none():
+    assert retrieval(reflect_after=0).reflection_due
+    never = retrieval(reflect_after=0, reflection=False)
+    never.remember([record(0, importance=1.0)])
+    assert not never.reflection_due
+
+
 # --- configuration and encoders -----------------------------------------------------------------------------------
 
 
 def test_memories_are_built_from_their_section():
     memory = build("agents.memory:RetrievalMemory", {"recall": 2}, where="memory", methods=METHODS, catalog=films())
-    assert memory.reflects
-    for use in ("NoMemory", "RecentMemory"):
-        assert not build(f"agents.memory:{use}", {}, where="memory", methods=METHODS, catalog=films()).reflects
-    assert not retrieval(reflection=False).reflects
+    assert memory.recall(page_of(0), START) == ()
     assert resolve("agents.memory:RetrievalMemory", {}, where="memory", methods=METHODS)["decay"] == 0.995
 
 

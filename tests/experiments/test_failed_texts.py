@@ -29,6 +29,8 @@ cohort_size = 8
 path = {data}
 [population]
 users = 24
+[memory]
+reflect_after = 0
 [decision]
 reference_pages = 4
 [language_model]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.llm.batching import CALL_COST, batches
+from simulator.llm.batching import CALL_COST, CELLS, batches
 
 LIMITS = {"tokens": 256, "members": 5, "rows": 30}
 
@@ -40,3 +40,13 @@ def test_no_other_cut_of_the_sorted_sequences_costs_less(lengths):
 @pytest.mark.parametrize(("lengths", "expected"), [([70, 71, 70], [[0, 2, 1]]), ([8, 200], [[0], [1]]), ([], [])])
 def test_similar_lengths_share_a_call_and_others_do_not(lengths, expected):
     assert batches(lengths, [2] * len(lengths), tokens=512, members=16, rows=64) == expected
+
+
+def test_a_sequence_that_needs_more_cells_does_not_make_the_others_dearer():
+    short, long = [CELLS - 80] * 3, [CELLS - 20] * 3
+    calls = batches([70] * 6, [2] * 6, tokens=512, members=16, rows=64, starts=[short[0], long[0], short[1], long[1], short[2], long[2]])
+    assert calls == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_a_call_that_pays_for_its_cells_anyway_is_shared():
+    assert batches([10, 10], [2, 2], tokens=512, members=16, rows=64, starts=[CELLS - 20, CELLS - 5]) == [[0, 1]]
