@@ -137,10 +137,15 @@ class CalibratedDecisions:
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Finds or estimates the weights; then computes the evidence from the whole training part."""
         self._priors = Priors(self.config, self._actions, profiles, self._context.max_pages)
-        if self._model is not None:
-            self._model.fit(train, profiles, rng.child("language model"))
         self._key = self._what_for(train)
-        self._calibration = self._stored() or self._estimated(train, profiles, rng)
+        stored = self._stored()
+        if self._model is not None:
+            # Answers are corrected as they were when their weight was estimated.
+            if stored is not None and stored.reference:
+                self._model.adopt(profiles, stored.reference)
+            else:
+                self._model.fit(train, profiles, rng.child("language model"))
+        self._calibration = stored or self._estimated(train, profiles, rng)
         self._behaviour = Behaviour.fit(train)
         self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
         self._intercept = self._anchored(profiles, rng.child("anchor").generator())
@@ -212,6 +217,7 @@ class CalibratedDecisions:
             scale=self._context.rating_scale if rates else None,
             ids={one.profile.user: one.profile.user_id for one in exposures},
         )
+        found.reference = self._model.reference if self._model is not None else {}
         split = people_split(train)
         found.leaving = fit_hazard(train, np.concatenate([split.validation, split.fit]))
         if found.leaving is not None:

@@ -28,7 +28,7 @@ FOLDS = 5
 KNOTS = (-0.5, 0.5)
 """Where the weight of popularity may change, in standard deviations."""
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,7 @@ class Calibration:
         people_effects: user id -> log-odds above the typical person's, shrunk; from true exposures only.
         rating: the ordinal model, or None without ratings. rating_shift: shift, and weight of the language model's stars.
         leaving: weights of fatigue and satisfaction.
+        reference: action -> the language model's mean log-probabilities by place that its answers were corrected by.
         report: counts, tests, calibration before and after, what it was fitted on; for people to read.
     """
 
@@ -91,6 +92,7 @@ class Calibration:
     rating: Ordinal | None = None
     rating_shift: tuple[float, float] = (0.0, 0.0)
     leaving: Logit | None = None
+    reference: dict[str, np.ndarray] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
     def save(self, file: Path, key: dict[str, Any]) -> None:
@@ -108,6 +110,7 @@ class Calibration:
             "rating": None if self.rating is None else asdict(self.rating),
             "rating_shift": self.rating_shift,
             "leaving": None if self.leaving is None else asdict(self.leaving),
+            "reference": self.reference,
         }
         file.write_text(json.dumps(document, indent=1, default=np.ndarray.tolist), encoding="utf-8")
 
@@ -132,6 +135,7 @@ class Calibration:
                 rating=None if document["rating"] is None else Ordinal(**_arrays(document["rating"])),
                 rating_shift=tuple(document["rating_shift"]),
                 leaving=None if document["leaving"] is None else _logit(document["leaving"]),
+                reference={name: np.array(values) for name, values in document["reference"].items()},
                 report=document["report"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:

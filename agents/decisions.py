@@ -119,6 +119,16 @@ class LanguageModelDecisions:
             for name in batch[0]:
                 self._reference[name] = np.mean([logprobs[name] for logprobs in batch], axis=0)
 
+    @property
+    def reference(self) -> dict[str, np.ndarray]:
+        """Action -> the model's mean log-probabilities on the reference pages, by place."""
+        return dict(self._reference)
+
+    def adopt(self, profiles: Sequence[UserProfile], reference: Mapping[str, np.ndarray]) -> None:
+        """Takes what an earlier `fit` measured of the same model and prompts, instead of asking again."""
+        self._priors = Priors(self.config, self._actions, profiles, self._context.max_pages)
+        self._reference = dict(reference)
+
     def decide(self, situations: Sequence[Situation]) -> list[Decision]:
         """See `simulator.protocols.DecisionModel.decide`. One scored prompt per page."""
         answers = self._model.score([self.prompts.page(situation) for situation in situations])

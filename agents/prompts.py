@@ -122,22 +122,26 @@ class PromptBuilder:
 
     def closing(self, situation: Situation) -> Prompt:
         """The prompt that looks back on a finished session. Its probes are the session's actions."""
-        parts: list[str | Probe] = []
-        for action in self.session_actions:
-            parts += [self._question(action), Probe(action.name, action.labels), "\n"]
-        return Prompt((*self._looking_back(situation), Segment(tuple(_merged(parts[:-1])))))
+        first, *more = self.session_actions
+        parts: list[str | Probe] = [Probe(first.name, first.labels)]
+        for action in more:
+            parts += [f"\n{self._question(action)}", Probe(action.name, action.labels)]
+        return Prompt((*self._looking_back(situation), Segment((self._question(first),)), Segment(tuple(parts))))
 
     def reason(self, situation: Situation, answers: Sequence[str], stream: Stream) -> GenerationRequest:
         """Asks for the reason of the session actions' `answers` (labels), as the continuation of the same text."""
-        told = [f"{self._question(action)} {answer}\n" for action, answer in zip(self.session_actions, answers, strict=True)]
-        return self._sentence(situation, "".join(told) + "The reason in one short sentence: I", stream)
+        first, *more = zip(self.session_actions, answers, strict=True)
+        # The question is a segment of its own, as in `closing`, so that it is computed once.
+        told = "".join(f"{self._question(action)} {answer}\n" for action, answer in more)
+        lead = f" {first[1]}\n{told}The reason in one short sentence: I"
+        return self._sentence(situation, stream, Segment((self._question(first[0]),)), Segment((lead,)))
 
     def insight(self, situation: Situation, stream: Stream) -> GenerationRequest:
         """Asks for one sentence worth remembering about the session (reflection, Park et al. 2023, section 4.2)."""
-        return self._sentence(situation, f"What I learned about my taste in {self._words['items']}: I", stream)
+        return self._sentence(situation, stream, Segment((f"What I learned about my taste in {self._words['items']}: I",)))
 
-    def _sentence(self, situation: Situation, lead: str, stream: Stream) -> GenerationRequest:
-        prompt = Prompt((*self._looking_back(situation), Segment((lead,))))
+    def _sentence(self, situation: Situation, stream: Stream, *lead: Segment) -> GenerationRequest:
+        prompt = Prompt((*self._looking_back(situation), *lead))
         return GenerationRequest((), max_tokens=14, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
 
     def taste(self, profile: UserProfile, stream: Stream) -> GenerationRequest:

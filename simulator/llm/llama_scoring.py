@@ -28,7 +28,7 @@ Answers = list[tuple[np.ndarray, float]]
 
 @dataclass(frozen=True)
 class _Task:
-    """A prompt to be read: the first `keepable` chunks are worth keeping, and of them `known` need not be computed."""
+    """A prompt to be read: the first `keepable` chunks are worth keeping, and of all but the last `known` need not be computed."""
 
     prompt: Compiled
     known: Known
@@ -138,13 +138,15 @@ class Reader:
         self._prompted += prompt.length
 
     def _task(self, prompt: Compiled) -> _Task:
-        keepable = min(prompt.places[0].chunk, len(prompt.chunks) - 1)
-        last = prompt.places[-1]
+        first, last = prompt.places[0], prompt.places[-1]
+        # A chunk that ends with its first probe is the same for whatever comes behind it.
+        keepable = first.chunk + (first.offset == len(prompt.chunks[first.chunk]) - 1)
         # Where "1" must be asked again for "10" at the very end, the "1" is computed along: alone it would cost ten times as much.
         along = last.spelling.inner[0] if last.spelling.inner else ()
         at_end = prompt.starts[last.chunk] + last.offset == prompt.length - 1
         fits = prompt.length + len(along) <= self._sequences.cells
-        return _Task(prompt, self._prefixes.find(prompt.keys[:keepable]), keepable, along if at_end and fits else ())
+        known = self._prefixes.find(prompt.keys[: min(keepable, len(prompt.chunks) - 1)])
+        return _Task(prompt, known, keepable, along if at_end and fits else ())
 
     def _groups(self, tasks: Mapping[int, _Task]) -> Iterator[list[int]]:
         numbers = list(tasks)

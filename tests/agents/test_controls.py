@@ -19,7 +19,7 @@ def profiles(film_world):
 
 @pytest.fixture(scope="module")
 def evidence(film_world, profiles):
-    context = DecisionContext(film_world.catalog, ACTIONS, None, film_world.rating_scale, 5, 5, False, 7)
+    context = DecisionContext(film_world.catalog, ACTIONS, None, film_world.rating_scale, 5, 5, 7)
     model = EvidenceDecisions(PriorConfig(), context=context)
     model.fit(film_world, profiles, Stream(7))
     return model
