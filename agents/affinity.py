@@ -70,10 +70,10 @@ class ItemWeights:
         spread = float(np.sqrt(self.variance[known].sum()))
         if len(known) == 0 or spread == 0.0:
             return scores
-        expected = float(self.mean[known].sum())
-        for number, row in enumerate(rows.tolist()):
-            if row >= 0:
-                scores[number] = (float(self.weights[row][known].sum(dtype=np.float64)) - expected) / spread
+        covered = np.flatnonzero(rows >= 0)
+        # doubles before the sum: then every row is summed by itself, whatever other rows are asked for
+        sums = self.weights[np.ix_(rows[covered], known)].astype(np.float64).sum(axis=1)
+        scores[covered] = (sums - float(self.mean[known].sum())) / spread
         return scores
 
     def save(self, folder: Path, name: str) -> None:

@@ -26,7 +26,7 @@ from agents.ordinal import probabilities
 from agents.priors import PriorConfig, Priors
 from agents.profiles import fit_profiles
 from agents.prompts import PromptConfig
-from agents.sampled_pages import Exposures, sampled_exposures, true_exposures
+from agents.sampled_pages import Exposures, recommended_exposures, sampled_exposures, true_exposures
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.llm.adapters import SHIPPED
@@ -55,6 +55,9 @@ class CalibratedConfig(PriorConfig):
         people: the language model is asked about sampled pages of so many people, four pages each (of five items).
         hide: which interactions are hidden to learn from: "random" ones, the "latest" ones, or "auto": the latest where the data
             has times. It should be as the held-out part was chosen.
+        among: what the hidden ones have to be told from: "sampled" items, random ones and ones of the same popularity, or
+            "recommended" ones, the best of a linear item model. Weights from the first tell what somebody would ever choose, those from
+            the second what is chosen from a recommender's pages, where everything is plausible.
         exposures: Parquet file of true impressions to fit on instead (`agents.sampled_pages.true_exposures`).
         activity_share: how much of the difference in activity between people shows in how often they choose what they see,
             rather than in how long and often they come, in [0, 1]: the share of the log of their activity that is added to the
@@ -68,6 +71,7 @@ class CalibratedConfig(PriorConfig):
     weights: str = "auto"
     people: int = Field(200, ge=1)
     hide: Literal["auto", "random", "latest"] = "auto"
+    among: Literal["sampled", "recommended"] = "sampled"
     exposures: Path | None = None
     activity_share: float = Field(0.4, ge=0, le=1)
     stars: bool = False
@@ -153,6 +157,8 @@ class CalibratedDecisions:
     def _what_for(self, train: Dataset) -> dict[str, Any]:
         """What weights must have been fitted for to be used again without asking."""
         options = {"people", "hide", "stars", "recentre", "reference_pages", "prompt"} if self._model else {"hide"}
+        if self.config.among != "sampled":
+            options.add("among")
         exposures = self.config.exposures
         identity = asdict(self._context.language_model.identity) if self._model and self._context.language_model else None
         key = {
@@ -246,17 +252,23 @@ class CalibratedDecisions:
         )
         parts = hide(train, people, HIDDEN_SHARE, order, rng.child("hide"))
         observed = parts.observed
+        known_by = {profile.user: profile for profile in fit_profiles(observed)}
+        asked = set(ours[:asked_count].tolist())
+        behaviour = Behaviour.fit(observed)
+        if self.config.among == "recommended":
+            streams, size = rng.child("exposures"), self._context.page_size
+            return recommended_exposures(parts.hidden, known_by, behaviour.linear, train.n_items, size, streams, asked), behaviour
         popularity = np.bincount(observed.interactions["item"].to_numpy(), minlength=train.n_items)
         exposures = sampled_exposures(
             parts.hidden,
-            {profile.user: profile for profile in fit_profiles(observed)},
+            known_by,
             items_by_user(train.interactions, train.n_users),
             popularity,
             self._context.page_size,
             rng.child("exposures"),
-            set(ours[:asked_count].tolist()),
+            asked,
         )
-        return exposures, Behaviour.fit(observed)
+        return exposures, behaviour
 
     def _anchored(self, profiles: Sequence[UserProfile], generator: np.random.Generator) -> float:
         """The intercept at which the mean probability of choosing on a good recommender's pages is `choose_rate`.
@@ -306,6 +318,13 @@ class CalibratedDecisions:
             close(self._actions, situation, closing_probabilities(self._actions, self._priors, scale, situation))
             for situation in situations
         ]
+
+    def preferences(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
+        """Log-odds, up to a constant of the person, of choosing each item by the evidence alone, before a session; shape (len(items),).
+
+        No page is made, no language model is asked and nothing is drawn: it is what the evidence alone would recommend.
+        """
+        return self._evidence(profile, profile.history, items)
 
     def save(self, folder: Path) -> None:
         """Writes the weights (``calibration.json``), the evidence, and what the language model's own preferences are."""

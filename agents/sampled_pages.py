@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from agents.affinity import ItemWeights
 from agents.exposures import Negatives
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, DataError
@@ -17,6 +18,9 @@ from simulator.seeds import Stream
 
 POSITIVES, RANDOM, MATCHED = 10, 18, 10
 """Of each person at most so many hidden items, random and matched negatives."""
+
+RECOMMENDED = 100
+"""Items that a recommender is taken to show a person."""
 
 ASKED = (7, 7, 6)
 """How many of each the language model is asked about: 20 items, four pages of five."""
@@ -94,6 +98,61 @@ def sampled_exposures(
                 place=nothing,
                 fatigue=nothing,
                 matched=np.arange(len(items)) >= len(items) - len(matched),
+            )
+        )
+    return found
+
+
+def recommended_exposures(
+    hidden: pl.DataFrame,
+    profiles: Mapping[int, UserProfile],
+    linear: ItemWeights,
+    n_items: int,
+    page_size: int,
+    rng: Stream,
+    asked: set[int],
+) -> list[Exposures]:
+    """What a recommender would show each person, with those items chosen that are among their hidden interactions.
+
+    A linear item model of the observed part (`agents.affinity.ItemWeights`) stands for the recommender: its `RECOMMENDED` best items
+    outside the observed history. To tell these apart is another question than to tell a hidden interaction from random items.
+
+    Args:
+        hidden: interactions, rows sorted by person. profiles: by user code, of the observed rest.
+        linear: fitted on the observed rest. n_items: of the catalog. page_size: of the pages for the language model.
+        rng: person u draws from ``rng.child(user_id)``. asked: user codes of those whom the language model is asked about.
+    """
+    users, all_items = hidden["user"].to_numpy(), hidden["item"].to_numpy()
+    all_ratings = hidden["rating"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    found = []
+    for user in np.unique(users).tolist():
+        if user not in profiles:
+            continue
+        profile = profiles[user]
+        rows = slice(*np.searchsorted(users, [user, user + 1]).tolist())
+        unseen = np.setdiff1d(np.arange(n_items), profile.history)
+        best = np.argsort(-linear.scores(np.unique(profile.history), unseen), kind="stable")[:RECOMMENDED]
+        items = unseen[best].astype(np.int64)
+        own, first = np.unique(all_items[rows], return_index=True)
+        chosen = np.isin(items, own)
+        ratings = np.full(len(items), np.nan)
+        ratings[chosen] = all_ratings[rows][first[np.searchsorted(own, items[chosen])]]
+        generator = rng.child(profile.user_id).generator()
+        told = np.concatenate([generator.permutation(np.flatnonzero(chosen))[: ASKED[0]], generator.permutation(np.flatnonzero(~chosen))])
+        shuffled = generator.permutation(told[: sum(ASKED)])
+        pages = tuple(shuffled[start : start + page_size] for start in range(0, len(shuffled), page_size)) if user in asked else ()
+        nothing = np.zeros(len(items))
+        found.append(
+            Exposures(
+                profile=profile,
+                history=profile.history,
+                items=items,
+                chosen=chosen,
+                ratings=ratings,
+                pages=pages,
+                place=nothing,
+                fatigue=nothing,
+                matched=np.zeros(len(items), dtype=bool),
             )
         )
     return found

@@ -72,6 +72,7 @@ def application() -> Any:
     import typer  # noqa: PLC0415
 
     from experiments.commands import (  # noqa: PLC0415
+        augment,
         benchmark,
         data,
         doctor,
@@ -95,7 +96,7 @@ def application() -> Any:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (run, study, interview, plot, export, tune, fidelity, evaluate, evaluate_recommenders, doctor):
+    for command in (run, study, interview, plot, export, tune, fidelity, augment, evaluate, evaluate_recommenders, doctor):
         command.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(models.app, name="models")

@@ -141,6 +141,47 @@ class TuningSection(BaseModel):
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 """What can be the name of a folder and stand in a column of the log."""
 
+Source = Literal["synthetic", "confidence", "fidelity", "exposure", "evidence"]
+
+
+class AugmentationSection(BaseModel):
+    """[augmentation]: what `usersim augment` trains, on what, and how it is tested (see `experiments.augmentation`).
+
+    Attributes:
+        seeds: the experiment's seed and the ones after it: of the split (if random), the simulation and the training.
+        doses: added interactions as shares of the training interactions.
+        sources: where they come from: what simulated people chose in "synthetic" order of chance, those of highest "confidence" first,
+            or from people of enough "fidelity" only; and two controls without people's decisions: what the "exposure" recommender ranks
+            first, and what the people's "evidence" ranks first in the whole catalog.
+        alone_dose: share of synthetic interactions, highest confidence first, that a recommender is trained on alone.
+        least_fidelity: area under the curve in [0, 1] at which a person's own hidden training interactions are told from others.
+        k: places of the lists.
+        cold_users: share of the people, those with the fewest training interactions, who count as cold.
+        cold_items: items with at most so many training interactions are cold.
+        head: the head of the items holds this share of the training interactions; the rest is the tail.
+        recommenders: name -> what is trained; by default BPR, ItemKNN and EASE.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: int = Field(5, ge=1, le=100)
+    doses: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field((0.25, 0.5, 1.0, 2.0), min_length=1)
+    sources: tuple[Source, ...] = Field(("synthetic", "confidence", "fidelity", "exposure", "evidence"), min_length=1)
+    alone_dose: float = Field(1.0, gt=0, le=10)
+    least_fidelity: float = Field(0.7, ge=0, le=1)
+    k: int = Field(10, ge=1, le=1_000)
+    cold_users: float = Field(0.25, gt=0, lt=1)
+    cold_items: int = Field(5, ge=0)
+    head: float = Field(0.8, gt=0, lt=1)
+    recommenders: dict[Name, Section] = Field(
+        default_factory=lambda: {
+            "bpr": Section(use="environments.recommenders.bpr:BPR"),
+            "item-knn": Section(use="environments.recommenders.item_knn:ItemKNN"),
+            "ease": Section(use="environments.recommenders.ease:EASE"),
+        },
+        min_length=1,
+    )
+
 
 class ExperimentConfig(BaseModel):
     """One experiment.
@@ -168,6 +209,7 @@ class ExperimentConfig(BaseModel):
     recommender: RecommenderSection = RecommenderSection()
     interventions: dict[Name, InterventionConfig] = Field(default_factory=dict)
     tuning: TuningSection = TuningSection()
+    augmentation: AugmentationSection = AugmentationSection()
 
 
 def read(file: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:

@@ -1,4 +1,4 @@
-"""A run for other software: RecBole atomic files, the layout of MovieLens 100K, CSV, Parquet.
+"""A run for other software: RecBole atomic files, the layout of MovieLens 100K, Hugging Face datasets, CSV, Parquet.
 
 An interaction is a chosen impression. Its timestamp is the simulated time at which its page appeared plus one second per
 place below the first, so that the order on the page survives. A folder of files appears whole or not at all.
@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from experiments.analysis.finished_run import FinishedRun
-from experiments.data_dictionary import dictionary
+from experiments.data_card import data_card, parquet_file, splits_of
 from simulator.errors import ConfigError, RunError, with_suggestion
 
 
@@ -41,7 +41,7 @@ def export(run_dir: Path, format: str, out: Path | None = None, *, include_real:
 
     Args:
         run_dir: folder of the run.
-        format: "recbole", "movielens", "csv" or "parquet".
+        format: "recbole", "movielens", "huggingface", "csv" or "parquet".
         out: folder to write, which must not exist yet; default ``<run>/export/<experiment>-<format>``. RecBole's files
             take the name of the folder, since RecBole looks for ``NAME/NAME.inter``.
         include_real: whether the training interactions of the same real people come first, marked ``source = real``.
@@ -62,7 +62,8 @@ def export(run_dir: Path, format: str, out: Path | None = None, *, include_real:
     temporary.mkdir()
     try:
         written = FORMATS[format](run, log, temporary, target.name)
-        _readme(run, written, temporary, format)
+        tables = {"interactions": written, **(_run_tables(run) if format in WITH_TABLES else {})}
+        (temporary / "README.md").write_text(data_card(run, written, tables, format, target.name), encoding="utf-8")
         try:
             temporary.rename(target)
         except OSError as error:
@@ -70,7 +71,7 @@ def export(run_dir: Path, format: str, out: Path | None = None, *, include_real:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     count = dict(written.group_by("source").len().iter_rows())
-    files = tuple(sorted(file.name for file in target.iterdir()))
+    files = tuple(sorted(str(file.relative_to(target)) for file in target.rglob("*") if file.is_file()))
     return Export(target, files, count.get("simulated", 0), count.get("real", 0), log.height - written.height)
 
 
@@ -194,13 +195,32 @@ def _tables(suffix: str) -> Callable[[FinishedRun, pl.DataFrame, Path, str], pl.
     return write
 
 
+def _huggingface(run: FinishedRun, log: pl.DataFrame, folder: Path, _name: str) -> pl.DataFrame:
+    """Parquet in the layout of the Hugging Face hub: a folder per table, a file per split, named in the card's header.
+
+    ``datasets.load_dataset(FOLDER)`` reads the interactions, with the splits "simulated" and, if they are there, "real";
+    ``load_dataset(FOLDER, "impressions")`` and so on the other tables, which have one split, "simulated".
+    """
+    frames = {("interactions", split): log.filter(pl.col("source") == split) for split in splits_of(log)}
+    frames |= {(name, "simulated"): frame for name, frame in _run_tables(run).items()}
+    for (name, split), frame in frames.items():
+        file = folder / parquet_file(name, split)
+        file.parent.mkdir(exist_ok=True)
+        frame.write_parquet(file)
+    return log
+
+
 FORMATS: Mapping[str, Callable[[FinishedRun, pl.DataFrame, Path, str], pl.DataFrame]] = {
     "recbole": _recbole,
     "movielens": _movielens,
+    "huggingface": _huggingface,
     "csv": _tables(".csv"),
     "parquet": _tables(".parquet"),
 }
 """Name -> function that fills a folder and returns the interactions it wrote."""
+
+WITH_TABLES = ("huggingface", "csv", "parquet")
+"""Formats that hold the run's other tables, too."""
 
 
 def _run_tables(run: FinishedRun) -> dict[str, pl.DataFrame]:
@@ -235,29 +255,3 @@ def _numbered(ids: pl.Series) -> pl.DataFrame:
 def _latin(table: pl.DataFrame, file: Path) -> None:
     text = table.write_csv(separator="|", include_header=False, quote_style="never")
     file.write_bytes(text.encode("latin-1", errors="replace"))
-
-
-def _readme(run: FinishedRun, log: pl.DataFrame, folder: Path, format: str) -> None:
-    """Says what the files are, next to them, so that the folder can be passed on."""
-    count = dict(log.group_by("source").len().iter_rows())
-    lines = [
-        f"# {run.name}: simulated interactions",
-        "",
-        f"Written by usersim {run.manifest.get('usersim', '')} (`usersim export --format {format}`) from a run on {run.data_name}, "
-        f"seed {run.seed}. {count.get('simulated', 0):,} interactions were made by a simulation; {count.get('real', 0):,} are training "
-        "interactions of real people.",
-        "",
-    ]
-    if format in ("csv", "parquet"):
-        lines += dictionary({"interactions": log, **_run_tables(run)}, f".{format}")
-    else:
-        lines += [_ABOUT[format], "", *dictionary({"interactions": log}, "")]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
-
-
-_ABOUT = {
-    "recbole": "RecBole atomic files. The columns below are fields of the file .inter (user_id, item_id ...); white space within a genre "
-    "became a hyphen.",
-    "movielens": "The layout of MovieLens 100K: u.data holds user, item, rating and timestamp (the columns below); u.real and u.simulated, "
-    "if there, are its two parts. Of several interactions of a person with an item the last is kept.",
-}

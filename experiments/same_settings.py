@@ -31,7 +31,7 @@ CHANGEABLE = tuple(
 )
 """Settings that `usersim resume --set` may change: what a server may cost and how it is reached, nothing that can change the log."""
 
-NOT_PREPARED_FROM = ("name", "rounds", "round_days", "cohort_size", "tuning", "recommender", "interventions")
+NOT_PREPARED_FROM = ("name", "rounds", "round_days", "cohort_size", "tuning", "augmentation", "recommender", "interventions")
 """Keys and sections that what is done before the first round does not depend on, but for the shape of pages in [recommender]."""
 
 

@@ -10,7 +10,7 @@ import typer
 from experiments.console import emit, stderr
 
 Run = Annotated[Path, typer.Argument(help="Folder of a complete run.")]
-Format = Annotated[str, typer.Option("--format", help="recbole, movielens, csv or parquet.")]
+Format = Annotated[str, typer.Option("--format", help="recbole, movielens, huggingface, csv or parquet.")]
 Output = Annotated[
     Path | None,
     typer.Option("--output", help="Folder to write, which must not exist (default: RUN/export/NAME-FORMAT). It names RecBole's files."),
@@ -23,7 +23,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
-    app.command("export", help="Write the interactions of a run for RecBole, as MovieLens files, CSV or Parquet.")(export)
+    app.command("export", help="Write the interactions of a run for RecBole, Hugging Face datasets, as MovieLens files, CSV or Parquet.")(
+        export
+    )
 
 
 def export(run: Run, format: Format, output: Output = None, include_real: IncludeReal = False, json: Json = False) -> None:

@@ -374,3 +374,22 @@ def test_the_stored_document_says_what_the_weights_are_for(world, tmp_path):
     assert document["key"]["data"] == world.fingerprint()
     assert document["key"]["language_model"] is None
     assert document["report"]["fitted_on"]["people"] > 0
+
+
+def test_among_recommended_items_people_are_told_apart_from_what_a_linear_model_ranks_first(world):
+    """The popular items of the own parity are all plausible; weights fitted there rank them as the hidden interactions do."""
+    made = fitted(world, weights="fit", among="recommended")
+    told = made.calibration.report["evidence"]
+    assert told["rows"] <= told["people"] * 90
+    assert made._key["options"]["among"] == "recommended"
+    profile = fit_profiles(world)[3]
+    free = np.setdiff1d(np.arange(world.n_items), profile.history)
+    suits = free % 2 == 1
+    preferences = made.preferences(profile, free)
+    assert preferences[suits].mean() > preferences[~suits].mean() + 0.5
+
+
+def test_weights_for_sampled_items_are_not_used_for_recommended_ones(world):
+    sampled, recommended = fitted(world), fitted(world, among="recommended")
+    assert "among" not in sampled._key["options"]
+    assert sampled._kept() != recommended._kept()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,3 +197,86 @@ def test_the_command_prints_one_json_document(run: Path, format: str) -> None:
     assert result.exit_code == 0
     assert f'"format": "{format}"' in result.stdout
     assert result.stdout.startswith("{")
+
+
+FIDELITY = {
+    "data": "films",
+    "people": 12,
+    "headline": {
+        "f1_1_1": {
+            "title": "1:1: F1",
+            "value": 0.81,
+            "low": 0.7,
+            "high": 0.9,
+            "controls": {"popularity": 0.6},
+            "floor": None,
+            "wanted": "at least",
+            "target": 0.85,
+            "met": False,
+        },
+        "c2st_auc": {"title": "classifier", "value": None, "low": None, "high": None, "controls": {}, "floor": None, "wanted": ""},
+    },
+}
+
+
+def header_and_text(folder: Path) -> tuple[dict, str]:
+    yaml = pytest.importorskip("yaml")
+    _, header, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(header), text
+
+
+def test_the_header_of_a_hugging_face_card_names_every_file(run: Path) -> None:
+    exported = export(run, "huggingface", include_real=True)
+    header, _ = header_and_text(exported.folder)
+    named = {(config["config_name"], file["split"]): file["path"] for config in header["configs"] for file in config["data_files"]}
+    assert sorted([*named.values(), "README.md"]) == sorted(exported.files)
+    assert [config["config_name"] for config in header["configs"] if config.get("default")] == ["interactions"]
+    log = interactions(FinishedRun(run), include_real=True)
+    for split in ("real", "simulated"):
+        assert pl.read_parquet(exported.folder / named["interactions", split]).equals(log.filter(pl.col("source") == split))
+    assert pl.read_parquet(exported.folder / named["impressions", "simulated"]).equals(FinishedRun(run).impressions)
+
+
+def test_without_real_interactions_there_is_no_split_for_them(run: Path) -> None:
+    header, _ = header_and_text(export(run, "huggingface").folder)
+    assert [file["split"] for file in header["configs"][0]["data_files"]] == ["simulated"]
+
+
+def test_hugging_face_datasets_loads_an_export(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    folder = export(run, "huggingface", tmp_path / "films", include_real=True).folder
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    log = interactions(FinishedRun(run), include_real=True)
+    assert {split: part.num_rows for split, part in loaded.items()} == dict(log.group_by("source").len().iter_rows())
+    simulated = log.filter(pl.col("source") == "simulated")
+    assert loaded["simulated"][:] == simulated.to_dict(as_series=False)
+    memories = datasets.load_dataset(str(folder), "memories", split="simulated", cache_dir=str(tmp_path / "cache"))
+    assert memories["references"] == FinishedRun(run).memories["references"].to_list()
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_the_card_says_how_the_data_was_made_and_that_fidelity_was_not_measured(run: Path, format: str) -> None:
+    text = (export(run, format).folder / "README.md").read_text(encoding="utf-8")
+    assert "## How it was made" in text
+    assert f"| seed | {FinishedRun(run).seed} |" in text
+    assert "Not measured" in text
+
+
+def test_the_card_holds_the_fidelity_figures_of_the_run(run: Path) -> None:
+    (run / "fidelity").mkdir()
+    (run / "fidelity" / "fidelity.json").write_text(json.dumps(FIDELITY), encoding="utf-8")
+    text = (export(run, "csv").folder / "README.md").read_text(encoding="utf-8")
+    assert "| 1:1: F1 | 0.810 [0.700, 0.900] | popularity 0.600 |  | at least 0.85 | no |" in text
+    assert "against 12 held-out real people of films" in text
+    assert "Not measured" not in text
+    assert "classifier" not in text
+
+
+def test_a_broken_fidelity_report_is_named(run: Path) -> None:
+    (run / "fidelity").mkdir()
+    (run / "fidelity" / "fidelity.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match=r"fidelity\.json line 1 is not JSON"):
+        export(run, "csv")

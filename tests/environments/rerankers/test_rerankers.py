@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from environments.feed import Feed, FeedConfig
 from environments.recommenders.popularity import Popularity
 from environments.rerankers.calibrated import Calibrated, CalibratedConfig
+from environments.rerankers.interleaved import Interleaved, InterleavedConfig
 from environments.rerankers.mmr import MMR, MMRConfig
 from environments.rerankers.popularity_penalty import PopularityPenalty, PopularityPenaltyConfig
 from simulator.dataset import ITEMS_SCHEMA, Catalog
@@ -42,6 +43,11 @@ class TestPopularityPenalty(PersonalisedRecommenderContract):
 class TestCalibrated(PersonalisedRecommenderContract):
     def make(self):
         return Calibrated(CalibratedConfig(base=EASE))
+
+
+class TestInterleaved(PersonalisedRecommenderContract):
+    def make(self):
+        return Interleaved(InterleavedConfig(bases=[EASE, {"use": "environments.recommenders.item_knn:ItemKNN"}]))
 
 
 class TestRerankersNest(RecommenderContract):
@@ -80,6 +86,21 @@ def test_mmr_puts_an_unlike_item_between_two_that_are_alike():
     # scaled scores 1, 7/8, 6/8, 0: the second A item is worth 7/16 - 1/2, the first B item 6/16
     assert slate.items.tolist() == [0, 2, 1, 3]
     np.testing.assert_allclose(slate.scores, [0.5, 0.375, 0.4375 - 0.5, -0.5])
+
+
+def test_interleaved_lists_take_turns_and_skip_what_is_there():
+    upside_down = {"use": "environments.rerankers.popularity_penalty:PopularityPenalty", "penalty": 5.0, "base": POPULARITY}
+    made = fitted(Interleaved(InterleavedConfig(bases=[POPULARITY, upside_down])), [9, 4, 2, 1], [[]] * 4)
+    slate = top(made)
+    assert slate.items.tolist() == [0, 3, 1, 2]
+    assert slate.scores.tolist() == [0, -1, -2, -3]
+    assert top(made, history=[3], n=2).items.tolist() == [0, 2]
+
+
+def test_interleaving_a_list_that_is_drawn_is_refused():
+    made = fitted(Interleaved(InterleavedConfig(bases=[POPULARITY, RANDOM])), [3, 2, 1], [[]] * 3)
+    with pytest.raises(RecommenderError, match="takes turns with Random"):
+        top(made)
 
 
 def test_rerankers_of_weight_zero_keep_the_base_order():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.analysis.intervals import bootstrap_ratio, wilson
+from experiments.analysis.intervals import bootstrap_crossed, bootstrap_ratio, wilson
 from simulator.seeds import Stream
 
 
@@ -54,3 +54,35 @@ def test_nothing_to_estimate_gives_nan_and_one_person_a_point() -> None:
     assert np.isnan(bootstrap_ratio(np.zeros(3), np.zeros(3), Stream(1)).low)
     one = bootstrap_ratio(np.array([3.0]), np.array([2.0]), Stream(1))
     assert (one.value, one.low, one.high, one.people) == (1.5, 1.5, 1.5, 1)
+
+
+def test_with_one_seed_the_crossed_bootstrap_is_the_bootstrap_over_people() -> None:
+    values = Stream(5).generator().normal(1, 2, 400)
+    crossed = bootstrap_crossed(values[:, None], Stream(6))
+    plain = bootstrap_ratio(values, np.ones(400), Stream(6))
+    assert crossed.value == pytest.approx(plain.value)
+    assert crossed.high - crossed.low == pytest.approx(plain.high - plain.low, rel=0.1)
+
+
+def test_what_all_people_of_a_seed_share_widens_the_interval() -> None:
+    """Five seeds whose means differ by 1 and people without noise: an interval over people alone would have no width."""
+    shared = np.tile(np.arange(5.0), (300, 1))
+    found = bootstrap_crossed(shared, Stream(7))
+    assert found.value == 2.0
+    assert found.high - found.low > 2.0
+
+
+def test_crossed_intervals_cover_the_truth_and_leave_out_missing_cells() -> None:
+    hits = 0
+    for world in range(60):
+        rng = Stream(world).child("crossed").generator()
+        values = rng.normal(0, 1, (80, 1)) + rng.normal(0, 0.3, (1, 6)) + rng.normal(0, 1, (80, 6))
+        values[rng.random((80, 6)) < 0.2] = np.nan
+        found = bootstrap_crossed(values, Stream(world))
+        hits += found.low <= 0.0 <= found.high
+        assert found.people == np.count_nonzero(~np.isnan(values).all(axis=1))
+    assert hits >= 52
+
+
+def test_nobody_has_no_interval() -> None:
+    assert np.isnan(bootstrap_crossed(np.full((3, 2), np.nan), Stream(1)).value)
