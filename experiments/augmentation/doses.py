@@ -35,7 +35,7 @@ def quotas(available: np.ndarray, total: int, rng: Stream) -> np.ndarray:
     sums = below[:-1] + ordered * np.arange(len(ordered), 0, -1)
     first = int(np.searchsorted(sums, total, side="right"))
     level = (total - below[first]) // (len(ordered) - first)
-    found = np.minimum(available, level)
+    found: np.ndarray = np.minimum(available, level)
     left = int(total - found.sum())
     able = np.flatnonzero(available > found)
     found[able[rng.generator().permutation(len(able))[:left]]] += 1

@@ -224,7 +224,7 @@ def test_the_command_shows_tables_writes_a_figure_and_a_benchmark(finished, film
         (["augmentation.doses=[]"], "doses"),
         (['augmentation.sources=["luck"]'], "sources"),
         (["augmentation.doses=[0.5,0.5]"], "a dose stands there twice"),
-        (['augmentation.recommenders.mine.use="no.such:Thing"'], "augmentation.recommenders.mine"),
+        (['augmentation.recommenders.mine.use="no.such:Thing"'], "there is no module"),
     ],
 )
 def test_wrong_settings_are_refused_in_a_sentence(film_files, tmp_path, capsys, overrides, sentence):
