@@ -145,7 +145,7 @@ def _document(config: ExperimentConfig, folder: Path, runs: Mapping[int, Path], 
     rows = Results(config, folder, left_out).rows()
     summaries = [FinishedRun(run).summary for run in runs.values()]
     asks = build.uses_language_model(config)
-    return _finite(
+    document: dict[str, Any] = _finite(
         {
             "name": config.name,
             "data": first.train.name,
@@ -171,6 +171,7 @@ def _document(config: ExperimentConfig, folder: Path, runs: Mapping[int, Path], 
             "rows": rows,
         }
     )
+    return document
 
 
 def _finite(value: Any) -> Any:

@@ -93,10 +93,14 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         interval for everybody is not below 0. ``compared`` is the number of intervals for cold users: of so many, one in forty is
         above 0 by chance.
     """
-    by_key = {(row["recommender"], row["source"], row["dose"], row["stratum"]): row.get(f"gain_over_{DUPLICATED}") for row in rows}
-    cold = {key[:3]: gain for key, gain in by_key.items() if key[3] == COLD_USERS and gain is not None}
+    gains_of: dict[tuple[str, str, float, str], Mapping[str, Any]] = {
+        (row["recommender"], row["source"], row["dose"], row["stratum"]): row[f"gain_over_{DUPLICATED}"]
+        for row in rows
+        if f"gain_over_{DUPLICATED}" in row
+    }
+    cold = {key[:3]: gain for key, gain in gains_of.items() if key[3] == COLD_USERS}
     gains = [key for key, gain in cold.items() if gain["low"] > 0]
-    safe = [key for key in gains if by_key[*key, EVERYBODY]["high"] >= 0]
+    safe = [key for key in gains if gains_of[*key, EVERYBODY]["high"] >= 0]
     names = ("recommender", "source", "dose")
     return {
         "compared": len(cold),
