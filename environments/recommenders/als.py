@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 from scipy import sparse
+from scipy.linalg.lapack import sposv
 
 from environments.recommenders.arrays import ArrayRecommender
-from environments.recommenders.ranking import interaction_matrix, product_by_row
+from environments.recommenders.ranking import interaction_matrix, product_by_row, share_of_people
 from simulator.dataset import Catalog
 from simulator.errors import PluginError
 from simulator.plugins import ComponentConfig
@@ -71,7 +72,7 @@ class ALS(ArrayRecommender):
         n_items, d = len(catalog), self.config.dimension
         matrix = interaction_matrix(interactions, n_items)
         if matrix.nnz == 0:
-            self._learned(interactions, n_items, np.zeros((n_items, d), dtype=np.float32))
+            self._learned(share_of_people(matrix), np.zeros((n_items, d), dtype=np.float32))
             return
         with threadpool_limits(1, "blas"):  # implicit has threads of its own
             model = AlternatingLeastSquares(
@@ -85,7 +86,7 @@ class ALS(ArrayRecommender):
                 model.item_factors = self._items.copy()
             weighted = sparse.csr_matrix(matrix * np.float32(1.0 + self.config.alpha))
             model.fit(weighted, show_progress=False)
-        self._learned(interactions, n_items, np.asarray(model.item_factors))
+        self._learned(share_of_people(matrix), np.asarray(model.item_factors))
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return (self._items,)
@@ -96,13 +97,15 @@ class ALS(ArrayRecommender):
         self._all = (self._columns @ self._items + self.config.l2 * np.eye(self._items.shape[1])).astype(np.float32)
 
     def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
-        d = self._items.shape[1]
-        weights, wanted = np.empty((owned.shape[0], d, d), dtype=np.float32), owned @ self._items
+        people = np.empty((owned.shape[0], self._items.shape[1]), dtype=np.float32)
+        wanted = np.float32(1.0 + self.config.alpha) * (owned @ self._items)
         for row, (start, end) in enumerate(zip(owned.indptr[:-1].tolist(), owned.indptr[1:].tolist(), strict=True)):
             mine = self._items.take(owned.indices[start:end], axis=0)
-            np.matmul(mine.T, mine, out=weights[row])
-        weights *= np.float32(self.config.alpha)
-        weights += self._all
-        wanted *= np.float32(1.0 + self.config.alpha)
-        people = np.linalg.solve(weights, wanted[:, :, None])[:, :, 0]
+            weights = mine.T @ mine
+            weights *= np.float32(self.config.alpha)
+            weights += self._all
+            _, people[row], failed = sposv(weights.T, wanted[row], overwrite_a=True)  # by Cholesky: half the work of LU
+            if failed:  # l2 is too small for the precision
+                weights = np.float32(self.config.alpha) * (mine.T @ mine) + self._all
+                people[row] = np.linalg.lstsq(weights, wanted[row], rcond=None)[0]
         return product_by_row(people, self._columns)

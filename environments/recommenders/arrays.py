@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import polars as pl
 from scipy import sparse
 
-from environments.recommenders.ranking import BACKSTOP, history_matrix, load_arrays, not_fitted, popularity_share, save_arrays, top_unseen
+from environments.recommenders.ranking import BACKSTOP, history_matrix, load_arrays, not_fitted, save_arrays, top_unseen
 from simulator.records import Slate
 from simulator.seeds import Stream
 
@@ -47,9 +46,10 @@ class ArrayRecommender(ABC):
             owned: the histories, binary, shape (b, n_items).
         """
 
-    def _learned(self, interactions: pl.DataFrame, n_items: int, *arrays: np.ndarray) -> None:
-        self._use(n_items, *arrays)
-        self._backstop = np.float32(BACKSTOP) * popularity_share(interactions, n_items)
+    def _learned(self, popularity: np.ndarray, *arrays: np.ndarray) -> None:
+        """Scores by `arrays` from now on, and by the items' popularity shares, shape (n_items,), where these say nothing."""
+        self._use(len(popularity), *arrays)
+        self._backstop = np.float32(BACKSTOP) * popularity
 
     def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
         """The n best unseen items (see `simulator.protocols.Recommender`).

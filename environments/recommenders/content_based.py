@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.sparse.linalg import norm
 
 from environments.recommenders.arrays import ArrayRecommender
-from environments.recommenders.ranking import product_by_row
+from environments.recommenders.ranking import popularity_share, product_by_row
 from simulator.dataset import Catalog
 from simulator.errors import PluginError
 from simulator.plugins import ComponentConfig, load
@@ -58,7 +58,7 @@ class ContentBased(ArrayRecommender):
         texts = item_texts(catalog)
         vectors = tf_idf(texts, self.config.max_words) if self.config.encoder is None else _encoded(texts, self.config.encoder)
         self._texts = vectors
-        self._learned(interactions, len(catalog), *self._arrays())
+        self._learned(popularity_share(interactions, len(catalog)), *self._arrays())
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         if isinstance(self._texts, np.ndarray):

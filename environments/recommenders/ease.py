@@ -8,7 +8,7 @@ from pydantic import Field
 from scipy import linalg, sparse
 
 from environments.recommenders.arrays import ArrayRecommender
-from environments.recommenders.ranking import interaction_matrix
+from environments.recommenders.ranking import interaction_matrix, share_of_people, sums_of_rows
 from simulator.dataset import Catalog
 from simulator.errors import RecommenderError
 from simulator.plugins import ComponentConfig
@@ -62,7 +62,7 @@ class EASE(ArrayRecommender):
         inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
         weights = inverse / -np.diag(inverse)
         np.fill_diagonal(weights, 0.0)
-        self._learned(interactions, n, weights.astype(np.float32, order="C"))  # rows are what recommend adds up
+        self._learned(share_of_people(matrix), weights.astype(np.float32, order="C"))  # rows are what recommend adds up
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return (self._weights,)
@@ -71,6 +71,4 @@ class EASE(ArrayRecommender):
         (self._weights,) = arrays
 
     def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
-        # A sparse product sums each row on its own in a fixed order; a dense one would depend on the size of the batch.
-        scores: np.ndarray = owned @ self._weights
-        return scores
+        return sums_of_rows(owned, self._weights)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
@@ -77,17 +79,33 @@ def _features(histories: sparse.csr_array, items: np.ndarray) -> np.ndarray:
     return np.hstack((sums, np.ones((len(lengths), 1), dtype=np.float32)))
 
 
-class FactorRecommender:
-    """Base of recommenders with ``score = p_u . q_i + b_i``: `fit` of a subclass calls `_use`, the rest is here.
+class FoldedRecommender(ABC):
+    """Base of recommenders that score items from a person's folded-in factors: `fit` of a subclass ends with `_serve`.
 
     A subclass keeps in `_weights` what it needs for a warm start (see `training_config`).
+
+    Attributes:
+        names: of the arrays that are kept besides the weights and those of `FoldIn`, in the order in which `_arrays` gives and
+            `_restore` takes them.
     """
+
+    names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self._folding: FoldIn | None = None
-        self._columns = np.empty((0, 0), dtype=np.float32)  # (dimension, n_items): the transposed item factors
-        self._biases = np.empty(0, dtype=np.float32)
         self._weights: dict[str, np.ndarray] = {}
+
+    @abstractmethod
+    def _scores(self, people: np.ndarray) -> np.ndarray:
+        """A new array of scores, shape (b, n_items), from people's factors, shape (b, d); a row does not depend on the others."""
+
+    @abstractmethod
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        """What `names` names."""
+
+    @abstractmethod
+    def _restore(self, fold: np.ndarray, residuals: np.ndarray, *arrays: np.ndarray) -> None:
+        """Serves what was saved: the arrays of `FoldIn` and those of `names`; `_weights` are there already."""
 
     def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
         """The n best unseen items (see `simulator.protocols.Recommender`).
@@ -97,8 +115,7 @@ class FactorRecommender:
         """
         if self._folding is None:
             not_fitted(self)
-        scores = product_by_row(self._folding.users(user_ids, histories), self._columns)
-        return top_unseen(scores + self._biases, histories, n)
+        return top_unseen(self._scores(self._folding.users(user_ids, histories)), histories, n)
 
     def save(self, folder: Path) -> None:
         """Writes ``state.npz``.
@@ -108,9 +125,8 @@ class FactorRecommender:
         """
         if self._folding is None:
             not_fitted(self)
-        folding = self._folding
-        weights = {f"weights.{name}": values for name, values in self._weights.items()}
-        save_arrays(folder, items=folding.items, biases=self._biases, fold=folding.fold, residuals=folding.residuals, **weights)
+        arrays = {"fold": self._folding.fold, "residuals": self._folding.residuals, **dict(zip(self.names, self._arrays(), strict=True))}
+        save_arrays(folder, **arrays, **{f"weights.{name}": values for name, values in self._weights.items()})
 
     def load(self, folder: Path) -> None:
         """Restores what `save` wrote.
@@ -118,9 +134,25 @@ class FactorRecommender:
         Raises:
             RecommenderError: the folder does not hold it.
         """
-        items, biases, fold, residuals = load_arrays(folder, "items", "biases", "fold", "residuals")
-        self._serve(FoldIn(items, fold, residuals), biases)
+        fold, residuals, *arrays = load_arrays(folder, "fold", "residuals", *self.names)
         self._weights = load_prefixed(folder, "weights.")
+        self._restore(fold, residuals, *arrays)
+
+    def _earlier(self, n_items: int, warm_start: bool) -> dict[str, np.ndarray] | None:
+        """The weights to continue from, or None to start from scratch."""
+        same = self._folding is not None and len(self._folding.items) == n_items
+        return self._weights if warm_start and same and self._weights else None
+
+
+class FactorRecommender(FoldedRecommender):
+    """Base of recommenders with ``score = p_u . q_i + b_i``: `fit` of a subclass calls `_use`, the rest is here."""
+
+    names = ("items", "biases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._columns = np.empty((0, 0), dtype=np.float32)  # (dimension, n_items): the transposed item factors
+        self._biases = np.empty(0, dtype=np.float32)
 
     def _use(self, matrix: sparse.csr_array, users: np.ndarray, items: np.ndarray, biases: np.ndarray | None, l2: float) -> None:
         """Serves these factors from now on.
@@ -137,8 +169,13 @@ class FactorRecommender:
         self._folding, self._biases = folding, biases
         self._columns = np.ascontiguousarray(folding.items.T)
 
-    def _earlier(self, n_items: int, warm_start: bool) -> dict[str, np.ndarray] | None:
-        """The weights to continue from, or None to start from scratch."""
-        if warm_start and self._weights and self._folding is not None and len(self._folding.items) == n_items:
-            return self._weights
-        return None
+    def _scores(self, people: np.ndarray) -> np.ndarray:
+        return product_by_row(people, self._columns) + self._biases
+
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        assert self._folding is not None
+        return self._folding.items, self._biases
+
+    def _restore(self, fold: np.ndarray, residuals: np.ndarray, *arrays: np.ndarray) -> None:
+        items, biases = arrays
+        self._serve(FoldIn(items, fold, residuals), biases)

@@ -67,7 +67,7 @@ def train(
     matrix: sparse.csr_array,
     config: GraphConfig,
     rng: Stream,
-    initial: Callable[[], Mapping[str, Tensor]],
+    initial: Callable[[int, int], Mapping[str, Tensor]],
     smoothed: Callable[[Mapping[str, Tensor], Tensor, bool], Tensor],
     earlier: Mapping[str, np.ndarray] | None,
     progress: Progress | None,
@@ -80,9 +80,7 @@ def train(
         matrix: who has what, shape (n_users, n_items).
         config: options.
         rng: all randomness.
-        initial: makes fresh weights; "users" (n_users, dimension) and "items" (n_items, dimension) are the factors e_0.
-        smoothed: from weights, graph and whether it is training to the factors e of people and items,
-            shape (n_users + n_items, d).
+        initial, smoothed: see `graph_factors.GraphRecommender`.
         earlier: weights to continue from, or None.
         progress: gets a report after every epoch.
 
@@ -95,7 +93,7 @@ def train(
     n_users = matrix.shape[0]
     with training.session(config, rng) as device:
         known, wanted = training.hold_back(matrix, config.validation_share, rng.child("hold back"))
-        weights = training.start_from(initial(), earlier, device)
+        weights = training.start_from(initial(*matrix.shape), earlier, device)
         sampler = training.PairSampler(known, device)
         validation = training.Validation(known, wanted, device, rng.child("validation"))
         graph = adjacency(known, device)

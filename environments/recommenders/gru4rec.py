@@ -6,7 +6,14 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 
-from environments.recommenders.sequential import SequentialConfig, SequentialNetwork, SequentialRecommender, last_of, next_item_entropy
+from environments.recommenders.sequential import (
+    Dropout,
+    SequentialConfig,
+    SequentialNetwork,
+    SequentialRecommender,
+    last_of,
+    next_item_entropy,
+)
 
 
 class GRU4RecConfig(SequentialConfig):
@@ -45,7 +52,7 @@ class _Network(SequentialNetwork):
         self.n_items = n_items
         self.items = nn.Embedding(n_items + 1, config.dimension, padding_idx=n_items)
         nn.init.normal_(self.items.weight[:n_items].data, std=0.1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.recurrent = nn.GRU(config.dimension, config.hidden, config.layers, batch_first=True)
         self.output = nn.Linear(config.hidden, config.dimension)
 

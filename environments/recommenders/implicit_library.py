@@ -13,7 +13,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from environments.recommenders.arrays import ArrayRecommender
-from environments.recommenders.ranking import interaction_matrix, product_by_row
+from environments.recommenders.ranking import interaction_matrix, popularity_share, product_by_row
 from simulator.dataset import Catalog
 from simulator.errors import ConfigError, RecommenderError, with_suggestion
 from simulator.plugins import ComponentConfig, load
@@ -73,7 +73,7 @@ class ImplicitLibrary(ArrayRecommender):
         s = getattr(self._model, "similarity", None)
         factors = (nothing, nothing) if s is not None else (np.asarray(self._model.user_factors), np.asarray(self._model.item_factors))
         s = sparse.csr_array((0, 0), dtype=np.float64) if s is None else s
-        self._learned(interactions, len(catalog), *factors, s.data, s.indices, s.indptr)
+        self._learned(popularity_share(interactions, len(catalog)), *factors, s.data, s.indices, s.indptr)
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         s = self._similarity if self._similarity is not None else sparse.csr_array((0, 0), dtype=np.float64)

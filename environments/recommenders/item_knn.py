@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy import sparse
 
 from environments.recommenders.arrays import ArrayRecommender
-from environments.recommenders.ranking import interaction_matrix
+from environments.recommenders.ranking import interaction_matrix, share_of_people
 from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
 from simulator.seeds import Stream
@@ -64,7 +64,7 @@ class ItemKNN(ArrayRecommender):
         # rows were the items that look for neighbours; at recommend time the rows are the items of the history
         similarities = sparse.vstack(blocks, format="csr").T.tocsr()
         similarities.sort_indices()
-        self._learned(interactions, n, similarities.data, similarities.indices, similarities.indptr)
+        self._learned(share_of_people(matrix), similarities.data, similarities.indices, similarities.indptr)
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return self._similarities.data, self._similarities.indices, self._similarities.indptr

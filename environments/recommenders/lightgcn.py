@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import polars as pl
 from pydantic import Field
 
-from environments.recommenders.factors import FactorRecommender
-from environments.recommenders.ranking import interaction_matrix
-from environments.recommenders.training_config import GraphConfig, Progress
-from simulator.dataset import Catalog
-from simulator.seeds import Stream
+from environments.recommenders.graph_factors import GraphRecommender
+from environments.recommenders.training_config import GraphConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +20,7 @@ class LightGCNConfig(GraphConfig):
     learning_rate: float = Field(default=0.002, gt=0)
 
 
-class LightGCN(FactorRecommender):
+class LightGCN(GraphRecommender):
     """The score is ``e_u . e_i`` with ``e = mean over k = 0..layers of A^k e_0``, A the normalised graph (`graphs.adjacency`).
 
     The trained factors e_0 minimise BPR's loss plus an L2 term (He et al., "LightGCN: simplifying and powering graph
@@ -36,33 +32,23 @@ class LightGCN(FactorRecommender):
 
     def __init__(self, config: LightGCNConfig | None = None) -> None:
         super().__init__()
-        self.config = config or LightGCNConfig()
-        self.progress: Progress | None = None
+        self.config: LightGCNConfig = config or LightGCNConfig()
 
-    def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
-        """Trains; equal data and `rng` give equal factors on the same machine's CPU.
-
-        Raises:
-            RecommenderError: training diverged, or the device is not there.
-        """
+    def initial(self, n_users: int, n_items: int) -> dict[str, Tensor]:
+        """See `GraphRecommender.initial`."""
         import torch  # noqa: PLC0415 - only a fit needs it
 
-        from environments.recommenders import graphs  # noqa: PLC0415
+        return {name: 0.1 * torch.randn(size, self.config.dimension) for name, size in (("users", n_users), ("items", n_items))}
 
-        matrix = interaction_matrix(interactions, len(catalog))
-        sizes = dict(zip(("users", "items"), matrix.shape, strict=True))
+    def smoothed(self, weights: Mapping[str, Tensor], graph: Tensor, training: bool) -> Tensor:
+        """See `GraphRecommender.smoothed`."""
+        import torch  # noqa: PLC0415
 
-        def initial() -> dict[str, Tensor]:
-            return {name: 0.1 * torch.randn(size, self.config.dimension) for name, size in sizes.items()}
+        from environments.recommenders.graphs import propagate  # noqa: PLC0415
 
-        def smoothed(weights: Mapping[str, Tensor], graph: Tensor, training: bool) -> Tensor:
-            layer = torch.cat((weights["users"], weights["items"]))
-            total = layer
-            for _ in range(self.config.layers):
-                layer = graphs.propagate(graph, layer)
-                total = total + layer
-            return total / (self.config.layers + 1)
-
-        earlier = self._earlier(len(catalog), self.config.warm_start)
-        self._weights, users, items = graphs.train(matrix, self.config, rng, initial, smoothed, earlier, self.progress)
-        self._use(matrix, users, items, None, self.config.fold_in_l2)
+        layer = torch.cat((weights["users"], weights["items"]))
+        total = layer
+        for _ in range(self.config.layers):
+            layer = propagate(graph, layer)
+            total = total + layer
+        return total / (self.config.layers + 1)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import polars as pl
 from pydantic import Field
 from scipy import sparse
 
-from environments.recommenders.factors import FoldIn
-from environments.recommenders.ranking import (
-    interaction_matrix,
-    load_arrays,
-    load_prefixed,
-    not_fitted,
-    product_by_row,
-    save_arrays,
-    top_unseen,
-)
+from environments.recommenders.factors import FoldedRecommender, FoldIn
+from environments.recommenders.ranking import interaction_matrix, product_by_row
 from environments.recommenders.training_config import Progress, TrainingConfig
 from simulator.dataset import Catalog
-from simulator.records import Slate
 from simulator.seeds import Stream
 
 
@@ -47,7 +37,7 @@ class NeuMFConfig(TrainingConfig):
     fold_in_l2: float = Field(default=10.0, gt=0)
 
 
-class NeuMF:
+class NeuMF(FoldedRecommender):
     """The score is ``h . [p_u * q_i, mlp(p'_u, q'_i)]`` with ``*`` by element and an mlp of rectified layers.
 
     Trained as a classifier of interactions against uniform negatives by binary cross-entropy (He et al., "Neural
@@ -58,11 +48,11 @@ class NeuMF:
     Config = NeuMFConfig
 
     def __init__(self, config: NeuMFConfig | None = None) -> None:
+        super().__init__()
         self.config = config or NeuMFConfig()
         self.progress: Progress | None = None
-        self._weights: dict[str, np.ndarray] = {}
-        self._folding: FoldIn | None = None
-        self._first = np.empty((0, 0), dtype=np.float32)  # (n_items, hidden[0]): the items' share of the first layer
+        self._first = np.empty((0, 0), dtype=np.float32)  # (hidden[0], n_items): the items' share of the first layer
+        self._turned: list[np.ndarray] = []  # the further layers, each (width, width before)
         self._columns = np.empty((0, 0), dtype=np.float32)  # (dimension, n_items): h * q
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
@@ -72,59 +62,41 @@ class NeuMF:
             RecommenderError: training diverged, or the device is not there.
         """
         matrix = interaction_matrix(interactions, len(catalog))
-        same = self._folding is not None and len(self._folding.items) == len(catalog)
-        earlier = self._weights if self.config.warm_start and same else None
-        weights = _train(matrix, self.config, rng, earlier, self.progress)
-        self._serve(FoldIn.fit(matrix, weights["users"], weights["items"], self.config.fold_in_l2), weights)
+        self._weights = w = _train(matrix, self.config, rng, self._earlier(len(catalog), self.config.warm_start), self.progress)
+        self._serve(FoldIn.fit(matrix, w["users"], w["items"], self.config.fold_in_l2))
 
-    def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
-        """The n best unseen items (see `simulator.protocols.Recommender`).
-
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._folding is None:
-            not_fitted(self)
-        people = self._folding.users(user_ids, histories)
+    def _scores(self, people: np.ndarray) -> np.ndarray:
+        # relu(a + b) = max(a, -b) + b, so that a layer is one maximum, and what is added goes into the next one's constants
         d, w = self.config.dimension, self._weights
         scores = product_by_row(people[:, :d], self._columns)
-        first = product_by_row(people[:, d:], w["layer0"][: w["layer0"].shape[0] // 2])
-        layers = [np.empty((scores.shape[1], width), dtype=np.float32) for width in self.config.hidden]
-        for row, own in enumerate(first):  # a product of the same shape for everybody, so that the batch cannot matter
-            np.maximum(np.add(self._first, own, out=layers[0]), 0.0, out=layers[0])
+        rest = product_by_row(people[:, d:], w["layer0"][: w["layer0"].shape[0] // 2])
+        added = [rest]
+        for number in range(1, len(self.config.hidden)):
+            rest = product_by_row(rest, w[f"layer{number}"]) + w[f"bias{number}"]
+            added.append(rest)
+        constants = product_by_row(rest, w["output"][d:, None])
+        layers = [np.empty((width, scores.shape[1]), dtype=np.float32) for width in self.config.hidden]
+        for row in range(len(scores)):  # products of the same shape for everybody, so that the batch cannot matter
+            np.maximum(self._first, -added[0][row][:, None], out=layers[0])
             for number in range(1, len(layers)):
-                np.matmul(layers[number - 1], w[f"layer{number}"], out=layers[number])
-                layers[number] += w[f"bias{number}"]
-                np.maximum(layers[number], 0.0, out=layers[number])
-            scores[row] += layers[-1] @ w["output"][d:]
-        return top_unseen(scores, histories, n)
+                np.matmul(self._turned[number - 1], layers[number - 1], out=layers[number])
+                np.maximum(layers[number], -added[number][row][:, None], out=layers[number])
+            scores[row] += w["output"][d:] @ layers[-1]
+        return scores + constants
 
-    def save(self, folder: Path) -> None:
-        """Writes ``state.npz``.
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return ()
 
-        Raises:
-            RecommenderError: it has not been fitted.
-        """
-        if self._folding is None:
-            not_fitted(self)
-        weights = {f"weights.{name}": values for name, values in self._weights.items()}
-        save_arrays(folder, fold=self._folding.fold, residuals=self._folding.residuals, **weights)
+    def _restore(self, fold: np.ndarray, residuals: np.ndarray, *arrays: np.ndarray) -> None:
+        self._serve(FoldIn(self._weights["items"], fold, residuals))
 
-    def load(self, folder: Path) -> None:
-        """Restores what `save` wrote.
-
-        Raises:
-            RecommenderError: the folder does not hold it.
-        """
-        fold, residuals, items = load_arrays(folder, "fold", "residuals", "weights.items")
-        self._serve(FoldIn(items, fold, residuals), load_prefixed(folder, "weights."))
-
-    def _serve(self, folding: FoldIn, weights: dict[str, np.ndarray]) -> None:
-        d = self.config.dimension
-        self._folding, self._weights = folding, weights
+    def _serve(self, folding: FoldIn) -> None:
+        d, weights = self.config.dimension, self._weights
+        self._folding = folding
         self._columns = np.ascontiguousarray((weights["items"][:, :d] * weights["output"][:d]).T)
         first = weights["layer0"]
-        self._first = weights["items"][:, d:] @ first[len(first) // 2 :] + weights["bias0"]
+        self._first = np.ascontiguousarray((weights["items"][:, d:] @ first[len(first) // 2 :] + weights["bias0"]).T)
+        self._turned = [np.ascontiguousarray(weights[f"layer{number}"].T) for number in range(1, len(self.config.hidden))]
 
 
 def _train(

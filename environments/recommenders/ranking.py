@@ -5,6 +5,7 @@ Ties are always broken by item code, so that a list depends on neither the batch
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -69,8 +70,12 @@ def _binary(keys: np.ndarray, n_rows: int, n_items: int) -> sparse.csr_array:
 
 def popularity_share(interactions: pl.DataFrame, n_items: int) -> np.ndarray:
     """Share of the people in the log who interacted with each item, float32 in [0, 1], shape (n_items,)."""
-    matrix = interaction_matrix(interactions, n_items)
-    counts = np.bincount(matrix.indices, minlength=n_items)
+    return share_of_people(interaction_matrix(interactions, n_items))
+
+
+def share_of_people(matrix: sparse.csr_array) -> np.ndarray:
+    """As `popularity_share`, from a binary matrix of shape (n_users, n_items)."""
+    counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
     people = int(np.count_nonzero(np.diff(matrix.indptr)))
     return (counts / max(people, 1)).astype(np.float32)
 
@@ -91,6 +96,24 @@ def product_by_row(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     for start in range(0, len(padded), _BLOCK):
         np.matmul(padded[start : start + _BLOCK], right, out=product[start : start + _BLOCK])
     return product[:b]
+
+
+def sums_of_rows(owned: sparse.csr_array, table: np.ndarray) -> np.ndarray:
+    """The product of a binary sparse matrix and a table: for each row of the matrix the sum of the table's rows that it names.
+
+    Each sum is made on its own, in the order of the columns; a dense product would depend on the size of the batch. Where the process
+    has loaded torch, torch's kernel makes the same sums in the same order, so to the bit the same, in half the time.
+
+    Args:
+        owned: ones, shape (b, k). table: float32, shape (k, n).
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or owned.shape[0] == 0:
+        sums: np.ndarray = owned @ table
+        return sums
+    columns, starts = (torch.from_numpy(part.astype(np.int64)) for part in (owned.indices, owned.indptr[:-1]))
+    with torch.inference_mode():
+        return np.asarray(torch.nn.functional.embedding_bag(columns, torch.from_numpy(table), starts, mode="sum").numpy())
 
 
 def top_unseen(scores: np.ndarray, histories: Sequence[np.ndarray], n: int) -> list[Slate]:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-from environments.recommenders.sequential import SequentialNetwork, SequentialRecommender, last_of, next_item_entropy
+from environments.recommenders.sequential import Dropout, SequentialNetwork, SequentialRecommender, last_of, next_item_entropy
 from environments.recommenders.transformer import TransformerConfig, TransformerLayer
 
 
@@ -61,7 +61,7 @@ class _Network(SequentialNetwork):
         self.n_items, self.config = n_items, config
         self.items = nn.Embedding(n_items + 1, config.dimension, padding_idx=n_items)
         self.positions = nn.Embedding(config.max_length, config.dimension)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
         self.after = nn.LayerNorm(config.dimension)
         nn.init.normal_(self.items.weight[:n_items].data, std=config.dimension**-0.5)

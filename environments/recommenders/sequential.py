@@ -43,16 +43,38 @@ class SequentialConfig(TrainingConfig):
         dimension: length of the item vectors and of the network's state.
         max_length: items of a history that are read, the newest; training cuts longer ones into windows of this length.
         dropout: share of values set to 0 while training.
+        cut_share: chance that a window ends at an earlier, random place, anew in each epoch.
         validation_share: share of the people whose last item is held back to decide when to stop.
     """
 
     dimension: int = Field(default=64, ge=1)
     max_length: int = Field(default=200, ge=2)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    cut_share: float = Field(default=0.0, ge=0, le=1)
     epochs: int = Field(default=200, ge=1)
     batch_size: int = Field(default=32, ge=1)
     validation_share: float = Field(default=0.5, ge=0, le=1)
     patience: int = Field(default=20, ge=1)
+
+
+class Dropout(nn.Module):  # type: ignore[misc]
+    """Sets a share of the values to 0 while training and lengthens the others, as `torch.nn.Dropout` does.
+
+    One random 64-bit number decides about eight values, several times as fast on a CPU; so the share is rounded to 1/256.
+    """
+
+    def __init__(self, share: float) -> None:
+        """Takes the share, in [0, 1)."""
+        super().__init__()
+        self._dropped = min(round(256 * share), 255)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The values, shape as given."""
+        if not self.training or not self._dropped:
+            return x
+        bits = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        kept = bits.view(torch.uint8)[: x.numel()].view(x.shape) >= self._dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - self._dropped))
 
 
 class SequentialNetwork(nn.Module, ABC):  # type: ignore[misc]
@@ -60,9 +82,20 @@ class SequentialNetwork(nn.Module, ABC):  # type: ignore[misc]
 
     Attributes:
         items: vectors of the items (first n_items rows) and of further symbols; the last row is the padding, zero.
+        biases: of the items, shape (n_items,), or None.
     """
 
     items: nn.Embedding
+    biases: nn.Parameter | None
+
+    def __init__(self) -> None:
+        """Makes a network without biases; a subclass may make them."""
+        super().__init__()
+        self.register_parameter("biases", None)
+
+    def logits(self, states: Tensor, n_items: int) -> Tensor:
+        """The scores of all items after states of shape (b, dimension), shape (b, n_items)."""
+        return nn.functional.linear(states, self.items.weight[:n_items], self.biases)
 
     @abstractmethod
     def loss(self, windows: Tensor, lengths: Tensor) -> Tensor:
@@ -75,7 +108,7 @@ class SequentialNetwork(nn.Module, ABC):  # type: ignore[misc]
 
     @abstractmethod
     def states(self, windows: Tensor, lengths: Tensor) -> Tensor:
-        """What the network expects after each window, to be multiplied by the items' vectors, shape (b, dimension).
+        """What the network expects after each window, to be multiplied by the items' vectors; shape (b, dimension).
 
         Args:
             windows, lengths: as in `loss`; a length may be 1.
@@ -114,6 +147,7 @@ class SequentialRecommender(ABC):
         self.progress: Progress | None = None
         self._network: SequentialNetwork | None = None
         self._items = np.empty((0, 0), dtype=np.float32)  # (dimension, n_items)
+        self._biases = np.zeros(1, dtype=np.float32)
         self._popularity = np.empty(0, dtype=np.float32)
 
     @abstractmethod
@@ -171,7 +205,7 @@ class SequentialRecommender(ABC):
                         states[block] = self._network.states(torch.from_numpy(windows), torch.from_numpy(sizes))[: len(block)].numpy()
         finally:
             torch.set_num_threads(threads)
-        scores = product_by_row(states, self._items)
+        scores = product_by_row(states, self._items) + self._biases
         scores[lengths == 0] = self._popularity
         return top_unseen(scores, histories, n)
 
@@ -206,6 +240,7 @@ class SequentialRecommender(ABC):
     def _use(self, network: SequentialNetwork, popularity: np.ndarray) -> None:
         self._network, self._popularity = network.requires_grad_(False), popularity
         self._items = np.ascontiguousarray(network.items.weight[: len(popularity)].numpy().T)
+        self._biases = np.zeros(1, dtype=np.float32) if network.biases is None else network.biases.numpy()
 
     def _train(self, network: SequentialNetwork, sequences: list[np.ndarray], n_items: int, rng: Stream, warm: bool) -> None:
         length, padding, device = self.config.max_length, network.items.num_embeddings - 1, network.items.weight.device
@@ -213,25 +248,22 @@ class SequentialRecommender(ABC):
         chosen = rng.child("hold back").generator().random(len(rows)) < self.config.validation_share
         held = set(rows[chosen].tolist())
         parts = [sequence[:-1] if row in held else sequence for row, sequence in enumerate(sequences)]
-        windows, lengths = (torch.from_numpy(part).to(device) for part in cut(parts, length + 1, padding))
-        validation, ends, sizes = None, torch.empty(0), torch.empty(0)
+        windows, newest = Windows(parts, length + 1, padding, device), Windows(parts, length, padding, device, newest=True)
+        validation = None
         if held:
             known = interaction_matrix(_pairs(parts), n_items)
             wanted = interaction_matrix(
                 _pairs([sequence[-1:] if row in held else sequence[:0] for row, sequence in enumerate(sequences)]), n_items
             )
             validation = training.Validation(known, wanted, device, rng.child("validation"))
-            ends, sizes = (torch.from_numpy(part).to(device) for part in cut([part[-length:] for part in parts], length, padding, least=0))
 
         def losses() -> Iterator[Tensor]:
             network.train()
-            for batch in training.shuffled(len(windows), self.config.batch_size, device):
-                size = lengths[batch]
-                yield network.loss(windows[batch, : int(size.max())], size)
+            for batch in training.shuffled(len(windows), self.config.batch_size, device, windows.lengths):
+                yield network.loss(*windows.batch(batch, self.config.cut_share))
 
         def score(users: Tensor) -> Tensor:
-            states = [network.states(ends[part], sizes[part]) for part in users.split(512)]
-            return torch.cat(states) @ network.items.weight[:n_items].T
+            return network.logits(torch.cat([network.states(*newest.batch(part)) for part in users.split(512)]), n_items)
 
         def validate() -> float:
             network.eval()
@@ -250,32 +282,62 @@ def sequences_of(interactions: pl.DataFrame) -> list[np.ndarray]:
     return np.split(items, np.cumsum(np.bincount(users, minlength=n_users))[:-1]) if n_users else []
 
 
-def cut(sequences: Sequence[np.ndarray], length: int, padding: int, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of sequences, cut from the newest end so that only the oldest one of a sequence is shorter.
+class Windows:
+    """Windows of sequences on the device, made when they are asked for.
 
-    Args:
-        sequences: item codes, oldest first.
-        length: items of a window. Neighbouring windows share one item, so that each item but the first follows one in a window.
-        padding: fills short windows at the end.
-        least: shorter windows are left out.
+    They are cut from the newest end, so that only the oldest one of a sequence is shorter; neighbouring windows share one item, so that
+    each item but the first follows one in a window.
 
-    Returns:
-        Windows, int64, shape (w, length), and their lengths, int64, shape (w,).
+    Attributes:
+        lengths: items of each window, int64, shape (w,).
     """
-    pieces = []
-    for sequence in sequences:
-        end = len(sequence)
-        while True:
-            piece = sequence[max(end - length, 0) : end]
-            if len(piece) >= least:
-                pieces.append(piece)
-            end -= length - 1
-            if end < 2:
-                break
-    lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
-    windows = np.full((len(pieces), length), padding, dtype=np.int64)
-    windows[np.arange(length) < lengths[:, None]] = np.concatenate(pieces) if pieces else 0
-    return windows, lengths
+
+    def __init__(self, sequences: Sequence[np.ndarray], length: int, padding: int, device: torch.device, *, newest: bool = False) -> None:
+        """Cuts.
+
+        Args:
+            sequences: item codes, oldest first.
+            length: items of a window at most; shorter ones than 2 are left out.
+            padding: fills short windows at the end.
+            device: where to put them.
+            newest: whether to have exactly one window of each sequence, the newest, of any length.
+        """
+        sizes = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+        ends = np.cumsum(sizes)
+        starts = ends - sizes
+        if not newest:
+            several = [np.arange(end, start + 1, 1 - length) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+            starts = np.repeat(starts, [len(some) for some in several])
+            ends = np.concatenate(several) if several else starts
+        flat = np.concatenate((*sequences, [0])).astype(np.int64)
+        self._items, self._starts, self._ends = (torch.from_numpy(part).to(device) for part in (flat, starts, ends))
+        self._length, self._padding = length, padding
+        self.lengths = (self._ends - self._starts).clamp(max=length)
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self._ends)
+
+    def batch(self, numbers: Tensor, earlier: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Some of them.
+
+        Args:
+            numbers: which, int64, shape (b,).
+            earlier: chance that a window ends earlier than it was cut, at a random place with at least one item before it. It
+                then begins earlier too, as far as the sequence reaches.
+
+        Returns:
+            Windows, padded, int64, shape (b, longest of them), and their lengths, int64, shape (b,).
+        """
+        starts, ends = self._starts[numbers], self._ends[numbers]
+        if earlier:
+            places = self.lengths[numbers] - 1
+            back = (torch.rand(places.shape, device=places.device) * places).long().clamp(max=places - 1)
+            ends = torch.where(torch.rand(places.shape, device=places.device) < earlier, ends - back, ends)
+        lengths = (ends - starts).clamp(max=self._length)
+        places = torch.arange(int(lengths.max()), device=lengths.device)
+        codes = self._items[((ends - lengths)[:, None] + places).clamp(max=len(self._items) - 1)]
+        return codes.masked_fill(places >= lengths[:, None], self._padding), lengths
 
 
 def _pairs(sequences: Sequence[np.ndarray]) -> pl.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,9 @@ VALIDATION_PEOPLE = 2_048
 """People whose lists are looked at after an epoch, at most; more cost time and change the decision little."""
 
 _CUTOFF = 10
+_LIKE = 8
+"""Batches that are sorted by length together; with more, like and like would meet too often."""
+
 _CELLS = 2**26
 """Entries of a score matrix held at once while validating."""
 
@@ -107,7 +109,6 @@ def optimise(
     warm: bool = False,
     validate: Callable[[], float] | None = None,
     progress: Progress | None = None,
-    groups: Callable[[Mapping[str, Tensor]], list[dict[str, Any]]] | None = None,
 ) -> None:
     """Trains in place, by Adam (Kingma and Ba, ICLR 2015), and leaves the parameters with the best validation.
 
@@ -118,16 +119,17 @@ def optimise(
         warm: whether the parameters come from an earlier fit: then they themselves count in the comparison.
         validate: how good the parameters are now, larger is better; without it all epochs are run.
         progress: gets a report after every epoch.
-        groups: Adam's parameter groups, for options of their own; all alike if not given.
 
     Raises:
         RecommenderError: the loss is not a number any more.
     """
     tensors = list(parameters.values())
-    optimizer = torch.optim.Adam(groups(parameters) if groups else tensors, lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(tensors, lr=config.learning_rate, fused=True)
 
     def epoch(number: int, last: int) -> float:
         total, count = torch.zeros((), device=tensors[0].device), 0
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(number, last)
         for loss in losses():
             optimizer.zero_grad()
             loss.backward()
@@ -149,10 +151,22 @@ def optimise(
     run_epochs(config, epoch, keep, warm=warm, validate=validate, progress=progress)
 
 
-def shuffled(n: int, batch_size: int, device: torch.device) -> tuple[Tensor, ...]:
-    """The numbers below n in random order, in batches; no batch if n is 0."""
-    batches: tuple[Tensor, ...] = torch.randperm(n, device=device).split(batch_size) if n else ()
-    return batches
+def shuffled(n: int, batch_size: int, device: torch.device, lengths: Tensor | None = None) -> tuple[Tensor, ...]:
+    """The numbers below n in random order, in batches; no batch if n is 0.
+
+    Args:
+        n: how many.
+        batch_size: of each batch but the last.
+        device: where.
+        lengths: of n examples: batches hold examples of similar length, which are padded less.
+    """
+    if n == 0:
+        return ()
+    order = torch.randperm(n, device=device)
+    if lengths is None:
+        return tuple(order.split(batch_size))
+    batches = [batch for some in order.split(_LIKE * batch_size) for batch in some[lengths[some].argsort(stable=True)].split(batch_size)]
+    return tuple(batches[number] for number in torch.randperm(len(batches)).tolist())
 
 
 class Rows:

@@ -68,10 +68,21 @@ class TrainingConfig(EpochsConfig):
         device: where it trains; "auto" takes CUDA where there is one. Training on a CPU is repeatable to the bit, on CUDA it is
             not. Recommending happens on the CPU always.
         threads: of the CPU. Another number may round differently.
+        warm_up: epochs in which the learning rate rises to its height in equal steps.
+        last_rate: share of the learning rate that is left in the last epoch, to which it falls by as much in every epoch; 1 does
+            not fall. A warm start goes through the last `warm_epochs` of the fall only.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, ge=1)
+    warm_up: int = Field(default=0, ge=0)
+    last_rate: float = Field(default=1.0, gt=0, le=1)
+
+    def rate(self, number: int, last: int) -> float:
+        """The learning rate of an epoch, given its number from 1 and that of the last one."""
+        done = 1.0 - (last - number) / max(self.epochs - 1, 1)
+        rising = min(number / (self.warm_up + 1), 1.0) if last == self.epochs else 1.0
+        return self.learning_rate * rising * (1.0 - (1.0 - self.last_rate) * max(done, 0.0))
 
 
 class GraphConfig(TrainingConfig):

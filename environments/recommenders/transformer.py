@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from environments.recommenders.sequential import SequentialConfig
+from environments.recommenders.sequential import Dropout, SequentialConfig
 
 
 class TransformerConfig(SequentialConfig):
@@ -35,24 +35,28 @@ class TransformerLayer(nn.Module):  # type: ignore[misc]
         self.before = nn.LayerNorm(d)
         self.queries_keys_values = nn.Linear(d, 3 * d)
         self.mixed = nn.Linear(d, d)
-        self.forward_network = nn.Sequential(
-            nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d), nn.Dropout(config.dropout)
-        )
-        self.dropout = nn.Dropout(config.dropout)
+        self.forward_network = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, allowed: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, allowed: Tensor | None, wanted: Tensor | None = None) -> Tensor:
         """One layer.
 
         Args:
             x: shape (b, length, dimension).
             allowed: which positions may be looked at, bool, shape (b, length); None: all up to one's own.
+            wanted: the positions whose states are asked for, bool, shape (b, length); None: all.
+
+        Returns:
+            States, shape (b, length, dimension), or (number of positions wanted, dimension).
         """
         b, length, d = x.shape
         parts = self.queries_keys_values(self.before(x)).view(b, length, 3, self.heads, d // self.heads)
         q, k, v = parts.permute(2, 0, 3, 1, 4)
-        share = self.dropout.p if self.training else 0.0
         mask = None if allowed is None else allowed[:, None, None, :]
-        seen = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=share, is_causal=allowed is None)
-        x = x + self.dropout(self.mixed(seen.transpose(1, 2).reshape(b, length, d)))
-        x = x + self.forward_network(x)
+        # attention weights are not dropped: torch would leave its fast kernel
+        seen = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=allowed is None).transpose(1, 2).reshape(b, length, d)
+        if wanted is not None:
+            x, seen = x[wanted], seen[wanted]
+        x = x + self.dropout(self.mixed(seen))
+        x = x + self.dropout(self.forward_network(x))
         return x

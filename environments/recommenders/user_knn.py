@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy import sparse
 
 from environments.recommenders.arrays import ArrayRecommender
-from environments.recommenders.ranking import best_of_rows, interaction_matrix
+from environments.recommenders.ranking import best_of_rows, interaction_matrix, share_of_people
 from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
 from simulator.seeds import Stream
@@ -49,20 +49,23 @@ class UserKNN(ArrayRecommender):
         super().__init__()
         self.config = config or UserKNNConfig()
         self._people = sparse.csr_array((0, 0), dtype=np.float32)
+        self._marks = sparse.csr_array((0, 0), dtype=np.int16)  # the same in short whole numbers, which are counted twice as fast
         self._sizes = np.empty(0)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Remembers who has what."""
         people = interaction_matrix(interactions, len(catalog))
-        self._learned(interactions, len(catalog), people.indices, people.indptr)
+        self._learned(share_of_people(people), people.indices, people.indptr)
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return self._people.indices, self._people.indptr
 
     def _use(self, n_items: int, *arrays: np.ndarray) -> None:
         indices, indptr = arrays
-        ones = np.ones(len(indices), dtype=np.float32)
-        self._people = sparse.csr_array((ones, indices, indptr), shape=(len(indptr) - 1, n_items))
+        shape = (len(indptr) - 1, n_items)
+        self._people = sparse.csr_array((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=shape)
+        short = np.int16 if n_items < 2**15 else np.int32
+        self._marks = sparse.csr_array((np.ones(len(indices), dtype=short), indices, indptr), shape=shape)
         self._sizes = np.diff(indptr).astype(np.float64)
 
     def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
@@ -73,15 +76,17 @@ class UserKNN(ArrayRecommender):
         b, n_users = owned.shape[0], self._people.shape[0]
         if n_users == 0:
             return sparse.csr_array(np.empty((b, 0), dtype=np.float32))
-        shared = np.asarray(self._people @ np.ascontiguousarray(owned.T.toarray())).T.astype(
-            np.float64
-        )  # whole numbers, exact in any order
-        own = np.diff(owned.indptr).astype(np.float64)[:, None]
-        size = np.sqrt(own * self._sizes) if self.config.similarity == "cosine" else own + self._sizes - shared
-        bottom = size + self.config.shrinkage
-        similarity = np.divide(shared, bottom, out=np.zeros_like(shared), where=bottom > 0)
+        wanted = np.ascontiguousarray(owned.toarray().T.astype(self._marks.dtype))
+        shared = np.ascontiguousarray(np.asarray(self._marks @ wanted).T)
+        own = np.diff(owned.indptr).astype(np.float64)
+        if self.config.similarity == "cosine":
+            similarity = np.multiply.outer(np.sqrt(own), np.sqrt(self._sizes))
+        else:
+            similarity = own[:, None] + self._sizes - shared
+        similarity += self.config.shrinkage
+        np.divide(shared, similarity, out=similarity, where=similarity > 0)
         known = np.flatnonzero(user_ids < n_users)
         similarity[known, user_ids[known]] = 0.0
-        similarity[similarity <= 0] = -np.inf
         rows, columns, values, _ = best_of_rows(similarity, self.config.neighbours)
-        return sparse.csr_array((values.astype(np.float32), (rows, columns)), shape=(b, n_users))
+        near = values > 0
+        return sparse.csr_array((values[near].astype(np.float32), (rows[near], columns[near])), shape=(b, n_users))

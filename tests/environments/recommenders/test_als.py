@@ -33,6 +33,13 @@ def test_a_person_s_factors_minimise_their_own_weighted_squares():
     np.testing.assert_allclose(slate.scores, (items @ person)[slate.items], atol=2e-5)
 
 
+def test_factors_without_enough_regularisation_for_the_precision_are_solved_too():
+    recommender = ALS(ALSConfig(dimension=2, alpha=1.0, l2=1e-30))
+    recommender._learned(np.zeros(3, dtype=np.float32), np.ones((3, 2), dtype=np.float32))  # singular: both columns are equal
+    slate = recommender.recommend(np.array([0]), [np.array([0], dtype=np.int32)], 2, Stream(1))[0]
+    np.testing.assert_allclose(slate.scores, 2 / 4, atol=1e-5)  # (3 + 1) p . q = 2
+
+
 def test_the_trained_items_are_a_fixed_point_of_the_alternation():
     """After enough iterations, solving for the items given the people changes little, so the library's weights are ours."""
     pytest.importorskip("implicit", reason="ALS is trained by the optional package implicit")

@@ -1,5 +1,8 @@
+import sys
+
 import numpy as np
 import polars as pl
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -10,6 +13,7 @@ from environments.recommenders.ranking import (
     interaction_matrix,
     popularity_share,
     product_by_row,
+    sums_of_rows,
     top_unseen,
     top_unseen_of_order,
 )
@@ -68,3 +72,14 @@ def test_the_best_of_rows_are_the_first_of_a_stable_sort(scores, n):
     for row, found in enumerate(np.split(columns, ends[:-1])):
         assert found.tolist() == np.argsort(-scores[row], kind="stable")[:n].tolist()
     np.testing.assert_array_equal(values, scores[rows, columns])
+
+
+def test_sums_of_rows_are_the_same_to_the_bit_with_torch_and_without(monkeypatch):
+    rng = Stream(1).generator()
+    table = rng.normal(size=(300, 1_003)).astype(np.float32)
+    owned = history_matrix([rng.choice(300, size, replace=False) for size in (0, 1, 2, 17, 250, 0)], 300)
+    with_torch = sums_of_rows(owned, table)
+    assert sys.modules["torch"] is torch
+    monkeypatch.delitem(sys.modules, "torch")
+    np.testing.assert_array_equal(sums_of_rows(owned, table), with_torch)
+    np.testing.assert_allclose(with_torch, owned.toarray().astype(np.float64) @ table, atol=1e-3)

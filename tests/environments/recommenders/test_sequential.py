@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from environments.recommenders.bert4rec import BERT4Rec, BERT4RecConfig
 from environments.recommenders.gru4rec import GRU4Rec, GRU4RecConfig
 from environments.recommenders.sasrec import SASRec, SASRecConfig
-from environments.recommenders.sequential import cut, sequences_of
+from environments.recommenders.sequential import Dropout, Windows, sequences_of
+from environments.recommenders.training import shuffled
 from simulator.dataset import INTERACTIONS_SCHEMA
 from simulator.errors import ConfigError, RecommenderError
 from simulator.plugins import build
@@ -64,14 +65,58 @@ def test_sequences_follow_time_and_then_the_order_of_the_rows():
     assert [sequence.tolist() for sequence in sequences_of(log)] == [[7, 2], [6, 5, 4], [], [1]]
 
 
+def numbered(lengths):
+    return [np.arange(100 * number, 100 * number + count) for number, count in enumerate(lengths)]
+
+
 @given(st.lists(st.integers(0, 12), max_size=5), st.integers(2, 6))
 def test_windows_hold_every_step_of_every_sequence_once(lengths, length):
-    sequences = [np.arange(100 * number, 100 * number + count) for number, count in enumerate(lengths)]
-    windows, sizes = cut(sequences, length, padding=-1)
-    assert windows.shape[1] == length
-    assert ((windows >= 0).sum(1) == sizes).all()
-    steps = [(a, b) for window, size in zip(windows, sizes, strict=True) for a, b in pairwise(window[:size])]
+    sequences = numbered(lengths)
+    windows = Windows(sequences, length, -1, torch.device("cpu"))
+    steps = []
+    for number in range(len(windows)):
+        (window,), (size,) = windows.batch(torch.tensor([number]))
+        assert size == windows.lengths[number] == (window >= 0).sum() >= 2
+        steps += pairwise(window[:size].tolist())
     assert sorted(steps) == [(a, b) for sequence in sequences for a, b in pairwise(sequence)]
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=5), st.integers(2, 6))
+def test_the_newest_window_of_everybody_is_there_even_if_it_is_empty(lengths, length):
+    windows = Windows(numbered(lengths), length, -1, torch.device("cpu"), newest=True)
+    codes, sizes = windows.batch(torch.arange(len(lengths)))
+    assert [row[row >= 0].tolist() for row in codes] == [sequence[-length:].tolist() for sequence in numbered(lengths)]
+    assert sizes.tolist() == [min(count, length) for count in lengths]
+
+
+@given(st.lists(st.integers(2, 12), min_size=1, max_size=5), st.integers(2, 6), st.integers(0, 99))
+def test_a_window_that_ends_early_is_full_as_far_as_its_sequence_reaches(lengths, length, seed):
+    windows = Windows(numbered(lengths), length, -1, torch.device("cpu"))
+    torch.manual_seed(seed)
+    codes, sizes = windows.batch(torch.arange(len(windows)), earlier=1.0)
+    for window, size in zip(codes.tolist(), sizes.tolist(), strict=True):
+        assert window[:size] == list(range(window[0], window[0] + size))
+        assert set(window[size:]) <= {-1}
+        assert size == min(length, window[size - 1] % 100 + 1) >= 2
+
+
+def test_batches_of_similar_length_hold_every_window_once():
+    torch.manual_seed(1)
+    lengths = torch.randint(2, 100, (1_000,))
+    batches = shuffled(1_000, 10, torch.device("cpu"), lengths)
+    assert sorted(torch.cat(batches).tolist()) == list(range(1_000))
+    padded = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
+    at_random = sum(int(lengths[batch].max()) * len(batch) for batch in shuffled(1_000, 10, torch.device("cpu")))
+    assert int(lengths.sum()) <= padded < 0.7 * at_random
+
+
+def test_dropout_drops_the_share_and_keeps_the_mean():
+    torch.manual_seed(1)
+    ones, dropout = torch.ones(1_001, 101), Dropout(0.25)
+    dropped = dropout(ones)
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert dropped.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert torch.equal(dropout.eval()(ones), ones)
 
 
 def test_the_gbce_loss_is_that_of_the_paper_by_hand(monkeypatch):

@@ -34,7 +34,7 @@ MODELS = [
     (MultVAE, MultVAEConfig, {"hidden": 8}),
     (GRU4Rec, GRU4RecConfig, {"hidden": 8}),
     (SASRec, SASRecConfig, {"max_length": 12}),
-    (BERT4Rec, BERT4RecConfig, {"max_length": 12}),
+    (BERT4Rec, BERT4RecConfig, {"max_length": 12, "validation_share": 0.5}),
 ]
 
 histories = st.lists(st.sets(st.integers(0, 8), max_size=8), min_size=1, max_size=6)
@@ -226,3 +226,10 @@ def test_the_hidden_test_edges_do_not_enter_the_graph_of_training(monkeypatch):
     LightGCN(LightGCNConfig(**OPTIONS, validation_share=0.25)).fit(LOG, CATALOG, Stream(1))
     everything = interaction_matrix(LOG, len(CATALOG)).nnz
     assert seen == [everything - everything // 4, everything]
+
+
+def test_the_learning_rate_rises_and_falls_as_told():
+    config = TrainingConfig(learning_rate=1.0, epochs=11, warm_up=2, last_rate=0.5, warm_epochs=3)
+    assert [config.rate(number, 11) for number in (1, 2, 3, 6, 11)] == pytest.approx([1 / 3, 0.95 * 2 / 3, 0.9, 0.75, 0.5])
+    assert [config.rate(number, 3) for number in (1, 2, 3)] == pytest.approx([0.6, 0.55, 0.5])  # the end of the fall
+    assert TrainingConfig().rate(7, 100) == TrainingConfig().learning_rate
