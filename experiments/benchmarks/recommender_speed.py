@@ -12,7 +12,8 @@ that of an environment with RecBole (how to make one: `experiments.benchmarks.re
 * **epoch**: the same batch size, dimension, layers, loss and negatives; so many steps are timed and multiplied by the steps of an
   epoch. SASRec: an example of RecBole predicts one item after a history, a window of ours all its items, so ours gets as many
   windows in a step as hold as many items to predict; a thousand people are enough for that, since a step does not depend on them.
-* **serving**: 50 candidates for a cohort of 64 people, ready to answer; weights are those of a very short fit.
+* **serving**: 50 candidates for a cohort of 64 people, ready to answer; weights are those of a very short fit. torch is loaded, as in
+  any process that has trained a neural recommender; of these models only EASE is slower without it (`ranking.sums_of_rows`).
 """
 
 from __future__ import annotations
@@ -206,6 +207,8 @@ def _ask_recbole(python: Path, document: dict[str, Any]) -> dict[str, Any]:
 
 def serving(parts: Parts, only: Sequence[str]) -> list[Row]:
     """Milliseconds for a cohort."""
+    import torch  # noqa: F401, PLC0415 - see the module
+
     users = np.sort(Stream(1).generator().choice(int(parts.train["user"].max()) + 1, COHORT, replace=False)).astype(np.int32)  # type: ignore[arg-type]
     histories = histories_of(parts.train, users)
     rows = []
