@@ -60,7 +60,8 @@ class ArrayRecommender(ABC):
         if self._backstop is None:
             not_fitted(self)
         scores = self._scores(user_ids, history_matrix(histories, len(self._backstop)))
-        return top_unseen(scores + self._backstop, histories, n)
+        scores += self._backstop
+        return top_unseen(scores, histories, n)
 
     def save(self, folder: Path) -> None:
         """Writes ``state.npz``.

@@ -21,11 +21,11 @@ class BERT4RecConfig(TransformerConfig):
         validation_share: see `SequentialConfig`; by default nothing is held back, since the falling rate ends the training.
     """
 
-    hidden_share: float = Field(default=0.2, gt=0, lt=1)
+    hidden_share: float = Field(default=0.1, gt=0, lt=1)
     last_share: float = Field(default=1.0, ge=0, le=1)
-    max_length: int = Field(default=50, ge=2)
-    cut_share: float = Field(default=0.8, ge=0, le=1)
-    batch_size: int = Field(default=64, ge=1)
+    max_length: int = Field(default=30, ge=2)
+    cut_share: float = Field(default=0.9, ge=0, le=1)
+    batch_size: int = Field(default=96, ge=1)
     epochs: int = Field(default=150, ge=1)
     learning_rate: float = Field(default=0.002, gt=0)
     warm_up: int = Field(default=4, ge=0)

@@ -231,10 +231,10 @@ def _gradients(
     lengths = np.diff(chosen.indptr)
     rows = np.repeat(np.arange(b, dtype=np.int64), lengths)
     better, worse = chosen.indices, NegativeSampler(chosen).draw(rows, draw).astype(chosen.indices.dtype)
-    apart, others, mine = (
-        table.take(places, axis=0, out=room[: len(places)], mode="clip")
-        for table, places, room in zip((items, items, people), (better, worse, rows), spare, strict=True)
-    )
+    apart, others, mine = spare[:, : len(rows)]
+    items.take(better, axis=0, out=apart, mode="clip")
+    items.take(worse, axis=0, out=others, mode="clip")
+    people.take(rows, axis=0, out=mine, mode="clip")
     apart -= others
     margins = np.einsum("kd,kd->k", mine, apart)
     slopes = -expit(-margins)

@@ -82,7 +82,8 @@ class NeuMF(FoldedRecommender):
                 np.matmul(self._turned[number - 1], layers[number - 1], out=layers[number])
                 np.maximum(layers[number], -added[number][row][:, None], out=layers[number])
             scores[row] += w["output"][d:] @ layers[-1]
-        return scores + constants
+        scores += constants
+        return scores
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
         return ()

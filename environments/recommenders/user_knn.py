@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -49,7 +49,7 @@ class UserKNN(ArrayRecommender):
         super().__init__()
         self.config = config or UserKNNConfig()
         self._people = sparse.csr_array((0, 0), dtype=np.float32)
-        self._marks = sparse.csr_array((0, 0), dtype=np.int16)  # the same in short whole numbers, which are counted twice as fast
+        self._marks: Any = sparse.csr_array((0, 0), dtype=np.int16)  # the same in short whole numbers, which are counted twice as fast
         self._sizes = np.empty(0)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:

@@ -185,9 +185,9 @@ def only_first_batches(steps: int, times: list[float]) -> Iterator[None]:
 
     whole = training.shuffled
 
-    def first(*arguments: Any) -> Any:
+    def first(n: int, batch_size: int, device: Any, lengths: Any = None) -> Any:
         times.append(time.perf_counter())
-        return whole(*arguments)[:steps]
+        return whole(n, batch_size, device, lengths)[:steps]
 
     training.shuffled = first
     try:
