@@ -10,10 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from simulator.records import Rhythm
+from agents.visits import comes_back, gap
+from simulator.records import Rhythm, Visits
 from simulator.seeds import Stream
 
-Sessions = Literal["one", "rhythm"]
+Sessions = Literal["one", "rhythm", "relived"]
 
 DAY = 86_400
 HOUR = 3_600
@@ -54,4 +55,22 @@ def next_arrival(rhythm: Rhythm, window: Window, origin: int, last_end: int | No
     rng = stream.child("gap", session).generator()
     gap = float(np.exp(rhythm.gap_log_mean + rhythm.gap_log_sd * rng.standard_normal()))
     time = origin + rng.random() * gap if last_end is None else last_end + gap
+    return max(int(time), window.start) if time < window.end else None
+
+
+def relived_arrival(visits: Visits, window: Window, last_end: int | None, session: int, stream: Stream) -> int | None:
+    """The next start of a visit of somebody who lives their time in the data again, or None if there is none in the window.
+
+    The first visit starts when their first one did; whether and when there is another is drawn (`agents.visits`). As in
+    `next_arrival` the streams are named by the session's number, so that rounds change nothing.
+
+    Args:
+        visits: of the person. window, last_end, session, stream: as in `next_arrival`.
+    """
+    if last_end is None:
+        time = float(visits.start)
+    elif comes_back(visits, session, stream):
+        time = last_end + gap(visits, session, stream)
+    else:
+        return None
     return max(int(time), window.start) if time < window.end else None

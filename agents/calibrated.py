@@ -23,7 +23,7 @@ from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Readin
 from agents.exposures import hide, items_by_user, people_split
 from agents.hazard import base_log_odds, fit_hazard
 from agents.ordinal import probabilities
-from agents.priors import PriorConfig, Priors
+from agents.priors import Priors, VisitConfig, leaving_by_visits, visits_known
 from agents.profiles import fit_profiles
 from agents.prompts import PromptConfig
 from agents.sampled_pages import Exposures, recommended_exposures, sampled_exposures, true_exposures
@@ -44,7 +44,7 @@ ANCHOR_PEOPLE, ANCHOR_POOL, ANCHOR_PAGE = 100, 300, 20
 QUADRATURE = np.polynomial.hermite_e.hermegauss(7)
 
 
-class CalibratedConfig(PriorConfig):
+class CalibratedConfig(VisitConfig):
     """Options of `CalibratedDecisions`.
 
     Attributes:
@@ -140,6 +140,7 @@ class CalibratedDecisions:
 
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Finds or estimates the weights; then computes the evidence from the whole training part."""
+        visits_known(profiles, self.config.stay)
         self._priors = Priors(self.config, self._actions, profiles, self._context.max_pages)
         self._key = self._what_for(train)
         stored = self._stored()
@@ -361,9 +362,13 @@ class CalibratedDecisions:
         found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])
         if "rate" in found and self.calibration.rating is not None and profile.rating_histogram is not None:
             found["rate"] = self._ratings(profile, items, features, reading)
-        if "leave" in found and self.calibration.leaving is not None:
-            found["leave"] = self._leaving(situation)
-        decision = decide(self._actions, situation, found)
+        if self.config.stay == "visits":
+            leave = next(action for action in self._actions if action.name == "leave")
+            decision = decide(self._actions, situation, found, leaving_by_visits(leave, situation, positive))
+        else:
+            if "leave" in found and self.calibration.leaving is not None:
+                found["leave"] = self._leaving(situation)
+            decision = decide(self._actions, situation, found)
         return decision if self._model is None else replace(decision, memories_told=self.prompts.told(situation.memories))
 
     def _evidence(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ page draws the same number whatever stands around it. Two runs with different re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,20 +17,26 @@ Probabilities = Mapping[str, np.ndarray]
 """Action name -> probability of each label: shape (n_impressions, n_labels) for item actions, (1, n_labels) otherwise."""
 
 
-def decide(actions: Sequence[Action], situation: Situation, probabilities: Probabilities) -> Decision:
+def decide(
+    actions: Sequence[Action], situation: Situation, probabilities: Probabilities, leaving: Callable[[int], np.ndarray] | None = None
+) -> Decision:
     """Draws every item and page action of a page.
 
     Args:
         actions: of the experiment, in order of declaration: an action named in `only_if` stands before.
         situation: its stream gives the randomness.
         probabilities: for every item and page action, before any response to interventions that is assumed (`responded`).
+        leaving: from the number of items chosen on this page to the probabilities of "leave", in place of those of `probabilities`.
     """
     outcomes: dict[str, Outcome] = {}
     for action in actions:
         if action.scope == "session":
             continue
         keys = situation.page.items.tolist() if action.scope == "item" else [-1]
-        outcomes[action.name] = _draw(action, situation, responded(action, situation, probabilities[action.name]), keys, outcomes)
+        chances = probabilities[action.name]
+        if action.name == "leave" and leaving is not None:
+            chances = leaving(int((outcomes["choose"].values == 1.0).sum()))
+        outcomes[action.name] = _draw(action, situation, responded(action, situation, chances), keys, outcomes)
     return Decision(outcomes)
 
 

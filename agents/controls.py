@@ -12,7 +12,8 @@ from pydantic import Field
 
 from agents.choices import close, decide, unusable
 from agents.evidence import FEATURES, Evidence, choice_examples, star_probabilities
-from agents.priors import PriorConfig, Priors
+from agents.exposures import people_split
+from agents.priors import PriorConfig, Priors, VisitConfig, leaving_by_visits, visits_known
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.plugins import ComponentConfig
@@ -49,20 +50,22 @@ SPREAD_STRENGTH = 10.0
 class RandomDecisions:
     """People who follow their prior (`agents.priors`) whatever is shown; session actions are uniform."""
 
-    Config = PriorConfig
+    Config = VisitConfig
     uses_language_model = False
 
-    def __init__(self, config: PriorConfig, *, context: DecisionContext) -> None:
+    def __init__(self, config: VisitConfig, *, context: DecisionContext) -> None:
         self._actions = context.actions
+        self._stay = config.stay
         self._priors = Priors(config, context.actions, (), context.max_pages)
 
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Learns what a typical session length is."""
+        visits_known(profiles, self._stay)
         self._priors.typical_items = float(np.median([profile.rhythm.items_per_session for profile in profiles]))
 
     def decide(self, situations: Sequence[Situation]) -> list[Decision]:
         """See `simulator.protocols.DecisionModel.decide`."""
-        return [decide(self._actions, situation, self._probabilities(situation)) for situation in situations]
+        return [self._decision(situation, self._probabilities(situation)) for situation in situations]
 
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
         """See `simulator.protocols.DecisionModel.close_sessions`; no text is written."""
@@ -76,6 +79,13 @@ class RandomDecisions:
         """Restores what `save` wrote."""
         self._priors.typical_items = json.loads((folder / "priors.json").read_text(encoding="utf-8"))["typical_items"]
 
+    def _decision(self, situation: Situation, found: dict[str, np.ndarray]) -> Decision:
+        if self._stay == "pages":
+            return decide(self._actions, situation, found)
+        choose, leave = (next(action for action in self._actions if action.name == name) for name in ("choose", "leave"))
+        positive = found["choose"][:, choose.values.index(True)]
+        return decide(self._actions, situation, found, leaving_by_visits(leave, situation, positive))
+
     def _probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
         return self._priors.page(situation)
 
@@ -86,7 +96,8 @@ class RandomDecisions:
 class EvidenceDecisions(RandomDecisions):
     """A logistic choice model on popularity, affinity and quality; ratings from user and item biases. No language model.
 
-    The weights are estimated by logistic regression (L2, C = 1) on the training part (`agents.evidence.choice_examples`).
+    The weights are estimated by logistic regression (L2, C = 1) on the training part of all people but the held-out ones
+    (`agents.evidence.choice_examples`, `agents.exposures.people_split`).
     The intercept is then set so that the mean probability over first pages of typical items is the prior's `choose_rate`,
     since sampled negatives say nothing about how often shown items are taken. Ratings are normal around the overall mean plus
     item bias plus the person's own bias, with the person's own spread (`own_spread`), rounded to stars.
@@ -97,7 +108,7 @@ class EvidenceDecisions(RandomDecisions):
     used: tuple[str, ...] = FEATURES
     rates_items: bool = True
 
-    def __init__(self, config: PriorConfig, *, context: DecisionContext) -> None:
+    def __init__(self, config: VisitConfig, *, context: DecisionContext) -> None:
         super().__init__(config, context=context)
         self._choose_rate = config.choose_rate
         self._scale = context.rating_scale
@@ -110,7 +121,9 @@ class EvidenceDecisions(RandomDecisions):
         from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import, needed here only
 
         super().fit(train, profiles, rng)
-        features, labels = choice_examples(train, rng.child("choice examples").generator())
+        split = people_split(train)
+        learns_from = np.concatenate([split.fit, split.validation])
+        features, labels = choice_examples(train, rng.child("choice examples").generator(), among=learns_from)
         columns = [FEATURES.index(name) for name in self.used]
         if len(np.unique(labels)) == 2:
             model = LogisticRegression(C=1.0).fit(features[:, columns], labels)

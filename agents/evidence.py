@@ -93,7 +93,9 @@ class Evidence:
         return evidence
 
 
-def choice_examples(train: Dataset, rng: np.random.Generator, *, people: int = 2_000, negatives: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def choice_examples(
+    train: Dataset, rng: np.random.Generator, *, among: np.ndarray | None = None, people: int = 2_000, negatives: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
     """Labelled examples for a choice model, from the training part alone.
 
     Each person's last fifth of training interactions are the positives; the evidence is computed from the earlier four
@@ -102,7 +104,7 @@ def choice_examples(train: Dataset, rng: np.random.Generator, *, people: int = 2
     Args:
         train: the training part, rows sorted by person and time.
         rng: draws people and negatives.
-        people: at most so many people are used.
+        among: user codes of those who may be learned from; None is everybody. people: at most so many of them are used.
         negatives: per positive.
 
     Returns:
@@ -117,7 +119,7 @@ def choice_examples(train: Dataset, rng: np.random.Generator, *, people: int = 2
     evidence = Evidence(early.select("user", "item", "rating", "timestamp"), train.n_users, train.n_items)
     histories = {int(user): frame["item"].to_numpy() for (user,), frame in early.group_by("user", maintain_order=True)}
     recent = {int(user): frame["item"].to_numpy() for (user,), frame in late.group_by("user", maintain_order=True)}
-    chosen = sorted(set(histories) & set(recent))
+    chosen = sorted(set(histories) & set(recent) & (set(recent) if among is None else set(among.tolist())))
     if len(chosen) > people:
         chosen = sorted(rng.choice(chosen, size=people, replace=False).tolist())
     rows, labels = [], []

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from agents.exposures import PeopleSplit
 from simulator.errors import ConfigError
 from simulator.plugins import ComponentConfig
 from simulator.records import Level, UserProfile
@@ -21,11 +22,14 @@ class PopulationConfig(ComponentConfig):
 
     Attributes:
         users: number of real people, or "all".
+        among: whom to take them from: "everybody", or those of one role (`agents.exposures.people_split`): "fit", "validation", or
+            "held-out", the people on whom fidelity is measured.
         synthetic: number of people to draw from the fitted distribution besides (see `agents.synthetic`).
         stratify: "activity" gives each level of activity the share that it has in the data; "none" leaves that to chance.
     """
 
     users: int | Literal["all"] = 200
+    among: Literal["everybody", "fit", "validation", "held-out"] = "everybody"
     synthetic: int = Field(default=0, ge=0, strict=True)
     stratify: Literal["none", "activity"] = "none"
 
@@ -39,7 +43,9 @@ class PopulationConfig(ComponentConfig):
         raise ValueError('must be a whole number from 0 on, or "all"')
 
 
-def choose_people(profiles: Sequence[UserProfile], config: PopulationConfig, rng: Stream) -> list[UserProfile]:
+def choose_people(
+    profiles: Sequence[UserProfile], config: PopulationConfig, rng: Stream, roles: PeopleSplit | None = None
+) -> list[UserProfile]:
     """The real people who take part.
 
     A larger number keeps everybody whom a smaller one chose, with the same seed and without stratification. Stratified
@@ -49,6 +55,7 @@ def choose_people(profiles: Sequence[UserProfile], config: PopulationConfig, rng
         profiles: of all people of the data.
         config: how many, and how.
         rng: of the choice.
+        roles: of everybody; needed where people of one role are wanted.
 
     Returns:
         Chosen profiles in order of user code.
@@ -56,12 +63,17 @@ def choose_people(profiles: Sequence[UserProfile], config: PopulationConfig, rng
     Raises:
         ConfigError: more people are wanted than there are, or nobody at all.
     """
+    if config.among != "everybody":
+        assert roles is not None, "people of one role are wanted, and nobody's role is known"
+        wanted_codes = set(getattr(roles, config.among.replace("-", "_")).tolist())
+        profiles = [profile for profile in profiles if profile.user in wanted_codes]
     if config.users == "all":
         return list(profiles)
     wanted, available = config.users, len(profiles)
     if wanted > available:
         raise ConfigError(
-            f"population.users = {wanted}, but the data has {available} people with training interactions; "
+            f"population.users = {wanted}, but the data has {available} people with training interactions"
+            f"{'' if config.among == 'everybody' else f' among its {config.among} people'}; "
             f'write at most {available}, or "all".'
         )
     if wanted + config.synthetic == 0:

@@ -7,13 +7,16 @@ histogram and how long their visits are compared with other people's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 from scipy.optimize import brentq
 
+from agents.visits import leaving_chance
+from simulator.errors import ConfigError
 from simulator.plugins import ComponentConfig
 from simulator.records import Action, Situation, UserProfile
 
@@ -28,6 +31,17 @@ class PriorConfig(ComponentConfig):
 
     choose_rate: float = Field(0.3, gt=0, lt=1)
     typical_pages: float = Field(3.0, ge=1, le=100)
+
+
+class VisitConfig(PriorConfig):
+    """How long people stay.
+
+    Attributes:
+        stay: "pages": as many pages as `typical_pages` says, relative to the person's own sessions; "visits": until as many things are
+            chosen as in one of the person's own visits, or of somebody else's (`agents.visits`); needs data with times.
+    """
+
+    stay: Literal["pages", "visits"] = "pages"
 
 
 class Priors:
@@ -75,6 +89,38 @@ class Priors:
         return {
             action.name: np.tile(self.of(action, situation.profile), (n if action.scope == "item" else 1, 1)) for action in self._actions
         }
+
+
+def visits_known(profiles: Sequence[UserProfile], stay: str) -> None:
+    """Stops where people are to stay as in their visits and the data has none.
+
+    Raises:
+        ConfigError: with what to write instead.
+    """
+    if stay == "visits" and any(profile.rhythm.visits is None for profile in profiles):
+        raise ConfigError("[decision] stay = 'visits' needs data with times, from which visits are read; write stay = 'pages'.")
+
+
+def leaving_by_visits(action: Action, situation: Situation, choose: np.ndarray) -> Callable[[int], np.ndarray]:
+    """What the probability of leaving is once it is known how many things were chosen on a page (`agents.visits.leaving_chance`).
+
+    After a page without a choice nobody leaves; whoever finds nothing more goes when the pages of the session end.
+
+    Args:
+        action: of leaving. situation: in front of the page, of somebody with visits. choose: probability of choosing each item, shape (n,).
+
+    Returns:
+        From the number chosen on the page to probabilities of the action's labels, shape (1, n_labels).
+    """
+    visits, state = situation.profile.rhythm.visits, situation.state
+    assert visits is not None
+    step = float(choose.sum() / max(1.0 - np.prod(1.0 - choose), 1e-9))
+
+    def leaving(chosen: int) -> np.ndarray:
+        chance = leaving_chance(visits, state.session, state.chosen + chosen, step) if chosen else 0.0
+        return _binary(action, chance)[None, :]
+
+    return leaving
 
 
 @lru_cache(maxsize=65_536)

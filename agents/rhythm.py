@@ -8,11 +8,10 @@ Most people of a public data set left only a few sessions, so everything is shru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from agents.shrinkage import dirichlet_strength, normal_strength, shrink_shares
+from agents.visits import Sessions, fit_visits
 from simulator.records import Rhythm
 
 WEEK = 7 * 24 * 3600.0
@@ -32,24 +31,6 @@ DEFAULT_RHYTHM = Rhythm(
 """For data without times: two sessions of ten items a week (the mean of the gap distribution is half a week), 30 s an item, any hour."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sessions:
-    """Training interactions cut into sessions.
-
-    Attributes:
-        people: whose session it is, shape (n_sessions,), non-decreasing, in order of time per person.
-        starts, ends: time of the first and the last interaction, seconds, shape (n_sessions,).
-        sizes: interactions in it, >= 1, shape (n_sessions,).
-        session: the session of each interaction, shape (rows,).
-    """
-
-    people: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    sizes: np.ndarray
-    session: np.ndarray
-
-
 def split_sessions(people: np.ndarray, times: np.ndarray, gap_seconds: float) -> Sessions:
     """Cuts histories wherever two consecutive interactions of a person are more than `gap_seconds` apart.
 
@@ -67,7 +48,7 @@ def split_sessions(people: np.ndarray, times: np.ndarray, gap_seconds: float) ->
     return Sessions(people[starts], times[starts], times[starts + sizes - 1], sizes, np.cumsum(first) - 1)
 
 
-def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_seconds: float) -> list[Rhythm]:
+def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_seconds: float, kept: float = 1.0) -> list[Rhythm]:
     """The rhythm of everybody.
 
     * Gaps between sessions are lognormal. Log-mean and log-variance are shrunk by pseudo-gaps whose number is estimated
@@ -82,7 +63,7 @@ def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_second
         people: 0..n-1, non-decreasing, everybody present, shape (rows,).
         times: seconds since 1970 UTC, non-decreasing per person, or None if the data has none.
         n: number of people.
-        gap_seconds: longest pause within a session.
+        gap_seconds: longest pause within a session. kept: `Dataset.kept_share`, for the visits (`agents.visits`).
 
     Returns:
         One rhythm per person; `DEFAULT_RHYTHM` for all if there are no times.
@@ -96,6 +77,7 @@ def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_second
     items = (np.bincount(people, minlength=n) + sessions.sizes.mean()) / (counts + 1.0)
     seconds = seconds_per_item(sessions, times, n)
     hours = _hours(sessions, n)
+    visits = fit_visits(sessions, times, n, kept)
     return [
         Rhythm(
             sessions_per_week=float(rates[i]),
@@ -105,6 +87,7 @@ def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_second
             seconds_per_item=float(seconds[i]),
             hours=tuple(hours[i].tolist()),
             source="own" if n_gaps[i] > strength else "population",
+            visits=visits[i],
         )
         for i in range(n)
     ]

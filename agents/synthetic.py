@@ -158,7 +158,9 @@ class _Sketch:
             style = RatingStyle(values["pickiness"], values["spread"], values["conformity"])
             ratings = draw_ratings(means, self.grades, self.frequencies, style, rng)
         age = round(values["age"]) if "age" in values and donor.age is not None else None
-        rhythm = self._rhythm(values, nearest) if donor.rhythm.source != "default" else DEFAULT_RHYTHM
+        rhythm = DEFAULT_RHYTHM
+        if donor.rhythm.source != "default":
+            rhythm = replace(self._rhythm(values, nearest), visits=donor.rhythm.visits)
         return replace(donor, synthetic=True, age=age, rhythm=rhythm, taste=None), items, ratings
 
     def _nearest(self, scores: np.ndarray) -> np.ndarray:

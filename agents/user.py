@@ -8,8 +8,10 @@ from typing import Literal
 import mesa
 import numpy as np
 
-from agents.arrivals import Sessions, Window, next_arrival, one_arrival
+from agents.arrivals import Sessions, Window, next_arrival, one_arrival, relived_arrival
 from agents.experience import records_of_page, records_of_session
+from agents.hazard import SESSION_GAP
+from agents.visits import seconds_on_page
 from simulator.dataset import Catalog
 from simulator.protocols import Memory
 from simulator.records import (
@@ -35,7 +37,7 @@ class Habits:
     Attributes:
         catalog: the items. rating_scale: (lowest, highest) rating, or None.
         max_pages: a session ends after this page at the latest.
-        sessions: one session per round, or as many as the person's rhythm gives.
+        sessions: one session per round, as many as the person's rhythm gives, or the person's time in the data lived again.
         recall: whether memories are recalled once per session or anew at each page.
         repeat: "never" if items shown in earlier sessions are not to be shown again.
     """
@@ -148,7 +150,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
                 next_record=self._next_record,
             )
         )
-        dwell = self._dwell(len(items), situation.stream)
+        dwell = self._dwell(len(items), int(chosen.sum()), situation.stream)
         visit.time += dwell
         visit.page += 1
         return PageTurn(situation, decision, dwell)
@@ -199,6 +201,8 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         habits, rhythm = self._habits, self.profile.rhythm
         if habits.sessions == "rhythm":
             return next_arrival(rhythm, self._window, self._origin, self._last_end, self._session, self._stream)
+        if habits.sessions == "relived" and rhythm.visits is not None:
+            return relived_arrival(rhythm.visits, self._window, self._last_end, self._session, self._stream)
         if self._sessions_this_round:
             return None
         # A session of the last round may have reached into this one.
@@ -227,9 +231,17 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
     def _page_stream(self) -> Stream:
         return self._stream.child("session", self._session, "page", self._here.page)
 
-    def _dwell(self, items: int, stream: Stream) -> int:
-        """Seconds on a page: the person's median seconds per item times the items, times a lognormal factor (log-sd 0.5)."""
-        factor = float(np.exp(0.5 * stream.child("dwell").generator().standard_normal()))
+    def _dwell(self, items: int, chosen: int, stream: Stream) -> int:
+        """Seconds on a page: the person's median seconds per item times the items, times a lognormal factor (log-sd 0.5).
+
+        Somebody who lives their time in the data again goes at the pace of their visits there, in seconds per thing chosen; that
+        includes what was passed over meanwhile, so a page without a choice takes one second.
+        """
+        noise = float(stream.child("dwell").generator().standard_normal())
+        visits = self.profile.rhythm.visits
+        if self._habits.sessions == "relived" and visits is not None:
+            return seconds_on_page(visits, self._session, chosen, noise, self._stream, SESSION_GAP) if chosen else 1
+        factor = float(np.exp(0.5 * noise))
         return max(1, round(self.profile.rhythm.seconds_per_item * items * factor))
 
     def _remember(self, records: list[MemoryRecord]) -> None:

@@ -62,7 +62,8 @@ class PopulationSection(PopulationConfig):
     """[population]: who takes part and how often they come.
 
     Attributes:
-        sessions: "one" session per person and round, or as many as the person's own "rhythm" gives.
+        sessions: "one" session per person and round; as many as the person's own "rhythm" gives; or "relived": everybody's first session is
+            when their first one in the data was, and others follow as in the data (`agents.visits`), while the rounds last.
         taste: whether the language model writes a paragraph about each person's taste before the first round.
     """
 
@@ -225,6 +226,17 @@ def read(file: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     return check(document(find(file), overrides), str(find(file)))
 
 
+def of_run(file: Path) -> ExperimentConfig:
+    """The configuration of a run, from its ``config.toml``.
+
+    A run does not use [tuning]: `dump` leaves it out, and what an older version wrote there is not looked at.
+
+    Raises:
+        ConfigError: the file is not TOML, or a key or value is not allowed.
+    """
+    return check({key: value for key, value in document(file).items() if key != "tuning"}, str(file))
+
+
 def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The unchecked contents of a TOML file with overrides applied.
 
@@ -279,13 +291,15 @@ def find(file: Path) -> Path:
 
 
 def dump(config: ExperimentConfig, resolved: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """The resolved configuration as TOML: what was asked, with every default of every component filled in.
+    """The resolved configuration of a run as TOML: what was asked, with every default of every component filled in.
+
+    [tuning] is left out, since `usersim tune` alone uses it.
 
     Args:
         config: the experiment.
         resolved: section -> the component's options with defaults.
     """
-    document = config.model_dump(mode="json", exclude_none=True)
+    document = config.model_dump(mode="json", exclude_none=True, exclude={"tuning"})
     for section, options in resolved.items():
         document[section] = {**document[section], **options}
     if config.language_model is None:

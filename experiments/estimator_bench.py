@@ -85,7 +85,7 @@ def bench(path: Path, target: ExperimentConfig, options: Options, seeds: int, wo
     Raises:
         UsersimError: as `experiments.offline_evaluation.evaluate` and `experiments.run.start`.
     """
-    logged = configuration.read(path / "config.toml")
+    logged = configuration.of_run(path / "config.toml")
     numbers = tuple(range(logged.seed, logged.seed + seeds))
     truths, evaluations, folders = [], [], []
     for turn, seed in enumerate(numbers):

@@ -39,7 +39,7 @@ class Interview:
 
     def __init__(self, path: Path, user: str) -> None:
         run = RunDirectory.open(path, complete=True)
-        self._config = configuration.read(run.config_path)
+        self._config = configuration.of_run(run.config_path)
         if self._config.language_model is None:
             raise ConfigError(f"the people of {path} have no language model (language_model = false), so nobody can be interviewed.")
         train = build.data(self._config).train

@@ -83,7 +83,7 @@ def read_logged_pages(path: Path) -> LoggedPages:
         )
     if impressions.is_empty():
         raise RunError(f"the run {path} has shown nothing, so there is nothing to evaluate a policy on.")
-    config = configuration.read(run.directory.config_path)
+    config = configuration.of_run(run.directory.config_path)
     train = build.data(config).train
     stored = run.manifest.get("data", {}).get("fingerprint")
     if stored != train.fingerprint():

@@ -14,6 +14,8 @@ from pathlib import Path
 import polars as pl
 import psutil
 
+from agents.arrivals import Sessions
+from agents.exposures import people_split
 from agents.population import choose_people
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder
@@ -25,7 +27,7 @@ from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.people_tables import items_table, people_table, real_table
 from experiments.same_settings import CHANGEABLE, take_over
-from simulator.dataset import Dataset
+from simulator.dataset import Dataset, require
 from simulator.errors import ConfigError, RunError
 from simulator.execution import cores, execution
 from simulator.llm.openai_api import address
@@ -80,7 +82,7 @@ def resume(path: Path, workers: int, report: Report, overrides: Sequence[str] = 
     run = RunDirectory.open(path)
     if overrides:
         _change(run, overrides)
-    config = configuration.read(run.config_path)
+    config = configuration.of_run(run.config_path)
     run.remove_leftovers()
     return _carry_out(run, config, workers, report, prepared)
 
@@ -109,7 +111,7 @@ class Prepared:
             item_ids=self.train.catalog.item_ids,
             rounds=config.rounds,
             cohort_size=config.cohort_size,
-            origin=origin(self.train),
+            origin=origin(self.train, config.population.sessions),
             round_seconds=int(config.round_days * 86_400),
             refit=config.recommender.refit != "never",
             max_fallback_share=config.decision.max_fallback_share,
@@ -191,7 +193,7 @@ def _change(run: RunDirectory, overrides: Sequence[str]) -> None:
                 f"--set {key}: a run is continued with the settings it was started with, so that its log stays one; what may be changed "
                 f"is {', '.join(CHANGEABLE)}."
             )
-    document = configuration.document(run.config_path, overrides)
+    document = {key: value for key, value in configuration.document(run.config_path, overrides).items() if key != "tuning"}
     config = configuration.check(document, str(run.config_path))
     write_atomically(run.config_path, configuration.dump(config, build.resolved(config)))
     if (run.path / "manifest.json").is_file():
@@ -202,8 +204,19 @@ def _change(run: RunDirectory, overrides: Sequence[str]) -> None:
         run.write_json("manifest", {**manifest, "changed": [*manifest.get("changed", []), {"time": _now(), "settings": list(overrides)}]})
 
 
-def origin(train: Dataset) -> int:
-    """Start of the first round: midnight (UTC) after the last training interaction, or the year 2000 without times."""
+def origin(train: Dataset, sessions: Sessions = "one") -> int:
+    """Start of the first round: midnight (UTC) after the last training interaction, or the year 2000 without times.
+
+    Where people live their time in the data again, it is midnight before the first training interaction.
+
+    Raises:
+        DataError: they are to do so, and the data has no times.
+    """
+    if sessions == "relived":
+        require(train, times="population.sessions = 'relived'")
+        first = train.interactions["timestamp"].min()
+        assert isinstance(first, int)
+        return first // 86_400 * 86_400
     if not train.has_times:
         return ORIGIN_WITHOUT_TIMES
     last = train.interactions["timestamp"].max()
@@ -213,7 +226,7 @@ def origin(train: Dataset) -> int:
 
 def _people(config: ExperimentConfig, train: Dataset, profiles: list[UserProfile]) -> list[UserProfile]:
     stream = Stream(config.seed).child("population")
-    people = choose_people(profiles, config.population, stream.child("choose"))
+    people = choose_people(profiles, config.population, stream.child("choose"), people_split(train))
     if config.population.synthetic:
         people = [*people, *synthesise(profiles, config.population.synthetic, train, stream.child("synthesise"))]
     return people

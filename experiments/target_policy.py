@@ -80,7 +80,7 @@ def fitted_target(log: LoggedPages, target: ExperimentConfig) -> dict[int, Recom
         target: the experiment with the target's recommender.
     """
     numbers = sorted(set(log.fitted_rounds.tolist()))
-    own = configuration.read(log.run.directory.config_path)
+    own = configuration.of_run(log.run.directory.config_path)
     if _same_recommender(own, target) and (found := recommenders_of_run(log)) is not None:
         return found
     fitted = {}

@@ -124,6 +124,7 @@ class Dataset:
         interactions: one row per interaction, `INTERACTIONS_SCHEMA` and perhaps `REVIEW`, sorted by user, then time, then file order.
         rating_scale: (lowest, highest) rating that the data can hold, or None if there are no ratings.
         skipped: reason -> number of bad rows that were left out on request (`on_bad_rows = "skip"`).
+        kept_share: share of each person's interactions that a random split left here, in (0, 1]; 1 if sittings are whole.
 
     Raises:
         DataError: a table lacks a column, has a wrong type, or an interaction names an unknown person or item.
@@ -135,6 +136,7 @@ class Dataset:
     interactions: pl.DataFrame
     rating_scale: tuple[float, float] | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
+    kept_share: float = 1.0
 
     def __post_init__(self) -> None:
         _check(self.users, USERS_SCHEMA, "users")
@@ -168,7 +170,7 @@ class Dataset:
 
     def with_interactions(self, interactions: pl.DataFrame) -> Dataset:
         """The same people and items with other interactions, such as one part of a split."""
-        return Dataset(self.name, self.catalog, self.users, interactions, self.rating_scale, self.skipped)
+        return Dataset(self.name, self.catalog, self.users, interactions, self.rating_scale, self.skipped, self.kept_share)
 
     def fingerprint(self) -> str:
         """SHA-256 of the contents; equal data sets have equal fingerprints whatever file they were read from."""

@@ -132,6 +132,61 @@ class Trait:
     level: Level
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighted:
+    """Values with weights.
+
+    Attributes:
+        values: whole numbers >= 1, int64, shape (n,). weights: > 0, float64, shape (n,).
+    """
+
+    values: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VisitPool:
+    """Visits of everybody, from which those of one person are completed.
+
+    Attributes:
+        first, later: interactions in the first and in the other visits, of all people.
+        gaps: seconds between two visits, ascending.
+        gap_shares: their distribution function, each person weighing the same, shape of `gaps`.
+        strength, gap_strength: how many own observations the pool is worth, > 0.
+        pace_between_visits, pace_between_pages: standard deviations of the log seconds per item: of one person's visits, one visit's pages.
+    """
+
+    first: Weighted
+    later: Weighted
+    gaps: np.ndarray
+    gap_shares: np.ndarray
+    strength: float
+    gap_strength: float
+    pace_between_visits: float
+    pace_between_pages: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visits:
+    """The visits of one person (`agents.visits`).
+
+    Attributes:
+        start: time of the first training interaction, seconds since 1970 UTC.
+        first, later: own lengths in interactions. gaps: own seconds between visits, float64.
+        returns: parameters of the beta distribution of the chance to come back after a visit.
+        pace: natural log of the usual seconds per item of a visit.
+        pool: of everybody.
+    """
+
+    start: int
+    first: Weighted
+    later: Weighted
+    gaps: np.ndarray
+    returns: tuple[float, float]
+    pace: float
+    pool: VisitPool
+
+
 @dataclass(frozen=True, slots=True)
 class Rhythm:
     """When a person comes and how long they stay, from the time gaps of their training history.
@@ -144,6 +199,7 @@ class Rhythm:
         seconds_per_item: median seconds between two interactions within a session, > 0.
         hours: probability of starting a session in each hour of the day (UTC), 24 numbers that sum to 1.
         source: "own" if fitted mostly on this person's gaps, "population" if shrunk there, "default" if the data has no times.
+        visits: the sittings themselves, for people who come and stay as in the data; None if the data has no times.
     """
 
     sessions_per_week: float
@@ -153,6 +209,7 @@ class Rhythm:
     seconds_per_item: float
     hours: tuple[float, ...]
     source: Literal["own", "population", "default"]
+    visits: Visits | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

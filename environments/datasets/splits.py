@@ -70,7 +70,10 @@ def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
     by_time = config.method == "temporal" or (config.method == "leave-one-out" and dataset.has_times)
     rank = _rank_from_the_end(counts) if by_time else _random_rank(dataset, counts, rng)
     is_test = pl.Series(rank < np.repeat(held_out, counts))
-    return Split(dataset.with_interactions(rows.filter(~is_test)), rows.filter(is_test).select(*INTERACTIONS_SCHEMA))
+    train = dataset.with_interactions(rows.filter(~is_test))
+    if config.method == "random":
+        train = replace(train, kept_share=dataset.kept_share * (1.0 - config.test_share))
+    return Split(train, rows.filter(is_test).select(*INTERACTIONS_SCHEMA))
 
 
 def filtered(dataset: Dataset, config: SplitConfig) -> Dataset:

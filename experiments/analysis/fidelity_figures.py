@@ -185,11 +185,11 @@ def traits(document: Document) -> Figure | None:
 
 
 def ranking(document: Document) -> Figure | None:
-    """Recommenders in order of held-out NDCG, and in order of the share of their items that the experiment's own model chooses."""
+    """Recommenders in order of held-out NDCG, and in order of what the experiment's own model is expected to choose."""
     found, main = document["parts"].get("ranking", {}), document["model"]
     if main not in found.get("models", {}):
         return None
-    real, simulated = found["recommenders"], found["models"][main]["watch_rates"]
+    real, simulated = found["recommenders"], found["models"][main]["gains"]
     names = [name for name in real if simulated[name]["value"] is not None]
     figure, axes = _figure(0.6 + 0.19 * len(names))
     orders = [[name for _, name in sorted((-side[name]["value"], name) for name in names)] for side in (real, simulated)]
@@ -201,7 +201,7 @@ def ranking(document: Document) -> Figure | None:
             text = form.format(name.replace("_", " "), side[name]["value"])
             axes.text(place + (0.04 if place else -0.04), heights[place], text, ha=aligned, va="center", fontsize=7)
     axes.set_xlim(-0.75, 1.75)
-    axes.set_xticks([0, 1], [f"real:\nheld-out NDCG@{found['places']}", "simulated: share\nof shown items chosen"])
+    axes.set_xticks([0, 1], [f"real:\nheld-out NDCG@{found['places']}", "simulated: discounted share\nof shown items chosen"])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.set_yticks([])

@@ -72,7 +72,7 @@ def evaluate(
     if clip is not None and clip <= 0:
         raise ConfigError(f"--clip {clip:g} is not possible; the largest weight must be above 0.")
     finished = FinishedRun(run)
-    target = read_target(policy, set_ or [], configuration.read(finished.directory.config_path))
+    target = read_target(policy, set_ or [], configuration.of_run(finished.directory.config_path))
     options = offline_evaluation.Options(reward, clip, reward_model, minimum_effective_size, maximum_unsupported, draws, force)
     folder = policy_folder(finished, target)
     with stages(every=math.inf) as report:

@@ -95,7 +95,7 @@ def _prepared(
         if given is not None:
             raise ConfigError(f"{target} is a run, which is judged as it is; {given} goes with an experiment file.")
         directory = RunDirectory.open(target, complete=True)
-        return configuration.read(directory.config_path), target, target / "fidelity"
+        return configuration.of_run(directory.config_path), target, target / "fidelity"
     config = configuration.read(target, set_ or [])
     if not simulate:
         return config, None, (output or Path("results") / config.name) / "fidelity"
@@ -106,7 +106,7 @@ def _prepared(
     with run_reporting() as report:
         finished = start(config, output, workers or cores(), report)
     note(f"simulated: {finished.path}; an interrupted report goes on with `usersim fidelity {finished.path}`")
-    return configuration.read(finished.config_path), finished.path, finished.path / "fidelity"
+    return configuration.of_run(finished.config_path), finished.path, finished.path / "fidelity"
 
 
 @contextmanager

@@ -99,7 +99,7 @@ class Behaviour:
             user=pl.col("user"),
             item=pl.col("item").replace_strict(items, return_dtype=pl.Int32),
             rating=rating,
-            time=pl.col("time") + pl.col("position") - 1,
+            time=pl.col("time"),
             session=pl.col("session"),
         )
         codes = {self.context.user_ids[user]: number for number, user in enumerate(self.people.tolist())}
@@ -146,9 +146,17 @@ class Behaviour:
         return _observed(log.rows["person"], pl.Series(self._popularity[log.rows["item"].to_numpy()]))
 
     def novelty(self, log: Log) -> Observed:
-        """How unlike the person's training history each chosen item is: 1 - cosine of its genres and the history's mean genres."""
+        """How unlike the person's training history each chosen item is: 1 - cosine of its genres and the history's mean genres.
+
+        An item of the history itself is compared with the rest of it; else real sittings, of which a part is history, would look less
+        novel than simulated ones, of which nothing is.
+        """
         person, items = log.rows["person"].to_numpy(), log.rows["item"].to_numpy()
-        likeness = (self._unit_genres[items] * self._tastes[person]).sum(axis=1)
+        met = np.isin(person.astype(np.int64) * self.train.n_items + items, self._trained)
+        tastes = self._tastes[person] - self._unit_genres[items] * met[:, None]
+        norms = np.linalg.norm(tastes, axis=1)
+        products = (self._unit_genres[items] * tastes).sum(axis=1)
+        likeness = np.divide(products, norms, out=np.zeros(len(items)), where=norms > 1e-9)
         known = self.has_novelty(log)
         return Observed(person[known], 1.0 - likeness[known])
 
@@ -203,10 +211,8 @@ class Behaviour:
 
     @cached_property
     def _tastes(self) -> np.ndarray:
-        """Mean genre vector of everybody's training history, of length 1, shape (people, n_genres)."""
-        means = np.array([self._unit_genres[self.context.profiles[user].history].mean(axis=0) for user in self.people.tolist()])
-        norms = np.linalg.norm(means, axis=1, keepdims=True)
-        return np.asarray(np.divide(means, norms, out=np.zeros_like(means), where=norms > 0))
+        """Sum of the genre vectors, each of length 1, of everybody's training history, shape (people, n_genres)."""
+        return np.array([self._unit_genres[np.unique(self.context.profiles[user].history)].sum(axis=0) for user in self.people.tolist()])
 
     @cached_property
     def _trained(self) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Does the simulation rank recommenders as reality does?
 
 Every recommender is fitted on the training part and fills the first pages of the held-out people. Real is the NDCG of those lists
-on the people's held-out interactions; simulated is the expected share of shown items that the decision model chooses,
-from its probabilities, without the noise of a draw. Both are paired: the same people, the same lists.
+on the people's held-out interactions. Simulated is what the decision model is expected to choose of them, from its probabilities,
+without the noise of a draw, and in the same terms: a choice at place k counts ``1 / log2(k + 1)``, over the sum of these. Both are
+paired: the same people, the same lists. The plain share of items chosen, the watch rate, and its agreement stand beside it.
 
 MovieLens and its like log no exposures. Their held-out interactions favour what people could find, so "real" is the
 usual offline ranking, which an online test might not confirm.
@@ -68,7 +69,8 @@ def measure(
 
     Returns:
         ``recommenders``: the real NDCG of each; ``noise_floor``: agreement of the real rankings of two halves of the people;
-        ``models``: per decision model the watch rates and the agreement (`agreement`).
+        ``models``: per decision model the expected ``gains`` and the agreement of their order (`agreement`), ``watch_rates`` and
+        ``by_watch_rate``, the same of them.
     """
     stream, people = context.stream.child("ranking"), context.people.astype(np.int64)
     lists = recommended(context, recommenders, stream)
@@ -88,13 +90,19 @@ def measure(
     order = stream.child("asked").generator().permutation(len(people))
     models = {}
     for name in context.models if names is None else names:
-        shown = np.full(real.shape, np.nan)
+        gains, shares = np.full(real.shape, np.nan), np.full(real.shape, np.nan)
         rows_asked = order[: ASKED if context.models.asks(name) else None]
-        shown[rows_asked] = watch_rates(
-            context, name, {one: ranked[rows_asked] for one, ranked in kept.items()}, people[rows_asked], stream
+        chances = chosen_chances(context, name, {one: ranked[rows_asked] for one, ranked in kept.items()}, people[rows_asked], stream)
+        gains[rows_asked], shares[rows_asked] = (
+            weighted(chances, 1.0 / np.log2(np.arange(PLACES) + 2.0)),
+            weighted(chances, np.ones(PLACES)),
         )
-        figures = {one: row_mean(shown[:, place], people, stream.child(name, one)) for place, one in enumerate(kept)}
-        models[name] = {"watch_rates": figures, **agreement(shown, real, weights)}
+        models[name] = {
+            "watch_rates": {one: row_mean(shares[:, place], people, stream.child(name, one)) for place, one in enumerate(kept)},
+            "gains": {one: row_mean(gains[:, place], people, stream.child(name, one, "gain")) for place, one in enumerate(kept)},
+            **agreement(gains, real, weights),
+            "by_watch_rate": agreement(shares, real, weights),
+        }
     floor = noise_floor(real, stream.child("halves"))
     return {"people": len(people), "places": PLACES, "recommenders": figures_of_lists, "noise_floor": floor, "models": models}
 
@@ -114,23 +122,38 @@ def recommended(
     return found
 
 
-def watch_rates(context: FidelityContext, name: str, lists: Mapping[str, np.ndarray], people: np.ndarray, stream: Stream) -> np.ndarray:
-    """Expected share of the shown items that each person chooses, shape (people, recommenders); NaN if nothing could be answered."""
+def chosen_chances(context: FidelityContext, name: str, lists: Mapping[str, np.ndarray], people: np.ndarray, stream: Stream) -> np.ndarray:
+    """Probability that each person chooses each shown item; NaN where nothing stands or is answered.
+
+    Returns:
+        Shape (people, recommenders, `PLACES`).
+    """
     situations: list[Situation] = []
     cells: list[int] = []
     for column, (which, ranked) in enumerate(lists.items()):
         for row, user in enumerate(people.tolist()):
             items = ranked[row][ranked[row] >= 0]
             situations += first_pages(context.profiles[user], items, context.page_size, stream.child("page", which, user))
-            cells += [row * len(lists) + column] * len(items)
+            cells += ((row * len(lists) + column) * PLACES + np.arange(len(items))).tolist()
     actions = build.actions(context.train)
     choose, _, _ = answers(context.models[name], situations, actions, context.report, f"ranking, {name}")
-    cell, known = np.array(cells), ~np.isnan(choose)
-    size = len(people) * len(lists)
-    sums = np.bincount(cell[known], weights=choose[known], minlength=size)
-    counts = np.bincount(cell[known], minlength=size)
-    shares = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
-    return np.asarray(shares.reshape(len(people), len(lists)))
+    found = np.full(len(people) * len(lists) * PLACES, np.nan)
+    found[np.array(cells, dtype=np.int64)] = choose
+    return found.reshape(len(people), len(lists), PLACES)
+
+
+def weighted(chances: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over the places that have a chance, weighted.
+
+    Args:
+        chances: of `chosen_chances`. weights: of the places, shape (PLACES,).
+
+    Returns:
+        Shape of `chances` without the last axis; NaN where no place has one.
+    """
+    known = ~np.isnan(chances)
+    below = known @ weights
+    return np.asarray(np.divide(np.where(known, chances, 0.0) @ weights, below, out=np.full(below.shape, np.nan), where=below > 0))
 
 
 def kendall_tau(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -80,6 +80,19 @@ def test_actions_are_drawn_independently():
     assert abs(np.corrcoef(pairs.T)[0, 1]) < 0.06
 
 
+def test_leaving_may_depend_on_how_many_were_chosen_on_the_page():
+    certain = {**probabilities(3, leave=0.0), "choose": np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])}
+    told = []
+
+    def leaving(chosen):
+        told.append(chosen)
+        return np.array([[1.0, 0.0]])
+
+    assert decide(ACTIONS, situation(), certain, leaving).outcomes["leave"].values.tolist() == [1.0]
+    assert told == [2]
+    assert decide(ACTIONS, situation(), certain).outcomes["leave"].values.tolist() == [0.0]
+
+
 def test_session_actions_are_drawn_at_the_end():
     closing = close(ACTIONS, situation(), probabilities(3), "because", "insight")
     assert closing.outcomes["satisfaction"].values[0] in SATISFACTION.values

@@ -5,7 +5,7 @@ import pytest
 
 from agents.actions import ACTIONS
 from agents.controls import EvidenceDecisions, own_spread
-from agents.priors import PriorConfig
+from agents.priors import VisitConfig
 from agents.profiles import fit_profiles
 from simulator.protocols import DecisionContext
 from simulator.records import Impression, Page, SessionState, Situation
@@ -20,7 +20,7 @@ def profiles(film_world):
 @pytest.fixture(scope="module")
 def evidence(film_world, profiles):
     context = DecisionContext(film_world.catalog, ACTIONS, None, film_world.rating_scale, 5, 5, 7)
-    model = EvidenceDecisions(PriorConfig(), context=context)
+    model = EvidenceDecisions(VisitConfig(), context=context)
     model.fit(film_world, profiles, Stream(7))
     return model
 

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from agents.exposures import people_split
 from agents.population import PopulationConfig, choose_people
 from agents.profiles import fit_profiles
 from simulator.errors import ConfigError
@@ -45,6 +46,16 @@ def test_strata_keep_the_shares_of_the_levels(people: list[UserProfile], users: 
 def test_more_people_than_there_are_is_a_clear_error(people: list[UserProfile]) -> None:
     with pytest.raises(ConfigError, match=r"population\.users = 2000, but the data has 30 people with training interactions"):
         choose_people(people, PopulationConfig(users=2000), SEED)
+
+
+def test_people_of_one_role_are_taken_and_an_error_says_how_many_there_are(make_dataset) -> None:
+    dataset = make_dataset([(u, i, 3.0, i) for u in range(30) for i in range(u + 1)], [[]] * 30)
+    roles, everybody = people_split(dataset), fit_profiles(dataset)
+    for name, codes in (("fit", roles.fit), ("validation", roles.validation), ("held-out", roles.held_out)):
+        found = choose_people(everybody, PopulationConfig(users="all", among=name), SEED, roles)
+        assert [person.user for person in found] == codes.tolist()
+    with pytest.raises(ConfigError, match="has 9 people with training interactions among its held-out people"):
+        choose_people(everybody, PopulationConfig(users=10, among="held-out"), SEED, roles)
 
 
 def test_nobody_at_all_is_a_clear_error_but_only_synthetic_people_are_fine(people: list[UserProfile]) -> None:

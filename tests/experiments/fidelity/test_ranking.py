@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 
 from experiments import config
 from experiments.fidelity.context import make_context
-from experiments.fidelity.ranking import RECOMMENDERS, agreement, kendall_tau, measure, noise_floor
+from experiments.fidelity.ranking import RECOMMENDERS, agreement, kendall_tau, measure, noise_floor, weighted
 from experiments.fidelity.resampling import resample
 from simulator.plugins import resolve
 from simulator.seeds import Stream
@@ -89,6 +89,16 @@ def test_at_least_eight_recommenders_are_compared_and_their_options_are_allowed(
         resolve(use, dict(options), where="ranking", methods=("fit", "recommend"))
 
 
+def test_a_choice_counts_less_further_down_and_empty_places_do_not_count():
+    chances = np.array([[[0.9, 0.1, np.nan], [0.1, 0.9, np.nan], [np.nan] * 3]])
+    discounts = 1.0 / np.log2([2.0, 3.0, 4.0])
+    first, second, none = weighted(chances, discounts)[0]
+    assert first == pytest.approx((0.9 + 0.1 * discounts[1]) / (1.0 + discounts[1]))
+    assert first > second
+    assert np.isnan(none)
+    np.testing.assert_allclose(weighted(chances, np.ones(3))[0, :2], [0.5, 0.5])
+
+
 def test_every_model_is_compared_on_the_lists_of_fitted_recommenders(film_files, tmp_path):
     files = {"use": "environments.datasets.movielens:MovieLens100K", "path": str(film_files), "split": "random", "test_share": 0.4}
     experiment = config.check(
@@ -103,6 +113,7 @@ def test_every_model_is_compared_on_the_lists_of_fitted_recommenders(film_files,
     assert found["recommenders"]["ease"]["value"] == max(one["value"] for one in found["recommenders"].values())
     assert found["models"]["random"]["kendall_tau"]["value"] is None
     popularity = found["models"]["popularity"]
-    table = [[one["value"] for one in rows.values()] for rows in (popularity["watch_rates"], found["recommenders"])]
-    assert popularity["kendall_tau"]["value"] == pytest.approx(float(kendall_tau(*np.array(table))))
+    for figures, agreeing in ((popularity["gains"], popularity), (popularity["watch_rates"], popularity["by_watch_rate"])):
+        table = [[one["value"] for one in rows.values()] for rows in (figures, found["recommenders"])]
+        assert agreeing["kendall_tau"]["value"] == pytest.approx(float(kendall_tau(*np.array(table))))
     assert found["noise_floor"]["halvings"] > 0

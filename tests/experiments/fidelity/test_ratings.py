@@ -44,11 +44,22 @@ def certain(given):
 def test_somebody_who_knows_every_rating_makes_no_error(world):
     context, rows = world
     found = judged(context, rows, VALUES, certain(rows["rating"].to_numpy()))
-    for figure in ("mae", "rmse", "ece", "tv"):
+    for figure in ("mae", "mae_median", "rmse", "ece", "tv"):
         assert (found[figure]["value"], found[figure]["high"]) == (0.0, 0.0)
     assert found["slope"]["value"] == pytest.approx(1.0)
     assert found["halves"]["ratio"] == pytest.approx(1.0)
     assert found["tv_per_item"]["count"] == 0 or found["tv_per_item"]["full"] == 0.0
+
+
+def test_the_median_errs_less_than_the_mean_and_never_lies_between_stars(world):
+    context, rows = world
+    shares = np.tile([0.45, 0.0, 0.0, 0.0, 0.55], (rows.height, 1))
+    np.testing.assert_array_equal(ratings.median(shares, VALUES), 5.0)
+    np.testing.assert_array_equal(ratings.median(np.array([[0.5, 0.0, 0.5, 0.0, 0.0], [0.0, 0.1, 0.8, 0.1, 0.0]]), VALUES), [1.0, 3.0])
+    rows = rows.with_columns(rating=pl.Series(np.where(np.arange(rows.height) % 20 < 9, 1.0, 5.0)))
+    found = judged(context, rows, VALUES, Told(shares @ VALUES, shares))
+    assert found["mae_median"]["value"] == pytest.approx(0.45 * 4, abs=0.05)
+    assert found["mae"]["value"] > found["mae_median"]["value"]
 
 
 def test_biases_beat_the_global_histogram_where_people_and_items_differ(world):

@@ -1,0 +1,247 @@
+"""Visits as the training part shows them: how long they are, whether somebody comes back, when, and how fast they go.
+
+Nothing is assumed about the shape of lengths and gaps. A person's next one is one of their own with probability
+``n / (n + k)``, otherwise one of somebody else's: the predictive distribution of a Dirichlet process whose base is everybody
+(Blackwell & MacQueen, "Ferguson distributions via Polya urn schemes", Annals of Statistics 1, 1973). So the heavy tails of
+all people together stay as they are, and each person is as far from the others as k pseudo-observations allow; k is read off
+the data (`agents.shrinkage.normal_strength`). First visits, in which people of rating sites rate what they remember, are kept
+apart from later ones. Whether somebody comes back after a visit is a beta-geometric model, as in Fader, Hardie & Lee, "'Counting
+your customers' the easy way", Marketing Science 24 (2005).
+
+Where a random split left a share of the interactions (`Dataset.kept_share`), a visit is longer than it looks: the hidden ones
+are drawn again, and visits weigh more the likelier such a visit was to vanish (Horvitz & Thompson, JASA 47, 1952).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import betaln
+
+from agents.shrinkage import normal_strength
+from simulator.records import VisitPool, Visits, Weighted
+from simulator.seeds import Stream
+
+LONGEST = 5_000
+"""Longer visits count as this long."""
+
+STEPS = 0.25
+"""The mean number of choices on a page is taken to the nearest multiple of this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Training interactions cut into sessions.
+
+    Attributes:
+        people: whose session it is, shape (n_sessions,), non-decreasing, in order of time per person.
+        starts, ends: time of the first and the last interaction, seconds, shape (n_sessions,).
+        sizes: interactions in it, >= 1, shape (n_sessions,).
+        session: the session of each interaction, shape (rows,).
+    """
+
+    people: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    sizes: np.ndarray
+    session: np.ndarray
+
+
+def fit_visits(sessions: Sessions, times: np.ndarray, n: int, kept: float = 1.0) -> list[Visits]:
+    """The visits of everybody.
+
+    Args:
+        sessions: of `agents.rhythm.split_sessions`; everybody 0..n-1 has one. times: of the interactions, seconds, in the same order.
+        n: number of people. kept: share of the interactions that a random split left, in (0, 1]; 1 if the log is whole.
+
+    Returns:
+        One record per person; all share one pool.
+    """
+    sizes = _whole(sessions.sizes, sessions.people, kept).clip(max=LONGEST)
+    weights = 1.0 / (1.0 - (1.0 - kept) ** sizes)
+    first = np.ones(len(sizes), dtype=bool)
+    first[1:] = np.diff(sessions.people) != 0
+    same = ~first[1:]
+    owners, gaps = sessions.people[1:][same], (sessions.starts[1:] - sessions.ends[:-1])[same].astype(np.float64)
+    paces, between_visits, between_pages = _paces(sessions, times, sizes, n)
+    later = ~first
+    pool = VisitPool(
+        first=Weighted(sizes[first], weights[first]),
+        later=Weighted(sizes[later], weights[later]) if later.any() else Weighted(sizes, weights),
+        gaps=np.sort(gaps) if len(gaps) else np.array([7 * 86_400.0]),
+        gap_shares=_by_person(owners, gaps, n),
+        strength=normal_strength(sessions.people[later], np.log(sizes[later]), n),
+        gap_strength=normal_strength(owners, np.log(gaps), n),
+        pace_between_visits=between_visits,
+        pace_between_pages=between_pages,
+    )
+    # Who was last seen near the end of the log may still come back: they count as gone as far as others would have come by then.
+    ends = np.zeros(n, dtype=np.float64)
+    np.maximum.at(ends, sessions.people, sessions.ends.astype(np.float64))
+    gone = np.searchsorted(pool.gaps, times.max() - ends, side="right") / len(pool.gaps) if len(gaps) else np.ones(n)
+    came = np.bincount(sessions.people[later], weights=weights[later], minlength=n)
+    a, b = beta_geometric(came, gone)
+    bounds = np.searchsorted(sessions.people, np.arange(n + 1))
+    gap_bounds = np.searchsorted(owners, np.arange(n + 1))
+    return [
+        Visits(
+            start=int(sessions.starts[low]),
+            first=Weighted(sizes[low : low + 1], weights[low : low + 1]),
+            later=Weighted(sizes[low + 1 : high], weights[low + 1 : high]),
+            gaps=gaps[gap_bounds[i] : gap_bounds[i + 1]],
+            returns=(a + float(came[i]), b + float(gone[i])),
+            pace=float(paces[i]),
+            pool=pool,
+        )
+        for i, (low, high) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
+    ]
+
+
+def comes_back(visits: Visits, session: int, stream: Stream) -> bool:
+    """Whether there is another visit after the one before `session`; the person's own chance is drawn once from its posterior.
+
+    Args:
+        session: number of the visit that may come, from 1. stream: of the person, not of the round.
+    """
+    chance = stream.child("comes back").generator().beta(*visits.returns)
+    return bool(stream.child("comes back", session).generator().random() < chance)
+
+
+def gap(visits: Visits, session: int, stream: Stream) -> float:
+    """Seconds from the end of a visit to the start of visit number `session`: one of the person's own gaps, or somebody else's."""
+    rng, pool, own = stream.child("gap", session).generator(), visits.pool, visits.gaps
+    if rng.random() * (len(own) + pool.gap_strength) < len(own):
+        return float(own[int(rng.integers(len(own)))])
+    return float(pool.gaps[min(int(np.searchsorted(pool.gap_shares, rng.random(), side="right")), len(pool.gaps) - 1)])
+
+
+def seconds_on_page(visits: Visits, session: int, chosen: int, noise: float, stream: Stream, longest: float) -> int:
+    """Seconds on a page on which some things were chosen: the person's pace, times that of the visit, times that of the page.
+
+    Args:
+        visits: of the person. session: number of the visit. chosen: things chosen on the page, >= 1.
+        noise: standard normal, of the page. stream: of the person. longest: seconds after which it would be another visit.
+    """
+    pool = visits.pool
+    visit = pool.pace_between_visits * float(stream.child("pace", session).generator().standard_normal())
+    page = pool.pace_between_pages * noise - 0.5 * pool.pace_between_pages**2
+    return max(1, round(min(chosen * float(np.exp(visits.pace + visit + page)), longest)))
+
+
+def leaving_chance(visits: Visits, session: int, chosen: int, step: float) -> float:
+    """The probability of leaving after a page on which something was chosen.
+
+    Args:
+        session: number of the visit, from 0: the first one is of its own kind. chosen: in this visit so far, >= 1.
+        step: mean number of choices on a page on which something is chosen, >= 1.
+    """
+    chances = _chances(visits, session == 0, max(1.0, round(step / STEPS) * STEPS))
+    return float(chances[min(chosen, len(chances)) - 1])
+
+
+@lru_cache(maxsize=1_024)
+def _chances(visits: Visits, is_first: bool, step: float) -> np.ndarray:
+    pool = visits.pool
+    own, others = (visits.first, pool.first) if is_first else (visits.later, pool.later)
+    shares = np.zeros(int(max(others.values.max(), own.values.max(initial=1))))
+    np.add.at(shares, own.values - 1, own.weights)
+    np.add.at(shares, others.values - 1, others.weights * (pool.strength / others.weights.sum()))
+    return leaving_chances(shares / shares.sum(), step)
+
+
+def leaving_chances(shares: np.ndarray, step: float) -> np.ndarray:
+    """Probabilities of leaving after a page at which visits end up with wanted lengths.
+
+    Somebody who chooses several things on a page cannot leave between them. If the number on a page with any is geometric with
+    mean `step`, every count of choices is the end of a page with probability ``1 / step``, whatever was before. So of those still
+    there before the n-th choice, at most that share can end with n; what cannot is made up for at the next count.
+
+    Args:
+        shares: wanted share of visits with 1, 2, ... choices, sums to 1, shape (longest,). step: >= 1.
+
+    Returns:
+        Probability of leaving after a page at whose end 1, 2, ... things are chosen in all, shape (longest,); the last is 1.
+    """
+    found = np.ones(len(shares))
+    there, owed = 1.0, 0.0
+    for n, share in enumerate(shares.tolist()):
+        able = there / step
+        if able <= 1e-15:
+            break
+        leaves = min(share + owed, able)
+        owed += share - leaves
+        found[n] = leaves / able
+        there -= leaves
+    found[-1] = 1.0
+    return found
+
+
+def beta_geometric(came: np.ndarray, gone: np.ndarray) -> tuple[float, float]:
+    """Parameters a, b of the chances of coming back, beta distributed among people, by maximum likelihood.
+
+    Args:
+        came: how often each person came back, >= 0. gone: how far they are known to have left for good, in [0, 1].
+
+    Returns:
+        Both within [0.05, 100]; a person's posterior is ``beta(a + came, b + gone)``.
+    """
+
+    def loss(theta: np.ndarray) -> float:
+        a, b = np.exp(theta)
+        return float(-(betaln(a + came, b + gone) - betaln(a, b)).sum() + 0.01 * (theta**2).sum())
+
+    bound = (float(np.log(0.05)), float(np.log(100.0)))
+    a, b = np.exp(minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[bound, bound]).x)
+    return float(a), float(b)
+
+
+def _whole(sizes: np.ndarray, people: np.ndarray, kept: float) -> np.ndarray:
+    """How many interactions a visit had of which `sizes` are left: negative binomial, the posterior under a prior of 1 / length."""
+    if kept >= 1.0:
+        return sizes.astype(np.int64)
+    stream, found = Stream(0).child("hidden from visits"), sizes.astype(np.int64)
+    bounds = np.searchsorted(people, np.arange(int(people.max()) + 2))
+    for person, (low, high) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        if high > low:
+            found[low:high] += stream.child(person).generator().negative_binomial(sizes[low:high], kept)
+    return found
+
+
+def _by_person(owners: np.ndarray, gaps: np.ndarray, n: int) -> np.ndarray:
+    """Distribution function over all gaps in ascending order, in which every person with gaps weighs the same."""
+    if not len(gaps):
+        return np.ones(1)
+    weights = 1.0 / np.bincount(owners, minlength=n)[owners]
+    shares = np.cumsum(weights[np.argsort(gaps, kind="stable")])
+    return np.asarray(shares / shares[-1])
+
+
+def _paces(sessions: Sessions, times: np.ndarray, sizes: np.ndarray, n: int) -> tuple[np.ndarray, float, float]:
+    """Log seconds per item of each person's visits, completed by those of all people; how much visits of one person differ; and pages.
+
+    Returns:
+        Means, shape (n,), standard deviation of visits within people, and standard deviation of the log seconds between two different
+        times of one visit, which stands for those of pages.
+    """
+    took = (sessions.ends - sessions.starts).astype(np.float64)
+    timed = (took > 0) & (sizes > 1)
+    if timed.sum() < 2:
+        return np.full(n, np.log(30.0)), 0.5, 0.5
+    owners, logs = sessions.people[timed], np.log(took[timed] / (sizes[timed] - 1))
+    own, strength, mean = np.bincount(owners, minlength=n), normal_strength(owners, logs, n), float(logs.mean())
+    means = (np.bincount(owners, weights=logs, minlength=n) + strength * mean) / (own + strength)
+    counts = np.bincount(owners, minlength=n)
+    usual = np.divide(np.bincount(owners, weights=logs, minlength=n), counts, out=np.zeros(n), where=counts > 0)
+    freedom = int(np.maximum(counts - 1, 0).sum())
+    within = float(np.sqrt(((logs - usual[owners]) ** 2).sum() / freedom)) if freedom else 0.5
+    steps = np.diff(times).astype(np.float64)
+    known = (np.diff(sessions.session) == 0) & (steps > 0)
+    visit, pauses = sessions.session[1:][known], np.log(steps[known])
+    counts = np.bincount(visit)
+    centre = np.bincount(visit, weights=pauses) / np.maximum(counts, 1)
+    freedom = int(np.maximum(counts - 1, 0).sum())
+    pages = float(np.sqrt(((pauses - centre[visit]) ** 2).sum() / freedom)) if freedom else 0.5
+    return means, within, pages
