@@ -26,7 +26,7 @@ from agents.ordinal import probabilities
 from agents.priors import Priors, VisitConfig, leaving_by_visits, visits_known
 from agents.profiles import fit_profiles
 from agents.prompts import PromptConfig
-from agents.sampled_pages import Exposures, recommended_exposures, sampled_exposures, true_exposures
+from agents.sampled_pages import Exposures, catalog_log_odds, recommended_exposures, sampled_exposures, true_exposures
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.llm.adapters import SHIPPED
@@ -84,8 +84,9 @@ class CalibratedConfig(VisitConfig):
 class CalibratedDecisions:
     """A discrete-choice model over the language model's log-odds and behavioural evidence, estimated on the training part.
 
-    Choosing: ``logit p = c + a_u + w_e * e(u, i) + w_m * m(u, i)``, with e the log-odds of the evidence (`agents.behaviour`), m the
-    language model's corrected log-odds, and a_u the person's own level. Where nothing was truly shown, sampling decides the
+    Choosing: ``logit p = c + a_u + s_i + w_e * e(u, i) + w_m * m(u, i)``, with e the log-odds of the evidence (`agents.behaviour`), m the
+    language model's corrected log-odds, a_u the person's own level, and s_i what sampling took from popular items
+    (`agents.sampled_pages.catalog_log_odds`; 0 with recommended and with true exposures). Where nothing was truly shown, sampling decides the
     intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for place
     and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
 
@@ -121,6 +122,7 @@ class CalibratedDecisions:
             self.prompts = self._model.prompts
         self._calibration: Calibration | None = None
         self._behaviour: Behaviour | None = None
+        self._sampled = np.zeros(0)
         self._key: dict[str, Any] = {}
         self._intercept = 0.0
         self._usual_activity = 0.0
@@ -151,7 +153,7 @@ class CalibratedDecisions:
             else:
                 self._model.fit(train, profiles, rng.child("language model"))
         self._calibration = stored or self._estimated(train, profiles, rng)
-        self._behaviour = Behaviour.fit(train)
+        self._knows(Behaviour.fit(train))
         self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
         self._intercept = self._anchored(profiles, rng.child("anchor").generator())
 
@@ -282,7 +284,7 @@ class CalibratedDecisions:
         if calibration.sampled_share is None:
             return float(calibration.choice.weights[0])
         draw = np.exp(behaviour.popularity)
-        best, own = [], []
+        best, own, of_items = [], [], self._sampled
         for number in generator.permutation(len(profiles))[:ANCHOR_PEOPLE].tolist():
             profile = profiles[number]
             weights = draw.copy()
@@ -291,8 +293,10 @@ class CalibratedDecisions:
             if size == 0:
                 continue
             pool = np.sort(generator.choice(len(weights), size=size, replace=False, p=weights / weights.sum()))
-            best.append(np.sort(self._evidence(profile, profile.history, pool))[-ANCHOR_PAGE:])
-            own.append(np.full(len(best[-1]), self._own_level(profile)))
+            evidence = self._evidence(profile, profile.history, pool)
+            order = np.argsort(evidence + of_items[pool], kind="stable")[-ANCHOR_PAGE:]
+            best.append(evidence[order])
+            own.append(of_items[pool[order]] + self._own_level(profile))
         if not best:
             return float(logit(self.config.choose_rate))
         evidence = np.concatenate(best)[:, None]
@@ -340,7 +344,7 @@ class CalibratedDecisions:
     def load(self, folder: Path) -> None:
         """Restores what `save` wrote."""
         self._calibration, self._key = Calibration.load(folder / FILE)
-        self._behaviour = Behaviour.load(folder)
+        self._knows(Behaviour.load(folder))
         document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._intercept, self._usual_activity = document["intercept"], document["usual_activity"]
@@ -356,7 +360,7 @@ class CalibratedDecisions:
         said = None if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
         index = self._weighted(self._from(features, state.history), said, place, state.fatigue)
-        index = index + self._own_level(profile) + self._intercept
+        index = index + self._own_level(profile) + self._sampled[items] + self._intercept
         found = self._priors.page(situation)
         positive = expit(index)
         found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])
@@ -370,6 +374,12 @@ class CalibratedDecisions:
                 found["leave"] = self._leaving(situation)
             decision = decide(self._actions, situation, found)
         return decision if self._model is None else replace(decision, memories_told=self.prompts.told(situation.memories))
+
+    def _knows(self, behaviour: Behaviour) -> None:
+        """Takes the evidence, and what the sampling of non-choices took from popular items."""
+        self._behaviour = behaviour
+        sampled = self.calibration.sampled_share is not None and self.config.among == "sampled"
+        self._sampled = catalog_log_odds(behaviour.popularity) if sampled else np.zeros(len(behaviour.popularity))
 
     def _evidence(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         assert self._behaviour is not None

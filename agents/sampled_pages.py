@@ -26,6 +26,26 @@ ASKED = (7, 7, 6)
 """How many of each the language model is asked about: 20 items, four pages of five."""
 
 
+def catalog_log_odds(popularity: np.ndarray) -> np.ndarray:
+    """What must be added to log-odds that were fitted on sampled non-choices, so that they hold for items drawn from the whole catalog.
+
+    Of the non-choices a share is matched to what was chosen, so popular items are among them more often than in the catalog, by the
+    factor ``random + matched * n_i / mean(n)`` (shares of the two kinds); its log is what is missing (McFadden, "Modelling the
+    choice of residential location", 1978, on sampled alternatives; as for the intercept, `agents.choice_model`).
+
+    Args:
+        popularity: natural log of the share of people, or of any count proportional to it, of every item, shape (n_items,).
+
+    Returns:
+        Shape (n_items,).
+    """
+    if not len(popularity):
+        return np.zeros(0)
+    relative = np.exp(popularity - popularity.max())
+    share = MATCHED / (MATCHED + RANDOM)
+    return np.asarray(np.log((1.0 - share) + share * relative / relative.mean()))
+
+
 @dataclass(frozen=True, eq=False)
 class Exposures:
     """Items in front of one person, and what the person did.

@@ -66,7 +66,7 @@ def fit_visits(sessions: Sessions, times: np.ndarray, n: int, kept: float = 1.0)
     first[1:] = np.diff(sessions.people) != 0
     same = ~first[1:]
     owners, gaps = sessions.people[1:][same], (sessions.starts[1:] - sessions.ends[:-1])[same].astype(np.float64)
-    paces, between_visits, between_pages = _paces(sessions, times, sizes, n)
+    paces, between_visits, between_pages = _paces(sessions, times, kept, n)
     later = ~first
     pool = VisitPool(
         first=Weighted(sizes[first], weights[first]),
@@ -219,7 +219,7 @@ def _by_person(owners: np.ndarray, gaps: np.ndarray, n: int) -> np.ndarray:
     return np.asarray(shares / shares[-1])
 
 
-def _paces(sessions: Sessions, times: np.ndarray, sizes: np.ndarray, n: int) -> tuple[np.ndarray, float, float]:
+def _paces(sessions: Sessions, times: np.ndarray, kept: float, n: int) -> tuple[np.ndarray, float, float]:
     """Log seconds per item of each person's visits, completed by those of all people; how much visits of one person differ; and pages.
 
     Returns:
@@ -227,10 +227,12 @@ def _paces(sessions: Sessions, times: np.ndarray, sizes: np.ndarray, n: int) -> 
         times of one visit, which stands for those of pages.
     """
     took = (sessions.ends - sessions.starts).astype(np.float64)
-    timed = (took > 0) & (sizes > 1)
+    timed = took > 0
     if timed.sum() < 2:
         return np.full(n, np.log(30.0)), 0.5, 0.5
-    owners, logs = sessions.people[timed], np.log(took[timed] / (sizes[timed] - 1))
+    # What is left behind last takes no time that the log could show.
+    last = np.bincount(sessions.session[times == sessions.ends[sessions.session]], minlength=len(took))
+    owners, logs = sessions.people[timed], np.log(took[timed] * kept / (sessions.sizes - last)[timed])
     own, strength, mean = np.bincount(owners, minlength=n), normal_strength(owners, logs, n), float(logs.mean())
     means = (np.bincount(owners, weights=logs, minlength=n) + strength * mean) / (own + strength)
     counts = np.bincount(owners, minlength=n)

@@ -153,7 +153,8 @@ def weighted(chances: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
     known = ~np.isnan(chances)
     below = known @ weights
-    return np.asarray(np.divide(np.where(known, chances, 0.0) @ weights, below, out=np.full(below.shape, np.nan), where=below > 0))
+    means = np.divide(np.where(known, chances, 0.0) @ weights, below, out=np.full(below.shape, np.nan), where=below > 0)
+    return np.asarray(np.round(means, 12))  # equal chances stay equal, whatever the weights
 
 
 def kendall_tau(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from agents.calibrated import CalibratedDecisions
 from agents.decisions import first_page
 from agents.exposures import people_split
 from agents.profiles import fit_profiles
+from agents.sampled_pages import MATCHED, RANDOM, catalog_log_odds
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError, DataError
 from simulator.llm.scripted import ScriptedConfig, ScriptedLanguageModel
@@ -315,6 +316,30 @@ def test_data_without_ratings_times_genres_and_ages_works(world):
     assert set(decisions[0].outcomes) == {"choose", "leave"}
     assert all(np.isfinite(decision.outcomes["choose"].probabilities).all() for decision in decisions)
     assert model.calibration.leaving is None
+
+
+def test_staying_as_in_visits_needs_data_with_times(world):
+    rows = world.interactions.with_columns(timestamp=pl.lit(None, dtype=pl.Int64))
+    with pytest.raises(ConfigError, match=r"stay = 'visits' needs data with times"):
+        fitted(world.with_interactions(rows), stay="visits")
+
+
+def test_people_who_stay_as_in_their_visits_leave_only_after_choosing(world):
+    model = fitted(world, stay="visits")
+    for decision in model.decide(pages(world)):
+        if not decision.outcomes["choose"].values.any():
+            assert decision.outcomes["leave"].probabilities[0, 0] == 0.0
+
+
+def test_log_odds_are_corrected_for_how_non_choices_were_sampled():
+    """Choices in proportion to popularity, non-choices as they are sampled: the logit of the sample lacks just what is added."""
+    counts = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+    chosen, uniform = counts / counts.sum(), np.full(6, 1 / 6)
+    share = MATCHED / (MATCHED + RANDOM)
+    sampled = np.log(chosen / ((1 - share) * uniform + share * chosen))
+    np.testing.assert_allclose(sampled + catalog_log_odds(np.log(counts / 40.0)), np.log(chosen / uniform))
+    np.testing.assert_allclose(catalog_log_odds(np.zeros(4)), 0.0, atol=1e-12)
+    assert catalog_log_odds(np.zeros(0)).shape == (0,)
 
 
 def test_a_person_without_a_history_or_group_is_decided_for(world, without_model):

@@ -5,6 +5,8 @@ import pytest
 
 from agents.actions import ACTIONS
 from agents.controls import EvidenceDecisions, own_spread
+from agents.evidence import choice_examples
+from agents.exposures import people_split
 from agents.priors import VisitConfig
 from agents.profiles import fit_profiles
 from simulator.protocols import DecisionContext
@@ -52,3 +54,12 @@ def test_people_who_judge_like_everybody_deviate_less_from_the_items_means(profi
         grades = np.arange(1, 6)
         spreads.append((stars * (grades - (stars @ grades)[:, None]) ** 2).sum(axis=1))
     assert np.all(spreads[0] < spreads[1] - 0.1)
+
+
+def test_the_weights_of_the_evidence_do_not_depend_on_held_out_people(film_world, profiles, evidence):
+    """Held-out people's rows are in the counts of the evidence, as everybody's are, but their choices teach no weight."""
+    held_out = set(people_split(film_world).held_out.tolist())
+    learned = choice_examples(film_world, Stream(1).generator(), among=np.array(sorted(set(range(film_world.n_users)) - held_out)))
+    everybody = choice_examples(film_world, Stream(1).generator())
+    assert 0 < len(learned[1]) < len(everybody[1])
+    assert len(choice_examples(film_world, Stream(1).generator(), among=np.array([], dtype=np.int32))[1]) == 0

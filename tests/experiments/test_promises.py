@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from experiments import config as configuration
 from experiments.cli import call
 from simulator.llm.models import DEFAULT, is_present
 from simulator.seeds import Stream
@@ -275,6 +276,29 @@ def test_people_come_by_their_own_rhythm(tmp_path, film_files):
     counts = sessions.group_by("user").len()["len"]
     assert counts.max() > 2
     assert counts.n_unique() > 1
+
+
+def test_people_live_their_time_in_the_data_again_with_the_same_log_in_one_round_and_in_several(tmp_path, film_files):
+    people = ("population.sessions=relived", "decision.use=agents.controls:RandomDecisions", "decision.stay=visits")
+    settings = (*people, "language_model=false", "recommender.max_pages=200", "recommender.refit=never")
+    file = experiment(tmp_path, film_files, recommender="random:Random", exploration="none")
+    again = [part for setting in settings for part in ("--set", setting)]
+    run(file, tmp_path / "one", "--workers", "1", *again, "--set", "rounds=1", "--set", "round_days=400")
+    real, log = (pl.read_parquet(tmp_path / "one" / f"{name}.parquet") for name in ("real", "sessions"))
+    first = log.group_by("user").agg(pl.col("start").min()).join(real.group_by("user").agg(pl.col("time").min()), on="user")
+    assert (first["start"] == first["time"]).all()
+    run(file, tmp_path / "four", "--workers", "1", *again, "--set", "rounds=4", "--set", "round_days=100")
+    columns = ["user", "session", "start", "end", "interactions"]
+    one, four = (pl.read_parquet(tmp_path / name / "sessions.parquet").select(columns).sort(columns) for name in ("one", "four"))
+    assert one.equals(four)
+
+
+def test_a_run_keeps_no_settings_of_tuning_and_reads_one_that_has_other_ones(tmp_path, film_files):
+    run(experiment(tmp_path, film_files), tmp_path / "run", "--workers", "1")
+    file = tmp_path / "run" / "config.toml"
+    assert "tuning" not in file.read_text()
+    file.write_text(file.read_text() + "\n[tuning]\nan_option_of_long_ago = 3\n")
+    assert configuration.of_run(file).tuning == configuration.TuningSection()
 
 
 @pytest.mark.model
