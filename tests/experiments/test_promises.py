@@ -285,8 +285,8 @@ def test_people_live_their_time_in_the_data_again_with_the_same_log_in_one_round
     again = [part for setting in settings for part in ("--set", setting)]
     run(file, tmp_path / "one", "--workers", "1", *again, "--set", "rounds=1", "--set", "round_days=400")
     real, log = (pl.read_parquet(tmp_path / "one" / f"{name}.parquet") for name in ("real", "sessions"))
-    first = log.group_by("user").agg(pl.col("start").min()).join(real.group_by("user").agg(pl.col("time").min()), on="user")
-    assert (first["start"] == first["time"]).all()
+    first = log.group_by("user").agg(pl.col("start").min()).join(real.group_by("user").agg(pl.col("timestamp").min()), on="user")
+    assert (first["start"] == first["timestamp"]).all()
     run(file, tmp_path / "four", "--workers", "1", *again, "--set", "rounds=4", "--set", "round_days=100")
     columns = ["user", "session", "start", "end", "interactions"]
     one, four = (pl.read_parquet(tmp_path / name / "sessions.parquet").select(columns).sort(columns) for name in ("one", "four"))
