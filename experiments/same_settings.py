@@ -79,7 +79,7 @@ def _prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirec
     mine, theirs = run.read_json("manifest"), other.read_json("manifest")
     if any(mine.get(key) != theirs.get(key) for key in ("usersim", "data", "model")):
         return False
-    return _prepared_from(config) == _prepared_from(configuration.read(other.config_path))
+    return _prepared_from(config) == _prepared_from(configuration.of_run(other.config_path))
 
 
 def _prepared_from(config: ExperimentConfig) -> dict[str, Any]:
