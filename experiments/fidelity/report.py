@@ -109,21 +109,42 @@ def measure(config: ExperimentConfig, folder: Path, run: Path | None, options: O
 
 
 def add_to_benchmark(document: Mapping[str, Any], file: Path) -> None:
-    """Puts the figures into a list with one object per data set and split; an older object of the same ones is replaced.
+    """Puts the figures into a list with one object per data set and split.
+
+    What is not measured this time stays as it was, so that parts of a report can be measured one by one, and with other models;
+    ``measured_with`` says of each figure with which decision model, on how many people and with which seed.
 
     Raises:
         ConfigError: the file holds something else.
     """
     entry = summary(document)
+    of = {"model": entry["model"], "people": entry["people"], "seed": entry["seed"]}
+    entry["measured_with"] = {key: of for key, line in document["headline"].items() if line["value"] is not None}
     try:
         known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     except json.JSONDecodeError as error:
         raise ConfigError(f"{file} line {error.lineno} is not JSON ({error.msg}); move it away.") from error
     if not isinstance(known, list):
         raise ConfigError(f"{file} does not hold a list of results; move it away.")
+    for other in known:
+        if (other.get("data"), other.get("split")) == (entry["data"], entry["split"]):
+            _complete(entry, other)
     kept = [other for other in known if (other.get("data"), other.get("split")) != (entry["data"], entry["split"])]
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, (json.dumps([*kept, entry], indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _complete(entry: dict[str, Any], older: Mapping[str, Any]) -> None:
+    """Takes over from an older entry what the new one has not measured."""
+    for key in older.get("measured_with", {}):
+        if key in entry["measured_with"]:
+            continue
+        entry[key] = older[key]
+        if key == "llm_lift":
+            entry["llm_lift_low"] = older.get("llm_lift_low")
+        for table in ("measured_with", "intervals", "controls", "floors", "targets"):
+            if key in older.get(table, {}):
+                entry[table][key] = older[table][key]
 
 
 def _part(context: FidelityContext, name: str) -> dict[str, Any]:

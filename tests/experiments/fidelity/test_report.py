@@ -190,6 +190,18 @@ def test_the_benchmark_has_one_object_per_data_set_and_split(finished, tmp_path)
     assert entries[0]["controls"]["accuracy_1_1"]["popularity"] > 0
 
 
+def test_parts_of_a_benchmark_can_be_measured_one_by_one(finished, tmp_path):
+    file = tmp_path / "fidelity.json"
+    first, second = (measured(finished, part, people=people) for part, people in (("ratings", 5), ("choose", 6)))
+    for document in (first, second):
+        add_to_benchmark(document, file)
+    (entry,) = json.loads(file.read_text())
+    assert entry["rating_mae"] == first["headline"]["rating_mae"]["value"]
+    assert entry["accuracy_1_1"] == second["headline"]["accuracy_1_1"]["value"]
+    assert entry["targets"]["rating_mae"]["met"] == first["headline"]["rating_mae"]["met"]
+    assert [entry["measured_with"][key]["people"] for key in ("rating_mae", "accuracy_1_1")] == [5, 6]
+
+
 def test_json_is_one_document_and_needs_no_run_where_no_log_is_compared(film_files, tmp_path, capsys):
     file = experiment(tmp_path, film_files)
     assert call(["fidelity", str(file), "--output", str(tmp_path / "out"), "--people", "3", "--parts", "choose", "--json"]) == 0
