@@ -86,9 +86,9 @@ class CalibratedDecisions:
 
     Choosing: ``logit p = c + a_u + s_i + w_e * e(u, i) + w_m * m(u, i)``, with e the log-odds of the evidence (`agents.behaviour`), m the
     language model's corrected log-odds, a_u the person's own level, and s_i what sampling took from popular items
-    (`agents.sampled_pages.catalog_log_odds`; 0 with recommended and with true exposures). Where nothing was truly shown, sampling decides the
-    intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for place
-    and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
+    (`agents.sampled_pages.catalog_log_odds`; 0 with recommended and with true exposures). Where nothing was truly shown, sampling
+    decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for
+    place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
 
     Ratings: a cumulative logit around the person's own histogram (`agents.ordinal`). Leaving: a hazard of fatigue and
     satisfaction around the person's own expected pages (`agents.hazard`); the language model's answer to that question would have
