@@ -142,14 +142,26 @@ def leaving_chance(visits: Visits, session: int, chosen: int, step: float) -> fl
     return float(chances[min(chosen, len(chances)) - 1])
 
 
-@lru_cache(maxsize=1_024)
-def _chances(visits: Visits, is_first: bool, step: float) -> np.ndarray:
+def expected_length(visits: Visits) -> float:
+    """Mean number of things chosen in a visit of this person, over as many visits as their log has, the first one among them."""
+    later = len(visits.later.values)
+    means = [float(_shares(visits, is_first) @ np.arange(1, len(_shares(visits, is_first)) + 1)) for is_first in (True, False)]
+    return (means[0] + later * means[1]) / (1 + later)
+
+
+def _shares(visits: Visits, is_first: bool) -> np.ndarray:
+    """Share of visits with 1, 2, ... things chosen: the person's own ones, completed by everybody's."""
     pool = visits.pool
     own, others = (visits.first, pool.first) if is_first else (visits.later, pool.later)
     shares = np.zeros(int(max(others.values.max(), own.values.max(initial=1))))
     np.add.at(shares, own.values - 1, own.weights)
     np.add.at(shares, others.values - 1, others.weights * (pool.strength / others.weights.sum()))
-    return leaving_chances(shares / shares.sum(), step)
+    return np.asarray(shares / shares.sum())
+
+
+@lru_cache(maxsize=1_024)
+def _chances(visits: Visits, is_first: bool, step: float) -> np.ndarray:
+    return leaving_chances(_shares(visits, is_first), step)
 
 
 def leaving_chances(shares: np.ndarray, step: float) -> np.ndarray:

@@ -10,7 +10,8 @@ diversity             genre entropy of held-out items, bits           that of as
 pickiness             mean stars, held-out                            mean expected stars on the same items
 ====================  ==============================================  =============================================
 
-Levels come from the training part (`agents.traits`). Everybody has one session of pages that mix held-out items with
+People who stay as in their visits (`decision.stay = "visits"`) choose as many per session as these are long, whatever is shown. Levels come
+from the training part (`agents.traits`). Everybody has one session of pages that mix held-out items with
 random others, so a decision model alone is judged, without a recommender that would adapt to the person. The held-out items
 themselves are narrow for the narrow: what the control ``random`` shows of diversity is what these items alone make of it.
 """
@@ -28,6 +29,7 @@ from scipy.stats import kendalltau
 from agents.profiles import ProfileConfig
 from agents.rhythm import WEEK, split_sessions
 from agents.stars import stars
+from agents.visits import expected_length
 from experiments import build
 from experiments.fidelity.context import FidelityContext, Report, silent
 from experiments.fidelity.estimates import none_for_nan
@@ -98,6 +100,9 @@ def measure(context: FidelityContext, names: Sequence[str] | None = None) -> dic
         profiles = [context.profiles[int(user)] for user in owners]
         max_pages = context.config.recommender.feed_config().max_pages
         told = tell(context.models[name], asked, actions, max_pages, context.report, f"traits, {name}")
+        if context.models.section(name).options.get("stay") == "visits":
+            lengths = [expected_length(profile.rhythm.visits) if profile.rhythm.visits else np.nan for profile in profiles]
+            told = replace(told, per_session=np.array(lengths))
         item_means = _item_means(context)
         genres = np.asarray(context.train.catalog.genre_matrix, dtype=np.float64)
         real = real_behaviour(context, asked, item_means, genres, stream)

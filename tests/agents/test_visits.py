@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agents.arrivals import DAY, Window, relived_arrival
 from agents.rhythm import fit_rhythms, split_sessions
-from agents.visits import beta_geometric, comes_back, fit_visits, gap, leaving_chance, leaving_chances
+from agents.visits import beta_geometric, comes_back, expected_length, fit_visits, gap, leaving_chance, leaving_chances
 from simulator.seeds import Stream
 
 HALF_HOUR = 1800.0
@@ -66,6 +66,11 @@ def test_somebody_with_long_visits_stays_longer_and_the_first_visit_is_of_its_ow
     assert leaving_chance(long, 1, 3, 1.0) < 0.2
     assert leaving_chance(short, 0, 3, 1.0) < 0.05
     assert leaving_chance(short, 5, 10**6, 1.0) == 1.0
+
+
+def test_the_expected_length_lies_between_a_persons_own_visits_and_everybodys():
+    found = visits_of([[(0, 10), (DAY, 2), (2 * DAY, 2)]] * 5 + [[(0, 50), (DAY, 30), (2 * DAY, 30)]] * 5)
+    assert (10 + 2 + 2) / 3 < expected_length(found[0]) < (30 + 16 + 16) / 3 < expected_length(found[-1]) < (50 + 30 + 30) / 3
 
 
 def test_gaps_are_those_of_the_log_and_mostly_a_persons_own_where_there_are_many():
