@@ -25,6 +25,7 @@ from environments.interventions import Intervened, Intervention
 from experiments.config import ExperimentConfig, Section
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError
+from simulator.execution import release_memory
 from simulator.llm.cache import CachedLanguageModel
 from simulator.log import CohortLog
 from simulator.paths import cache_folder
@@ -263,6 +264,7 @@ class CohortWorker:
         self.decisions.load(blueprint.run / "decisions")
         self._policy = policy_id(blueprint.config)
         self._feeds: dict[int, Feed] = {}
+        release_memory()
 
     def __call__(self, task: CohortTask) -> CohortResult:
         """Simulates one cohort for one round and writes its shard."""

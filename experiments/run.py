@@ -29,7 +29,7 @@ from experiments.people_tables import items_table, people_table, real_table
 from experiments.same_settings import CHANGEABLE, take_over
 from simulator.dataset import Dataset, require
 from simulator.errors import ConfigError, RunError
-from simulator.execution import cores, execution
+from simulator.execution import cores, execution, release_memory
 from simulator.llm.openai_api import address
 from simulator.protocols import LanguageModel
 from simulator.records import UserProfile
@@ -151,6 +151,7 @@ def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report
 
         def fit(round_number: int, simulated: pl.DataFrame) -> None:
             fit_recommender(run, config, begun.train, round_number, simulated)
+            release_memory()  # workers need it while people browse
 
         simulating = time.perf_counter()
         here = 0

@@ -7,6 +7,9 @@ about a result may depend on that order (see `simulator.seeds`).
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -93,6 +96,13 @@ class Processes(Generic[Task, Result]):
 def execution(factory: WorkerFactory[Task, Result], workers: int) -> Here[Task, Result] | Processes[Task, Result]:
     """The execution for a number of workers: here for 1, otherwise in that many processes."""
     return Here(factory) if workers == 1 else Processes(factory, workers)
+
+
+def release_memory() -> None:
+    """Gives memory that is no longer used back to the system, where the C library can (glibc); a heap keeps it otherwise."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def cores() -> int:

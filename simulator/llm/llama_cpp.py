@@ -46,7 +46,7 @@ class LlamaCppConfig(ComponentConfig):
     format: Literal["auto", "as-is", "bf16", "f16", "q8_0", "q4_0"] = "auto"
     max_divergence: float = Field(0.01, gt=0)
     context: int = Field(512, ge=64, le=1_000_000)
-    batch: int = Field(512, ge=32, le=8192)
+    batch: int = Field(256, ge=32, le=8192)
     sequences: int = Field(8, ge=1, le=255)
     threads: int | None = Field(None, ge=1, le=1024)
     kept_megabytes: int = Field(160, ge=0, le=1_000_000)

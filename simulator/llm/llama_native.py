@@ -11,6 +11,7 @@ import ctypes
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
+from mmap import mmap
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -308,7 +309,8 @@ class Sequences:
 
     def save(self, stream: int = 0) -> np.ndarray:
         """What was computed for a sequence, as bytes."""
-        state = np.empty(native.llama_state_seq_get_size(self._context, stream), np.uint8)
+        # Memory of its own from the system, which has it back as soon as the state is dropped; a heap would keep the gaps.
+        state = np.frombuffer(mmap(-1, max(1, native.llama_state_seq_get_size(self._context, stream))), np.uint8)
         pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         if native.llama_state_seq_get_data(self._context, pointer, state.size, stream) != state.size:
             raise ModelError("llama.cpp could not save the state of a sequence.")

@@ -94,6 +94,7 @@ class Reader:
         for prompt in prompts:
             self._count(prompt)
         while waiting:
+            done: set[int] = set()
             # Who begins with something that is not kept yet waits until the first of them has computed it.
             tasks: dict[int, _Task] = {}
             started: set[bytes] = set()
@@ -104,9 +105,11 @@ class Reader:
                     started.update(missing)
                     tasks[i] = task
             for group in self._groups(tasks):
-                for i, read in zip(group, self._read([tasks[i] for i in group]), strict=True):
+                # A task holds what was kept, which is replaced as soon as more of it is kept.
+                for i, read in zip(group, self._read([tasks.pop(i) for i in group]), strict=True):
                     answers[i] = read
-            waiting = [i for i in waiting if i not in tasks]
+                done.update(group)
+            waiting = [i for i in waiting if i not in done]
         return answers
 
     def job(self, request: GenerationRequest, prompt: Compiled) -> Job:
