@@ -110,7 +110,7 @@ ML_1M = _two(
 LASTFM = _two("Recall@10", "NDCG@10", {"BPR": (0.1761, 0.1674), "LightGCN": (0.2064, 0.1972)})
 STEPS: dict[tuple[str, str], dict[str, Any]] = {
     ("ml-1m-811", "LightGCN"): {"batch_size": 8_192, "learning_rate": 0.004},
-    ("ml-1m-811", "NGCF"): {"batch_size": 16_384, "learning_rate": 0.004, "warm_up": 2, "last_rate": 0.01, "epochs": 36, "patience": 36},
+    ("ml-1m-811", "NGCF"): {"batch_size": 8_192, "learning_rate": 0.001},
     ("lastfm-811", "LightGCN"): {"patience": 20},
 }
 """Options of those that propagate over a graph in every step: fewer and longer steps on a large one, more patience on a small one."""

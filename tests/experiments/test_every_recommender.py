@@ -3,10 +3,11 @@
 import polars as pl
 import pytest
 
-from experiments.cli import call
+from experiments.config import read
+from experiments.run import start
 
 EXPERIMENT = """
-name = "three rounds"
+name = "three-rounds"
 rounds = 3
 language_model = false
 [dataset]
@@ -51,9 +52,10 @@ def test_it_fills_the_pages_of_three_rounds_and_the_log_names_it(name, tmp_path,
         pytest.importorskip(RECOMMENDERS[name])
     file = tmp_path / "three.toml"
     file.write_text(EXPERIMENT.format(data=film_files, line=f'use = "environments.recommenders.{name}"'), encoding="utf-8")
-    assert call(["run", str(file), "--output", str(tmp_path / "run"), "--workers", "1"]) == 0
+    start(read(file, []), tmp_path / "run", 1, lambda what, done, total, result: None)
     shown = pl.read_parquet(tmp_path / "run/impressions.parquet")
     assert shown["round"].unique().sort().to_list() == [0, 1, 2]
     (policy,) = shown["policy"].unique().to_list()
     assert policy.partition("-")[0] == name.partition(":")[2]
-    assert not shown.select("user", "item").is_duplicated().any()
+    assert not shown.select("user", "session", "item").is_duplicated().any()
+    assert not shown.filter("chosen").select("user", "item").is_duplicated().any()  # what was chosen is not shown again
