@@ -198,4 +198,11 @@ def add_to_benchmark(document: Mapping[str, Any], file: Path) -> None:
     which = ("data", "split", "decision_model", "language_model")
     kept = [other for other in known if any(other.get(key) != document[key] for key in which)]
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, (json.dumps([*kept, document], indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(file, ("[\n" + ",\n".join(_text(entry) for entry in [*kept, document]) + "\n]\n").encode())
+
+
+def _text(entry: Mapping[str, Any]) -> str:
+    """JSON with one line per row of the table."""
+    head = json.dumps({key: value for key, value in entry.items() if key != "rows"}, indent=1, ensure_ascii=False)
+    rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in entry["rows"])
+    return f'{head[:-2]},\n "rows": [\n  {rows}\n ]\n}}'
