@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import norm
@@ -86,16 +87,23 @@ def bootstrap_crossed(values: np.ndarray, stream: Stream) -> Estimate:
     people, seeds = cells.shape
     if people == 0:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    rng = stream.generator()
+    of_people, of_seeds = _crossed_draws(stream, people, seeds)
     means = []
     for start in range(0, RESAMPLES, max(1, _CHUNK // people)):
-        count = min(max(1, _CHUNK // people), RESAMPLES - start)
-        of_people = rng.multinomial(people, np.full(people, 1.0 / people), size=count).astype(np.float64)
-        of_seeds = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=count)
-        below = ((of_people @ there) * of_seeds).sum(axis=1)
-        means.append(((of_people @ cells) * of_seeds).sum(axis=1)[below > 0] / below[below > 0])
+        part = slice(start, start + max(1, _CHUNK // people))
+        drawn = of_people[part].astype(np.float64)
+        below = ((drawn @ there) * of_seeds[part]).sum(axis=1)
+        means.append(((drawn @ cells) * of_seeds[part]).sum(axis=1)[below > 0] / below[below > 0])
     low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(cells.sum() / there.sum()), float(low), float(high), people)
+
+
+@lru_cache(maxsize=2)
+def _crossed_draws(stream: Stream, people: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each person and each seed is drawn in every resample, int16, shapes (RESAMPLES, people) and (RESAMPLES, seeds)."""
+    rng = stream.generator()
+    counts = [rng.multinomial(size, np.full(size, 1.0 / size), size=RESAMPLES).astype(np.int16) for size in (people, seeds)]
+    return counts[0], counts[1]
 
 
 def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

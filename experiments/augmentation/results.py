@@ -19,6 +19,9 @@ from simulator.seeds import Stream
 CONTROLS = (DUPLICATED, REAL)
 """What gains are measured against."""
 
+OF_PEOPLE, WITHOUT_PEOPLE = ("synthetic", "confidence", "fidelity"), ("exposure", "evidence")
+"""Sources that simulated people decide about, and those of the same size without a decision: the difference is what people add."""
+
 
 class Results:
     """Every cell's NDCG as a matrix of people and seeds, read once.
@@ -59,13 +62,20 @@ class Results:
                     "stratum": stratum,
                     "ndcg": asdict(bootstrap_crossed(values, stream)),
                 }
-                for control in CONTROLS:
-                    if source in (REAL, control) or (source == ALONE and control == DUPLICATED):
-                        continue
+                for control in self._controls(source):
                     before = self.ndcg(recommender, control, 0.0 if control == REAL else dose, stratum)
                     row[f"gain_over_{control}"] = asdict(bootstrap_crossed(values - before, stream))
                 found.append(row)
         return found
+
+    def _controls(self, source: str) -> list[str]:
+        """What the gain of a source is measured against."""
+        if source == REAL:
+            return []
+        if source in (ALONE, DUPLICATED):
+            return [REAL]
+        there = {cell.source for cell in self.cells}
+        return [*CONTROLS, *(control for control in WITHOUT_PEOPLE if source in OF_PEOPLE and control in there)]
 
     def _cell(self, recommender: str, source: str, dose: float) -> tuple[dict[str, np.ndarray], float]:
         key = (recommender, source, dose)

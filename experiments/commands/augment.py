@@ -67,6 +67,9 @@ def augment(
         return
     for stratum, title in (("all", "everybody"), ("cold_users", f"people with at most {document['cold_users_have_at_most']} interactions")):
         emit_table(_table(document["rows"], stratum), as_json=False, title=f"{document['data']}, {title}: NDCG@{document['k']}")
+    added = _added_by_people(document["rows"])
+    if added:
+        emit_table(added, as_json=False, title="What people add to distillation: everybody (* interval excludes 0)")
     emit_table(_items(document["rows"]), as_json=False, title="Items: gain over the size control (* interval excludes 0)")
     for line in _said(document):
         note(line)
@@ -85,6 +88,20 @@ def _table(rows: Sequence[Mapping[str, Any]], stratum: str) -> list[dict[str, st
         }
         for row in rows
         if row["stratum"] == stratum
+    ]
+
+
+def _added_by_people(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Gains of what people chose over as many items without anybody's decision."""
+    return [
+        {
+            "recommender": row["recommender"],
+            "trained on": _trained_on(row),
+            "- exposure": _gain(row.get("gain_over_exposure")),
+            "- evidence": _gain(row.get("gain_over_evidence")),
+        }
+        for row in rows
+        if row["stratum"] == "all" and ("gain_over_exposure" in row or "gain_over_evidence" in row)
     ]
 
 

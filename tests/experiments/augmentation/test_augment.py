@@ -97,6 +97,22 @@ def test_gains_are_differences_of_the_ndcgs_and_lie_in_their_intervals(finished)
     assert any(row["source"] == "confidence" and row["gain_over_duplicated"]["value"] != 0 for row in document["rows"])
 
 
+def test_what_people_chose_is_compared_with_as_much_that_nobody_chose(finished):
+    _, _, document = finished
+    for row in document["rows"]:
+        gains = {key.removeprefix("gain_over_") for key in row if key.startswith("gain_over_")}
+        of_people = row["source"] in ("synthetic", "confidence", "fidelity")
+        assert gains == (
+            {"duplicated", "real", "exposure", "evidence"}
+            if of_people
+            else {"duplicated", "real"}
+            if row["source"] in ("exposure", "evidence")
+            else {"real"}
+            if row["source"] in ("duplicated", "alone")
+            else set()
+        )
+
+
 def test_doses_are_met_as_far_as_there_are_rows(finished):
     config, folder, document = finished
     total = document["training_interactions"]
