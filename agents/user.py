@@ -114,6 +114,11 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         """Whether a session is going on."""
         return self._visit is not None
 
+    @property
+    def time(self) -> int:
+        """When the next page appears, simulated seconds; only while browsing."""
+        return self._here.time
+
     def request(self) -> PageRequest:
         """Asks for the next page."""
         shown = () if self._habits.repeat == "allow" else (*self._shown_before, *self._here.shown)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mesa
 import polars as pl
 import psutil
 
@@ -209,6 +210,12 @@ def memory(config: ExperimentConfig, catalog: Catalog) -> Memory:
     return made
 
 
+def habits(config: ExperimentConfig, catalog: Catalog, rating_scale: tuple[float, float] | None) -> Habits:
+    """What is the same for all people of an experiment."""
+    feed = config.recommender.feed_config()
+    return Habits(catalog, rating_scale, feed.max_pages, config.population.sessions, config.memory.recall_at, feed.repeat)
+
+
 def decisions(config: ExperimentConfig, context: DecisionContext) -> DecisionModel:
     """The decision model, before it is fitted or loaded."""
     section = config.decision
@@ -320,20 +327,16 @@ class CohortWorker:
             self._feeds = {fitted_round: feed}
         return self._feeds[fitted_round]
 
-    def _user(self, model: Any, task: CohortTask, number: int, stream: Stream) -> UserAgent:
+    def _user(self, model: mesa.Model, task: CohortTask, number: int, stream: Stream) -> UserAgent:
         blueprint, past = self._blueprint, task.pasts[number]
-        feed, config = blueprint.config.recommender.feed_config(), blueprint.config
-        own = memory(config, blueprint.catalog)
+        own = memory(blueprint.config, blueprint.catalog)
         own.restore(past.records)
-        habits = Habits(
-            blueprint.catalog, blueprint.rating_scale, feed.max_pages, config.population.sessions, config.memory.recall_at, feed.repeat
-        )
         return UserAgent(
             model,
             task.people[number],
             own,
             past,
-            habits,
+            habits(blueprint.config, blueprint.catalog, blueprint.rating_scale),
             round_number=task.round,
             window=Window(task.start, task.end),
             origin=task.origin,

@@ -136,7 +136,7 @@ def prepare(run: RunDirectory, config: ExperimentConfig, threads: int | None, re
     train = build.data(config).train
     report("getting to know the people", 0, 0, None)
     profiles = fit_profiles(train)
-    people = _people(config, train, profiles)
+    people = take_part(config, train, profiles)
     interventions = aimed(config.interventions, train, Stream(config.seed))
     blueprint = build.Blueprint(config, train.catalog, build.actions(train), train.rating_scale, run.path.resolve(), threads, interventions)
     people = _prepare(run, blueprint, train, profiles, people, report, prepared)
@@ -225,7 +225,12 @@ def origin(train: Dataset, sessions: Sessions = "one") -> int:
     return (last // 86_400 + 1) * 86_400
 
 
-def _people(config: ExperimentConfig, train: Dataset, profiles: list[UserProfile]) -> list[UserProfile]:
+def take_part(config: ExperimentConfig, train: Dataset, profiles: list[UserProfile]) -> list[UserProfile]:
+    """Who takes part in an experiment: chosen real people, then synthetic ones.
+
+    Raises:
+        ConfigError: more people are wanted than there are, or nobody.
+    """
     stream = Stream(config.seed).child("population")
     people = choose_people(profiles, config.population, stream.child("choose"), people_split(train))
     if config.population.synthetic:

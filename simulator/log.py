@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,8 +58,8 @@ class CohortLog:
                     "position": impression.position,
                     "item": self._item_ids[impression.item],
                     "policy": page.policy,
-                    "score": impression.score,
-                    "propensity": impression.propensity,
+                    "score": _known(impression.score),
+                    "propensity": _known(impression.propensity),
                     "synthetic": profile.synthetic,
                     **(_intervened(impression) if self._interventions else {}),
                     **self._outcome_columns(outcomes, "item", place),
@@ -97,6 +98,10 @@ class CohortLog:
         """All records of one person, in their state at the end of the round."""
         self._memories.append((profile.user_id, records))
 
+    def rows(self, table: Table) -> Sequence[Mapping[str, Any]]:
+        """Rows of impressions, pages, sessions or texts so far, in order of arrival: column -> value, None where a table has null."""
+        return self._rows[table.name]
+
     def tables(self) -> dict[str, pl.DataFrame]:
         """Table name -> rows, sorted by the table's key."""
         frames = {}
@@ -120,6 +125,10 @@ class CohortLog:
                 columns[action.column] = None if np.isnan(value) else value
                 columns[f"{action.column}_expected"] = float(probabilities @ np.array(action.values, dtype=np.float64))
         return columns
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def tables_of(actions: Sequence[Action], *, interventions: bool = False) -> tuple[Table, ...]:

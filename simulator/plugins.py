@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -89,21 +89,38 @@ def load(path: str, *, methods: tuple[str, ...] = ()) -> type[Any]:
     Raises:
         PluginError: the path is malformed, the module does not import, the class is not there or lacks a method.
     """
-    module_name, colon, class_name = path.partition(":")
-    if not colon or not module_name or not class_name.isidentifier():
-        raise PluginError(f"'{path}' is not an import path; write 'package.module:Class' or 'path/to/file.py:Class'.")
-    module = _module_from_file(module_name) if module_name.endswith(".py") else _module(module_name, path)
-    found = getattr(module, class_name, None)
-    if not inspect.isclass(found):
-        classes = [name for name, value in vars(module).items() if inspect.isclass(value) and _is_public(name, value, module)]
-        raise PluginError(f"in '{path}': {with_suggestion(f'class of {module_name}', class_name, classes)}")
+    found: type[Any] = _named(path, "class", inspect.isclass)
     missing = [method for method in methods if not callable(getattr(found, method, None))]
     if missing:
         raise PluginError(f"'{path}' cannot be used here: it has no method {', '.join(missing)} (see simulator/protocols.py).")
     return found
 
 
-def _is_public(name: str, value: type, module: ModuleType) -> bool:
+def load_function(path: str) -> Callable[..., Any]:
+    """The function that an import path names, such as ``package.module:function`` or ``path/to/file.py:function``.
+
+    Raises:
+        PluginError: the path is malformed, the module does not import, or the function is not there.
+    """
+    found: Callable[..., Any] = _named(path, "function", inspect.isfunction)
+    return found
+
+
+def _named(path: str, kind: str, fits: Callable[[Any], bool]) -> Any:
+    """What an import path names, if it `fits`; `kind` says in a word what is wanted."""
+    module_name, colon, name = path.partition(":")
+    if not colon or not module_name or not name.isidentifier():
+        wanted = kind.capitalize() if kind == "class" else kind
+        raise PluginError(f"'{path}' is not an import path; write 'package.module:{wanted}' or 'path/to/file.py:{wanted}'.")
+    module = _module_from_file(module_name) if module_name.endswith(".py") else _module(module_name, path)
+    found = getattr(module, name, None)
+    if not fits(found):
+        allowed = [other for other, value in vars(module).items() if fits(value) and _is_public(other, value, module)]
+        raise PluginError(f"in '{path}': {with_suggestion(f'{kind} of {module_name}', name, allowed)}")
+    return found
+
+
+def _is_public(name: str, value: Any, module: ModuleType) -> bool:
     return not name.startswith("_") and value.__module__ == module.__name__
 
 

@@ -62,9 +62,9 @@ class Impression:
     Attributes:
         position: place on the page, from 1.
         item: item code.
-        score: the recommender's score.
+        score: the recommender's score; NaN where there is none.
         propensity: probability in (0, 1] that this item was shown at this place, given the person, the frozen
-            recommender and the items above it on the page.
+            recommender and the items above it on the page; NaN where it is not known, as with somebody else's pages.
         notes: of the interventions that aim at this item now; empty in an experiment without any.
     """
 
