@@ -74,6 +74,7 @@ def application() -> Any:
     from experiments.commands import (  # noqa: PLC0415
         augment,
         benchmark,
+        compare,
         data,
         doctor,
         evaluate,
@@ -96,7 +97,7 @@ def application() -> Any:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (run, study, interview, plot, export, tune, fidelity, augment, evaluate, evaluate_recommenders, doctor):
+    for command in (run, compare, study, interview, plot, export, tune, fidelity, augment, evaluate, evaluate_recommenders, doctor):
         command.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(models.app, name="models")

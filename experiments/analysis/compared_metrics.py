@@ -72,7 +72,7 @@ def _likes(part: Part) -> pl.DataFrame:
 METRICS: tuple[Metric, ...] = (
     Metric("watch_rate", "watch rate", "share of shown items chosen", "use", 1, True, lambda part: sums.watch_rate(part.impressions)),
     Metric("likes", "likes", "share of shown items chosen and rated three quarters up the scale", "use", 1, True, _likes),
-    Metric("pages", "pages per session", "pages", "use", 1, False, lambda part: sums.pages_per_session(part.sessions)),
+    Metric("pages", "pages/session", "pages", "use", 1, False, lambda part: sums.pages_per_session(part.sessions)),
     Metric(
         "rating", "rating", "mean rating given, the data's units", "pleasure", 1, False, lambda part: sums.mean_rating(part.impressions)
     ),

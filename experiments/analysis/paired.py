@@ -150,14 +150,17 @@ def difference(arm: Measured, baseline: Measured) -> Difference:
     The interval is the percentile interval of the paired resamples of people (Efron and Tibshirani 1993, chapter 13). Metrics of the whole
     system have ``value -+ t * standard error`` of the paired jackknife instead (Efron and Stein, "The jackknife estimate of variance",
     Annals of Statistics 9, 1981): a resample repeats people, and a person who is repeated shows no new item, so that a bootstrap
-    interval of coverage or of Gini's coefficient is far too narrow. The p-value is that of ``t = value / standard error``.
+    interval of coverage or of Gini's coefficient is far too narrow. Where no single person moves them, nothing is claimed. The p-value
+    is that of ``t = value / standard error``.
     """
     influence = arm.influence - baseline.influence
     resampled = None if arm.resampled is None or baseline.resampled is None else arm.resampled - baseline.resampled
     value, n = arm.value - baseline.value, len(influence)
     error = standard_error(influence)
-    low, high = _interval(value, influence, resampled)
-    p = min(1.0, 2 * _tail(abs(value), error, n))
+    if resampled is None and error == 0 and value != 0:
+        error = float("nan")  # no single person moves either value: that is too few to leave out, not certainty
+    low, high = _interval(value, influence, resampled) if math.isfinite(error) else (float("nan"), float("nan"))
+    p = 2 * _tail(abs(value), error, n)
     return Difference(value, low, high, error, p, math.hypot(arm.error, baseline.error), n)
 
 
