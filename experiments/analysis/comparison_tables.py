@@ -40,7 +40,7 @@ def values_of(document: Document) -> list[dict[str, str]]:
     """One row per metric: every arm's value with its interval."""
     values = {(row["arm"], row["metric"]): row for row in document["values"]}
     return [
-        {"metric": metric["name"], "unit": metric["unit"]} | {arm: _value(values[arm, metric["key"]], metric) for arm in document["arms"]}
+        {"metric": metric["name"], **{arm: _value(values[arm, metric["key"]], metric) for arm in document["arms"]}, "unit": metric["unit"]}
         for metric in document["metrics"]
     ]
 
