@@ -42,7 +42,6 @@ max_pages = 3
 KNOWN = '''
 import numpy as np
 from agents.controls import RandomDecisions
-from environments.recommenders.random import Random
 from simulator.records import Slate
 
 
@@ -58,15 +57,24 @@ class Taste(RandomDecisions):
         return probabilities
 
 
-class Fitting(Random):
+class Fitting:
     """Items that the person likes first."""
 
     other = 0
 
+    def fit(self, interactions, catalog, rng):
+        self.items = np.arange(len(catalog), dtype=np.int32)
+
+    def save(self, folder):
+        np.save(folder / "items.npy", self.items)
+
+    def load(self, folder):
+        self.items = np.load(folder / "items.npy")
+
     def recommend(self, user_ids, histories, n, rng):
         slates = []
         for user, history in zip(user_ids, histories):
-            items = np.setdiff1d(np.arange(self._n_items, dtype=np.int32), history)
+            items = np.setdiff1d(self.items, history)
             items = items[np.argsort((items + user + self.other) % 2, kind="stable")]
             slates.append(Slate(items[:n], -np.arange(len(items[:n]), dtype=float)))
         return slates
