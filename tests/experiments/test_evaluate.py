@@ -45,12 +45,12 @@ class Tilted(Random):
     def recommend(self, user_ids, histories, n, rng, exclude=None):
         slates = []
         for row, user in enumerate(user_ids):
-            allowed = np.ones(self._n_items, dtype=bool)
+            allowed = np.ones(len(self._weights), dtype=bool)
             allowed[histories[row]] = False
             if exclude is not None:
                 allowed[exclude[row]] = False
             items = np.flatnonzero(allowed).astype(np.int32)
-            weights = np.where(items < self._n_items // 2, 2.0, 1.0)
+            weights = np.where(items < len(self._weights) // 2, 2.0, 1.0)
             order = np.argsort(-(np.log(weights) + rng.child(int(user)).generator().gumbel(size=len(items))))
             ranked = weights[order]
             propensities = ranked / ranked[::-1].cumsum()[::-1]
