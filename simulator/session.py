@@ -87,11 +87,14 @@ class Cohort(mesa.Model):  # type: ignore[misc]
         over = [(user, user.session_end()) for user, _ in pages] + [(user, user.session_end(nothing_left=True)) for user in unserved]
         self.ended += [(user, end) for user, end in over if end is not None]
         if len(self.ended) == sum(user.browsing for user in self.users):
-            self._look_back()
+            self.look_back()
         self.running = any(user.browsing for user in self.users)
 
-    def _look_back(self) -> None:
-        """Closes all ended sessions at once, since texts that are written together cost less each; the next sessions begin."""
+    def look_back(self) -> None:
+        """Closes all ended sessions at once, since texts that are written together cost less each; the next sessions begin.
+
+        A step does so when everybody's session has ended; whoever cannot wait for that, as an agent that learns, asks for it.
+        """
         closings = self.decisions.close_sessions([end.situation for _, end in self.ended])
         for (user, end), closing in zip(self.ended, closings, strict=True):
             self.log.session(end, closing)

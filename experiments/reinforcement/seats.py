@@ -125,6 +125,8 @@ class Seats:
         self._desk.slates.give([self._given(seat, actions[number]) for number, seat in zip(numbers, acting, strict=True)])
         self._cohort.users = [seat.agent for seat in acting]
         self._cohort.step()
+        if self._cohort.ended:
+            self._cohort.look_back()
         repaired = self._desk.slates.repaired
         turns = {}
         for number, seat, counts, places in zip(numbers, acting, before, repaired, strict=True):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 
@@ -509,3 +510,27 @@ def test_the_default_model_agrees_with_llama_cpp(model_file):
     ]
     model.close()
     assert np.mean(divergences) < 0.02
+
+
+def test_a_run_has_the_same_log_with_one_worker_and_two(folder, tmp_path, film_files):
+    from experiments.cli import call
+
+    longer = tmp_path / "longer"
+    shutil.copytree(folder, longer)
+    config = json.loads((longer / "config.json").read_text())
+    (longer / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
+    file = tmp_path / "workers.toml"
+    file.write_text(
+        f'name = "workers"\ncohort_size = 2\n[dataset]\npath = {json.dumps(str(film_files))}\n[population]\nusers = 4\n'
+        '[memory]\nuse = "agents.memory:NoMemory"\n[decision]\nuse = "agents.decisions:LanguageModelDecisions"\nrecentre = false\n'
+        f'[language_model]\nuse = "simulator.llm.transformers_model:TransformersModel"\npath = {json.dumps(str(longer))}\ndevice = "cpu"\n'
+        '[recommender]\nuse = "environments.recommenders.popularity:Popularity"\npage_size = 2\nmax_pages = 2\n',
+        encoding="utf-8",
+    )
+    summaries = []
+    for workers in ("1", "2"):
+        assert call(["run", str(file), "--output", str(tmp_path / workers), "--workers", workers]) == 0
+        summaries.append(json.loads((tmp_path / workers / "summary.json").read_text()))
+    assert summaries[0]["sha256"] == summaries[1]["sha256"]
+    assert summaries[0]["pages"] >= 4
+    assert summaries[0]["fallback_share"] == 0
