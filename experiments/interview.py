@@ -1,8 +1,9 @@
-"""Talking to one person of a finished run."""
+"""Talking to one simulated person."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from agents.synthetic import synthesise
 from agents.text import clean
 from experiments import build
 from experiments import config as configuration
+from experiments.config import ExperimentConfig
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, RunError, with_suggestion
 from simulator.memory_table import from_frame
+from simulator.protocols import LanguageModel
 from simulator.records import MemoryRecord, Message, UserProfile
 from simulator.run_directory import RunDirectory
 from simulator.seeds import Stream
@@ -26,8 +29,63 @@ MEMORIES_TOLD = 12
 """Records a person has in mind during an answer: the last feeling and insight, then those nearest to the question."""
 
 
+class Conversation:
+    """Questions to one person, who answers in character from profile and memories; what was said before is remembered within it.
+
+    Args:
+        model: writes the answers. prompts: of the people's data. profile: who is asked.
+        memories: everything the person remembers or forgot.
+        seed: of the run, from which the sampler's randomness comes.
+    """
+
+    def __init__(
+        self, model: LanguageModel, prompts: PromptBuilder, profile: UserProfile, memories: Sequence[MemoryRecord], seed: int
+    ) -> None:
+        self.memories = memories
+        self._model, self._prompts, self._profile, self._seed = model, prompts, profile, seed
+        self._said: list[Message] = []
+
+    @property
+    def person(self) -> str:
+        """Who is asked, in one line."""
+        return self._prompts.person_text(self._profile).strip()
+
+    def ask(self, question: str) -> str:
+        """The person's answer to one question."""
+        self._said.append(Message("user", clean(question, 500)))
+        stream = Stream(self._seed).child("interview", self._profile.user, len(self._said))
+        request = self._prompts.interview(self._profile, self._recalled(question), self._said, stream)
+        answer = self._model.generate([request])[0].text.strip()
+        self._said.append(Message("assistant", answer))
+        return answer
+
+    def _recalled(self, question: str) -> list[MemoryRecord]:
+        """What comes to mind: newest feeling and insight, then records that share most words with the question, then the newest."""
+        held = [record for record in self.memories if record.forgotten is None]
+        special = [next((r for r in reversed(held) if r.kind == kind), None) for kind in ("feeling", "insight")]
+        words = _words(question)
+        ranked = sorted(held, key=lambda record: (len(words & _words(record.text)), record.time, record.record), reverse=True)
+        told: list[MemoryRecord] = []
+        for record in [*(r for r in special if r is not None), *ranked]:
+            if record not in told:
+                told.append(record)
+        return told[:MEMORIES_TOLD]
+
+
+def interview_model(config: ExperimentConfig, whose: str) -> LanguageModel:
+    """The language model of an experiment with room for a conversation.
+
+    Raises:
+        ConfigError: there is none; `whose` says of whom, as in "of results/movielens/20260101-120000".
+    """
+    model = build.language_model(config, always=True, context=CONTEXT, sequences=1)
+    if model is None:
+        raise ConfigError(f"the people {whose} have no language model (language_model = false), so nobody can be interviewed.")
+    return model
+
+
 class Interview:
-    """A conversation with one simulated person; earlier questions and answers are remembered within it.
+    """A conversation with one person of a finished run.
 
     Args:
         path: folder of a complete run.
@@ -40,49 +98,26 @@ class Interview:
     def __init__(self, path: Path, user: str) -> None:
         run = RunDirectory.open(path, complete=True)
         self._config = configuration.of_run(run.config_path)
-        if self._config.language_model is None:
-            raise ConfigError(f"the people of {path} have no language model (language_model = false), so nobody can be interviewed.")
         train = build.data(self._config).train
-        self._profile = self._find(run, train, user)
-        self._memories = from_frame(run.read_table("memories"), {str(item): code for code, item in enumerate(train.catalog.item_ids)}).get(
-            user, []
-        )
-        actions = build.actions(train)
-        self._prompts = PromptBuilder(train.catalog, actions)
-        model = build.language_model(self._config, always=True, context=CONTEXT, sequences=1)
-        assert model is not None
-        self._model = model
-        self._conversation: list[Message] = []
+        profile = self._find(run, train, user)
+        codes = {str(item): code for code, item in enumerate(train.catalog.item_ids)}
+        memories = from_frame(run.read_table("memories"), codes).get(user, [])
+        self._model = interview_model(self._config, f"of {path}")
+        prompts = PromptBuilder(train.catalog, build.actions(train))
+        self._conversation = Conversation(self._model, prompts, profile, memories, self._config.seed)
 
     @property
     def person(self) -> str:
         """Who is being interviewed, in one line."""
-        return self._prompts.person_text(self._profile).strip()
+        return self._conversation.person
 
     def ask(self, question: str) -> str:
         """The person's answer to one question."""
-        self._conversation.append(Message("user", clean(question, 500)))
-        stream = Stream(self._config.seed).child("interview", self._profile.user, len(self._conversation))
-        request = self._prompts.interview(self._profile, self._recalled(question), self._conversation, stream)
-        answer = self._model.generate([request])[0].text.strip()
-        self._conversation.append(Message("assistant", answer))
-        return answer
+        return self._conversation.ask(question)
 
     def close(self) -> None:
         """Frees the language model."""
         self._model.close()
-
-    def _recalled(self, question: str) -> list[MemoryRecord]:
-        """What comes to mind: newest feeling and insight, then records that share most words with the question, then the newest."""
-        held = [record for record in self._memories if record.forgotten is None]
-        special = [next((r for r in reversed(held) if r.kind == kind), None) for kind in ("feeling", "insight")]
-        words = _words(question)
-        ranked = sorted(held, key=lambda record: (len(words & _words(record.text)), record.time, record.record), reverse=True)
-        told: list[MemoryRecord] = []
-        for record in [*(r for r in special if r is not None), *ranked]:
-            if record not in told:
-                told.append(record)
-        return told[:MEMORIES_TOLD]
 
     def _find(self, run: RunDirectory, train: Dataset, user: str) -> UserProfile:
         people = run.read_table("people")

@@ -23,7 +23,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from experiments.analysis import metrics
 from experiments.analysis.figure_style import DPI, REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, Made, Skipped
 from experiments.analysis.finished_run import FinishedRun
-from experiments.analysis.timeline import ordinary_person, timeline_rows
+from experiments.analysis.stories import ordinary_person
+from experiments.analysis.timeline import timeline_rows
 from simulator.errors import ConfigError, with_suggestion
 from simulator.run_directory import write_atomically
 from simulator.seeds import Stream

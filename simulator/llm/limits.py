@@ -5,6 +5,7 @@ Both live in one small SQLite file, so that all worker processes of a run share 
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -24,6 +25,8 @@ CREATE TABLE IF NOT EXISTS pace (only INTEGER PRIMARY KEY CHECK (only = 1), next
 INSERT OR IGNORE INTO spent VALUES (1, 0, 0, 0, 0, 0, 0.0);
 INSERT OR IGNORE INTO pace VALUES (1, 0.0);
 """
+
+_EVERYTHING = "SELECT requests, estimated, lost, prompt_tokens, completion_tokens, money FROM spent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +133,21 @@ class Ledger:
     def spent(self) -> Spent:
         """Everything so far, of all processes that share the file."""
         with self._lock:
-            row = self._file.execute("SELECT requests, estimated, lost, prompt_tokens, completion_tokens, money FROM spent").fetchone()
+            row = self._file.execute(_EVERYTHING).fetchone()
         return Spent(*row)
 
     def close(self) -> None:
         """Closes the file."""
         with self._lock:
             self._file.close()
+
+
+def spent_in(path: Path) -> Spent | None:
+    """What a ledger holds, read without changing it; None if there is no ledger at `path`, or it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=60)) as file:
+            return Spent(*file.execute(_EVERYTHING).fetchone())
+    except sqlite3.Error:
+        return None

@@ -23,6 +23,7 @@ NASTY_TITLES = (
     "_underscored_ {braces} 100%",
 )
 GENRES = ("Drama", "Comedy", "Film Noir", "Sci-Fi", "Children's", "$ & <b>")
+INSIGHT = "I enjoy slow dramas in the evening more than I thought, and leave when comedies pile up."
 PAGE_SIZE = 5
 MakeRun = Callable[..., Path]
 
@@ -107,20 +108,13 @@ def write_run(
                 row |= {"exit": "left" if last < 5 else "last_page", "status": "ok", "reply": ""}
                 mood = float(np.clip(round(rng.normal(6.5 + 0.4 * round_number, 1.4)), 1, 10))
                 sessions.append(row | {"satisfaction": mood, "satisfaction_expected": 6.5})
-                texts.append(
-                    {
-                        "round": round_number,
-                        "user": user,
-                        "session": session,
-                        "kind": "reason",
-                        "text": "I saw <b>much</b> that I like.",
-                        "status": "ok",
-                    }
-                )
+                where = {"round": round_number, "user": user, "session": session, "status": "ok"}
+                texts.append(where | {"kind": "reason", "text": "I saw <b>much</b> that I like."})
+                texts.append(where | {"kind": "insight", "text": INSIGHT})
                 kinds = [("chosen", f"I watched item {item}.", item) for item in chosen_items]
                 for kind, text, about in [
                     *kinds,
-                    ("insight", "I enjoy slow dramas in the evening more than I thought, and leave when comedies pile up.", None),
+                    ("insight", INSIGHT, None),
                 ]:
                     row = {
                         "user": user,
@@ -186,7 +180,10 @@ def write_run(
     manifest |= {"machine": {"system": "Linux", "python": "3.11", "processor": "<i>cpu</i>", "cores": 2, "memory_gb": 4.0}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     summary = {"people": people, "rounds": rounds, "sessions": len(sessions), "pages": len(pages), "impressions": len(impressions)}
-    summary |= {"seconds": 180.0, "pages_per_second": 1.5, "tokens": 123456, "fallback_share": 0.01, "sha256": {"impressions": "b" * 64}}
+    tokens = {"prompt_tokens": 120_000, "computed_tokens": 30_000, "generated_tokens": 3_000, "calls": 900}
+    summary |= {"seconds": 180.0, "simulation_seconds": 150.0, "workers": 2, "pages_per_second": 1.5, "tokens": tokens}
+    summary |= {"fallback_share": 0.01, "peak_memory_gb": 1.25, "repairs": [{}, {"short": 2}], "text_failures": {"empty": 3}, "texts": 40}
+    summary |= {"sha256": {"impressions": "b" * 64}}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 

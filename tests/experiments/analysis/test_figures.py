@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from experiments.analysis.figure_style import Made, Skipped
 from experiments.analysis.figures import FIGURES, make_figures
 from experiments.analysis.finished_run import FinishedRun
-from experiments.analysis.timeline import ordinary_person, timeline_rows
+from experiments.analysis.stories import ordinary_person
+from experiments.analysis.timeline import timeline_rows
 from experiments.commands import plot
 from simulator.errors import ConfigError, RunError
 

@@ -10,7 +10,8 @@ import pytest
 
 from experiments.analysis.figure_style import Made
 from experiments.analysis.finished_run import FinishedRun
-from experiments.analysis.report import key_numbers, notes, render, write_report
+from experiments.analysis.key_numbers import key_numbers, notes
+from experiments.analysis.report import render, write_report
 
 MakeRun = Callable[..., Path]
 
@@ -38,7 +39,7 @@ def test_the_report_is_one_file_that_fetches_nothing(report: tuple[Path, str]) -
     assert "script" not in tags.names
     assert "link" not in tags.names
     pictures = [address for address in tags.addresses if not address.startswith("#")]
-    assert len(pictures) == 8
+    assert len(pictures) == 7
     assert all(address.startswith("data:image/png;base64,") for address in pictures)
     assert not re.search(r"url\(|@import|https?://", report[1])
 
@@ -57,7 +58,7 @@ def test_text_from_strangers_is_escaped_everywhere(report: tuple[Path, str], tmp
     tags = Tags()
     tags.feed(page)
     assert "script" not in tags.names
-    assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;") == 6
+    assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;") >= 7
 
 
 def test_the_report_says_how_the_run_was_made_and_how_to_make_it_again(report: tuple[Path, str]) -> None:
