@@ -75,6 +75,7 @@ def application() -> Any:
         augment,
         benchmark,
         compare,
+        dashboard,
         data,
         doctor,
         evaluate,
@@ -97,7 +98,22 @@ def application() -> Any:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (run, compare, study, interview, plot, export, tune, fidelity, augment, evaluate, evaluate_recommenders, doctor):
+    commands = (
+        run,
+        compare,
+        study,
+        dashboard,
+        interview,
+        plot,
+        export,
+        tune,
+        fidelity,
+        augment,
+        evaluate,
+        evaluate_recommenders,
+        doctor,
+    )
+    for command in commands:
         command.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(models.app, name="models")

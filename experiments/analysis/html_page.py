@@ -13,6 +13,10 @@ from typing import Any
 
 import jinja2
 
+LIGHT = "--ink: #1c1e21; --soft: #5b6169; --line: #dcdfe3; --paper: #ffffff; --panel: #f5f6f8; --accent: #0068a3; --good: #b34700;"
+DARK = "--ink: #e8eaed; --soft: #a9afb8; --line: #3a3f46; --paper: #16181b; --panel: #202328; --accent: #6cbcea; --good: #f0a36b;"
+"""The colours, as custom properties of CSS: contrast of text at least 4.5 to 1 on paper and panel."""
+
 
 def render(template: str, **values: Any) -> str:
     """A page.
@@ -32,7 +36,24 @@ def picture(title: str, caption: str, file: Path) -> dict[str, str]:
     return {"title": title, "caption": caption, "png": base64.b64encode(file.read_bytes()).decode()}
 
 
+def part(name: str, *arguments: Any, **options: Any) -> str:
+    """One macro of `parts.html.j2` as HTML, for places that are no page of ours; `style` is its look there."""
+    return str(getattr(_environment().get_template("parts.html.j2").module, name)(*arguments, **options))
+
+
+def style(scope: str, dark: str) -> str:
+    """The look of `part` as CSS, valid inside one kind of element only.
+
+    Args:
+        scope: selector of the elements that hold parts. dark: selector of an ancestor that means a dark page.
+    """
+    css = (Path(__file__).parent / "parts.css").read_text(encoding="utf-8")
+    return f"{scope} {{ {LIGHT} overflow-wrap: anywhere; {css} }}\n{dark} {scope} {{ {DARK} }}\n"
+
+
 @cache
 def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.globals |= {"light": LIGHT, "dark": DARK}
+    return made

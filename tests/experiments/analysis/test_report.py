@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,8 +14,12 @@ from experiments.analysis.figure_style import Made
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.key_numbers import key_numbers, notes
 from experiments.analysis.report import render, write_report
+from experiments.analysis.report_sections import cost, cost_by_round, most_shown, rounds
+from experiments.analysis.stories import examples, story
+from simulator.llm.limits import Ledger
 
 MakeRun = Callable[..., Path]
+INSIGHT = "I enjoy slow dramas in the evening more than I thought, and leave when comedies pile up."
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +37,127 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.add(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+VOID = {"meta", "img", "br", "hr", "input", "link"}
+
+
+class Structure(HTMLParser):
+    """Collects what makes a page invalid or hard to use: tags that do not match, ids and links, pictures and tables without words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.headings: list[int] = []
+        self.faults: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [(given["href"] or "")[1:]] if tag == "a" else []
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "img" and not given.get("alt"):
+            self.faults.append("a picture without words")
+        if tag == "th" and "scope" not in given:
+            self.faults.append("a heading of a table without scope")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}> closes nothing")
+
+
+@pytest.mark.parametrize("missing", [{}, {"has_ratings": False}, {"has_times": False}, {"has_ratings": False, "has_genres": False}])
+def test_the_report_is_valid_and_can_be_read_aloud(make_run: MakeRun, tmp_path: Path, missing: dict[str, bool]) -> None:
+    html = write_report(make_run(tmp_path / "run", people=10, **missing)).read_text(encoding="utf-8")
+    found = Structure()
+    found.feed(html)
+    assert found.faults == []
+    assert found.open == []
+    assert len(found.ids) == len(set(found.ids))
+    assert set(found.links) <= set(found.ids)
+    assert found.headings.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in itertools.pairwise(found.headings))
+    assert html.startswith("<!doctype html>")
+    assert 'name="viewport"' in html
+
+
+def test_the_report_tells_the_stories_of_three_different_people(report: tuple[Path, str]) -> None:
+    run, html = report
+    told = examples(FinishedRun(run))
+    assert [why for why, _ in told] == ["Somebody ordinary", "Who took most", "Who was least content"]
+    assert len({user for _, user in told}) == 3
+    for why, user in told:
+        assert f"{why}: person {user}" in html
+        of_person = FinishedRun(run).impressions.filter(pl.col("user") == user)
+        telling = story(FinishedRun(run), user)
+        items = [item for visit in telling.visits for page in visit.pages for item in page.items]
+        assert len(items) == of_person.height
+        assert sum(item.chosen for item in items) == of_person["chosen"].sum()
+    assert INSIGHT in html
+    assert "I saw &lt;b&gt;much&lt;/b&gt; that I like." in html
+
+
+def test_the_report_says_what_each_round_showed(report: tuple[Path, str]) -> None:
+    run = FinishedRun(report[0])
+    headings, rows = rounds(run)
+    assert [row[0] for row in rows] == ["0", "1"]
+    assert sum(int(row[headings.index("Shown")].replace(",", "")) for row in rows) == run.impressions.height
+    assert [row[-1] for row in rows] == ["nothing", "short 2"]
+    chosen = run.impressions.filter(pl.col("round") == 0)["chosen"].mean()
+    assert rows[0][headings.index("Share watched")] == f"{chosen:.1%}"
+    most = run.impressions["item"].value_counts()["count"].max()
+    assert most_shown(run)[0][1] == f"{most:,}"
+
+
+def test_the_report_says_what_the_run_cost(report: tuple[Path, str], make_run: MakeRun, tmp_path: Path) -> None:
+    rows = dict(cost(FinishedRun(report[0])))
+    assert rows["Time"] == "180 s, of which 150 s simulation"
+    assert rows["Tokens in prompts"] == "120,000, of which 30,000 (25%) had to be computed"
+    assert rows["Money"].startswith("none")
+    run = make_run(tmp_path / "paid", people=5)
+    ledger = Ledger(run / "ledger.sqlite", prices=(0.001, 0.01))
+    ledger.add(1_000, 50)
+    ledger.add_lost()
+    ledger.close()
+    paid = dict(cost(FinishedRun(run)))["Money"]
+    assert paid.startswith("1.5000 in the currency")
+    assert "1 more were never answered" in paid
+    shard = run / "rounds" / "000" / "cohort-0000"
+    shard.mkdir(parents=True)
+    usage = {"prompt_tokens": 70, "computed_tokens": 30, "generated_tokens": 5, "calls": 2}
+    (shard / "result.json").write_text(json.dumps({"pages": 12, "seconds": 1.5, "usage": usage}))
+    assert cost_by_round(FinishedRun(run)) == [("0", "1", "12", "1.5 s", "70", "30", "5")]
+    assert "Work of all processes" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_a_run_without_a_language_model_says_so(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", people=5)
+    for name, change in (("manifest", {"model": None}), ("summary", {"tokens": {"prompt_tokens": 0}})):
+        document = json.loads((run / f"{name}.json").read_text())
+        (run / f"{name}.json").write_text(json.dumps({**document, **change}))
+    html = write_report(run).read_text(encoding="utf-8")
+    assert "none: no language model was asked" in html
+    assert "without a language model" in html
+    assert "Money" not in dict(cost(FinishedRun(run)))
+
+
+def test_fidelity_is_shown_if_it_was_measured_and_otherwise_how_to(report: tuple[Path, str], make_run: MakeRun, tmp_path: Path) -> None:
+    assert f"usersim fidelity {report[0]}" in report[1]
+    run = make_run(tmp_path / "run", people=5)
+    line = {"title": "Accuracy of <choices>", "value": 0.71, "low": 0.69, "high": 0.73, "controls": {"popularity": 0.7}, "floor": None}
+    line |= {"wanted": "at least", "target": 0.85, "met": False}
+    document = {"headline": {"accuracy": line}, "people": 1234, "data": "ml-made-up", "model": "evidence", "split": {"method": "random"}}
+    (run / "fidelity").mkdir()
+    (run / "fidelity" / "fidelity.json").write_text(json.dumps(document))
+    html = write_report(run).read_text(encoding="utf-8")
+    for text in ("1,234 held-out people", "Accuracy of &lt;choices&gt;", "0.710 [0.690, 0.730]", "at least 0.85: no", "popularity 0.700"):
+        assert text in html, text
+    assert "Not measured" not in html
 
 
 def test_the_report_is_one_file_that_fetches_nothing(report: tuple[Path, str]) -> None:
