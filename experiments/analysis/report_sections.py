@@ -55,7 +55,7 @@ def crowd(run: FinishedRun) -> Rows:
     """Who the people are, in pairs: number, age, gender, occupation, activity in the training data."""
     people = run.people
     synthetic = int(people["synthetic"].sum())
-    rows = [("People", f"{people.height:,}" + (f", {synthetic:,} of them synthetic" if synthetic else ""))]
+    rows: Rows = [("People", f"{people.height:,}" + (f", {synthetic:,} of them synthetic" if synthetic else ""))]
     ages = people["age"].drop_nulls()
     if ages.len():
         low, middle, high = (float(ages.quantile(part) or 0) for part in (0.1, 0.5, 0.9))
@@ -144,7 +144,7 @@ def recommender(run: FinishedRun) -> Rows:
 def cost(run: FinishedRun) -> Rows:
     """What the run cost, in pairs: seconds, tokens, money where a ledger says so, memory, texts that failed."""
     summary = run.summary
-    rows: list[tuple[str, str]] = []
+    rows: Rows = []
     if "seconds" in summary:
         inside = f", of which {summary['simulation_seconds']:,.0f} s simulation" if "simulation_seconds" in summary else ""
         rows.append(("Time", f"{summary['seconds']:,.0f} s{inside}"))
