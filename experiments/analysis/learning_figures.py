@@ -28,15 +28,16 @@ def learning_curve(document: Mapping[str, Any], file: Path) -> Made:
         axes = figure.subplots()
         axes.fill_between(pages, [p["low"] for p in curve], [p["high"] for p in curve], color=SIMULATED, alpha=0.18, linewidth=0)
         axes.plot(pages, [p["value"] for p in curve], color=SIMULATED, marker="o", markersize=2.5)
-        axes.annotate("learned", (pages[-1], curve[-1]["value"]), (4, 0), textcoords="offset points", va="center", color=SIMULATED)
         axes.set_xlim(0, pages[-1] * 1.5)
-        heights = sorted((found["value"], name) for name, found in others.items())
-        span = max(axes.get_ylim()[1] - min(heights)[0], 1e-9)
-        last = -np.inf
-        for (value, name), color in zip(heights, (SHOWN, SHOWN, THIRD, REAL), strict=False):
-            axes.axhline(value, xmax=1 / 1.5, color=color, linewidth=0.9, linestyle="--")
-            last = max(value, last + 0.075 * span)
-            axes.text(pages[-1] * 1.02, last, name, va="center", fontsize=6.5, color=color)
+        colors = dict(zip(others, (SHOWN, THIRD, SHOWN, REAL), strict=False))
+        for name, found in others.items():
+            axes.axhline(found["value"], xmax=1 / 1.5, color=colors[name], linewidth=0.9, linestyle="--")
+        ends = {name: found["value"] for name, found in others.items()} | {"learned": curve[-1]["value"]}
+        bottom, top = axes.get_ylim()
+        place = -np.inf
+        for name in sorted(ends, key=lambda name: ends[name]):
+            place = max(ends[name], place + 0.06 * (top - bottom))
+            axes.text(pages[-1] * 1.02, place, name, va="center", fontsize=6.5, color=colors.get(name, SIMULATED))
         axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= pages[-1]])
         axes.spines["bottom"].set_bounds(0, pages[-1])
         axes.set_xlabel("Pages shown to the people learned from")

@@ -116,12 +116,13 @@ class HttpServer:
         self._stopped = threading.Event()
         self._failures, self._failures_lock = 0, threading.Lock()
 
-    def ask(self, requests: Sequence[Request], *, retries: int | None = None) -> list[Reply]:
+    def ask(self, requests: Sequence[Request], *, retries: int | None = None, trial: bool = False) -> list[Reply]:
         """The replies, in the order of the requests whatever comes first.
 
         Args:
             requests: what is asked.
             retries: attempts after the first, at most; None takes as many as the server was made with.
+            trial: these only find out what the server can do, so what fails does not count towards its being gone.
 
         Raises:
             BudgetError: the budget is used up.
@@ -129,7 +130,7 @@ class HttpServer:
             ModelError: the key is refused.
         """
         attempts = 1 + (self._retries if retries is None else min(retries, self._retries))
-        futures = [self._threads.submit(self._persistently, request, attempts) for request in requests]
+        futures = [self._threads.submit(self._persistently, request, attempts, trial) for request in requests]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
             failed = [error for future in futures if future.done() and (error := future.exception()) is not None]
@@ -149,7 +150,7 @@ class HttpServer:
         self._threads.shutdown(cancel_futures=True)
         self._client.close()
 
-    def _persistently(self, request: Request, attempts: int) -> Reply:
+    def _persistently(self, request: Request, attempts: int, trial: bool) -> Reply:
         retrying = Retrying(
             stop=stop_any(stop_after_attempt(attempts), stop_when_event_set(self._stopped)),
             wait=self._wait,
@@ -160,7 +161,7 @@ class HttpServer:
         try:
             reply: Reply = retrying(self._once, request)
         except _Again as error:
-            return self._given_up(error, attempts)
+            return self._given_up(error, attempts, trial)
         with self._failures_lock:
             self._failures = 0
         return reply
@@ -253,11 +254,11 @@ class HttpServer:
                 estimated_tokens(json.dumps(request.body)), estimated_tokens(json.dumps(document.get("choices"))), estimated=True
             )
 
-    def _given_up(self, error: _Again, attempts: int) -> Reply:
+    def _given_up(self, error: _Again, attempts: int, trial: bool) -> Reply:
         if self._stopped.is_set():
             return Reply(status="stopped")
         with self._failures_lock:
-            self._failures += 1
+            self._failures += not trial
             many = self._failures >= FAILURES_IN_A_ROW
         tries = f"{attempts} attempts" if attempts > 1 else "one attempt"
         later = "finished cohorts are kept: continue with `usersim resume` when it runs again"

@@ -45,7 +45,7 @@ class MadeUpServer:
         key: the only bearer token that is accepted, or None.
         models: names of the models.
         probabilities: whether completions tell log-probabilities; echo: also for the prompt; most: at most so many per token.
-        response_format: the one that chat accepts.
+        response_format: the one that chat accepts. refused_with: status of a completion that cannot tell probabilities.
 
     Attributes:
         broken: a fault of every request from now on, or None. poison: requests with this in their body always fail (500).
@@ -65,9 +65,10 @@ class MadeUpServer:
         echo: bool = True,
         most: int = 20,
         response_format: str = "json_schema",
+        refused_with: int = 400,
     ) -> None:
         self.key, self.models, self.probabilities, self.echo, self.most = key, models, probabilities, echo, most
-        self.response_format = response_format
+        self.response_format, self.refused_with = response_format, refused_with
         self.broken: Fault | None = None
         self.poison: str | None = None
         self.retry_after: float | str = 0.1
@@ -114,7 +115,7 @@ class MadeUpServer:
         """The answer to POST completions: status and document."""
         prompt, most = body["prompt"], body.get("logprobs")
         if most is not None and (not self.probabilities or most > self.most or (body.get("echo") and not self.echo)):
-            return 400, _refusal("logprobs are not available like that")
+            return self.refused_with, _refusal("logprobs are not available like that")
         text, listed = self._continued(prompt, body.get("max_tokens", 16))
         logprobs = None
         if most is not None:

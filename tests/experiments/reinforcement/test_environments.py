@@ -155,8 +155,11 @@ def test_the_same_seed_gives_the_same_episodes_and_another_seed_others(world):
         same(left[0], right[0])
         assert left[1:] == right[1:]
     assert str(first) != str(different)
-    following = [environment.reset()[1] for environment in (one, other)]
-    assert following[0] != first[0][1] or following[1] != again[0][1] or one.reset()[1] != following[0]
+    one.reset(seed=4)
+    other.reset(seed=4)
+    later = [[environment.reset()[1]["user"] for _ in range(12)] for environment in (one, other)]
+    assert later[0] == later[1]
+    assert len(set(later[0])) > 2
     users = Counter(one.reset(seed=seed)[1]["user"] for seed in range(60))
     assert len(users) > 7
 
@@ -190,7 +193,6 @@ def test_many_at_once_see_and_do_what_each_does_alone(kind, mode, request):
                 begins[number] = (over or cut) and mode is AutoresetMode.NEXT_STEP
             same(own, {key: values[number] for key, values in observations.items()})
             assert all(infos[key][number] == value for key, value in info.items())
-    assert sum(environment.reset()[1]["user"] != "" for environment in alone) == 4
 
 
 def test_without_autoreset_an_ended_environment_waits_for_a_mask(world):

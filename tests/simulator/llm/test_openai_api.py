@@ -99,6 +99,14 @@ def test_without_probabilities_one_form_per_page_is_filled_in():
     assert len({tuple(np.exp(score.logprobs[1]).round(3)) for score in scores}) > 1
 
 
+def test_a_server_that_calls_what_it_does_not_support_an_error_of_its_own_is_asked_in_forms():
+    """As `python -m llama_cpp.server` does with a model that does not keep all logits, each time it is asked."""
+    with MadeUpServer(probabilities=False, refused_with=500) as server:
+        forms = model(server)
+        assert forms.mode == "schema"
+        assert forms.score([page(1)])[0].status == "ok"
+
+
 def test_a_server_with_the_older_schema_format_is_asked_in_it():
     with MadeUpServer(probabilities=False, response_format="json_object") as server:
         forms = model(server)
