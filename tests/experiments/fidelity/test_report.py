@@ -240,7 +240,7 @@ def test_a_benchmark_file_that_is_something_else_is_not_overwritten(finished, tm
 
 def test_the_report_of_the_run_shows_the_table(finished):
     page = (finished / "report.html").read_text()
-    assert "Against held-out real people" in page
+    assert "Fidelity: against held-out real people" in page
     assert "negatives matched in popularity" in page
 
 
