@@ -37,7 +37,7 @@ def setting(run: FinishedRun) -> Rows:
     size = ", ".join(f"{data[key]:,} {key.replace('_', ' ')}" for key in ("users", "items", "training_interactions") if key in data)
     pages = f"pages of {recommender['page_size']} {run.domain.items}" if "page_size" in recommender else ""
     most = f"at most {recommender['max_pages']} in a session" if "max_pages" in recommender else ""
-    rows = [
+    rows: Rows = [
         ("Data", f"{run.data_name}: {size}"),
         ("Split", split),
         ("Decided by", decision.get("use", "")),
@@ -131,7 +131,7 @@ def recommender(run: FinishedRun) -> Rows:
     strength = {"epsilon": "epsilon", "plackett-luce": "temperature"}.get(exploration)
     explores = f"{exploration}, {strength} = {section.get(strength)}" if strength else exploration
     refit = {"scratch": "before every round, from nothing", "warm": "before every round, from what it knew", "never": "once"}
-    rows = [
+    rows: Rows = [
         ("Recommender", section.get("use", "")),
         ("Its options", own),
         ("Exploration", explores),
@@ -187,11 +187,11 @@ def cost_by_round(run: FinishedRun) -> Rows:
     return rows
 
 
-def _tokens(tokens: Any, pages: int) -> list[tuple[str, str]]:
+def _tokens(tokens: Any, pages: int) -> Rows:
     if not isinstance(tokens, Mapping) or not tokens.get("prompt_tokens"):
         return [("Tokens", "none: no language model was asked")]
     prompts, computed, generated = tokens["prompt_tokens"], tokens["computed_tokens"], tokens["generated_tokens"]
-    rows = [
+    rows: Rows = [
         ("Tokens in prompts", f"{prompts:,}, of which {computed:,} ({computed / prompts:.0%}) had to be computed"),
         ("Tokens generated", f"{generated:,}"),
     ]

@@ -71,7 +71,6 @@ def Page() -> None:
 
 
 def _state(live: Any) -> str:
-    here = sum(agent.browsing for agent in live.cohort.users)
     if live.running:
-        return f"Round {live.round + 1}: {here} of {len(live.cohort.users)} people browse"
+        return f"Round {live.round + 1}: {live.here} of {len(live.cohort.users)} people browse"
     return f"Round {live.round + 1} is over, and with it the run. Reset begins it again; more rounds are a setting."

@@ -145,8 +145,8 @@ class LiveRun(mesa.Model):  # type: ignore[misc]
         return self._agent(user).records()
 
     def browsing(self, user: str) -> bool:
-        """Whether somebody has a session going on."""
-        return self._agent(user).browsing
+        """Whether somebody has a session going on; whoever has left waits until the others have, to look back together."""
+        return user in self._here()
 
     @property
     def log(self) -> LiveLog:
@@ -158,6 +158,11 @@ class LiveRun(mesa.Model):  # type: ignore[misc]
             self._log = LiveLog(tables, people_table(begun.train, self.world.people), self._items, self.domain)
         return self._log
 
+    @property
+    def here(self) -> int:
+        """How many people are about to see a page."""
+        return len(self._here())
+
     def story(self, user: str) -> Story:
         """What somebody did so far."""
         return story(self.log, user)
@@ -165,6 +170,10 @@ class LiveRun(mesa.Model):  # type: ignore[misc]
     @cached_property
     def _items(self) -> pl.DataFrame:
         return items_table(self.world.parts.begun.train)
+
+    def _here(self) -> list[str]:
+        over = {user.profile.user_id for user, _ in self.cohort.ended}
+        return [user.profile.user_id for user in self.cohort.users if user.browsing and user.profile.user_id not in over]
 
     def _agent(self, user: str) -> User:
         return next(agent for agent in self.cohort.users if agent.profile.user_id == user)
@@ -176,7 +185,7 @@ class LiveRun(mesa.Model):  # type: ignore[misc]
 
     def _turn(self) -> None:
         before, tokens, started = self._totals(), self.world.parts.worker.usage.computed_tokens, time.perf_counter()
-        self.turned = [agent.profile.user_id for agent in self.cohort.users if agent.browsing]
+        self.turned = self._here()
         if self.cohort.running:
             self.cohort.step()
         self._log = None
@@ -219,7 +228,7 @@ class LiveRun(mesa.Model):  # type: ignore[misc]
             "rated": ratings.count(),
             "stars": float(ratings.sum()),
             "fatigue": float(pages["fatigue"].sum()),
-            "ends": tables["sessions"].height,
+            "ends": tables["sessions"].height + len(self.cohort.ended),
         }
 
     def _remember_source(self, source: Path) -> None:

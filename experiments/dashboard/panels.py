@@ -36,7 +36,8 @@ def Pages(run: LiveRun) -> None:
         if visit is None or not visit.pages:
             continue
         page = visit.pages[-1]
-        after = f"Session over: {visit.ending}" if visit.ending else f"Goes on (would leave with {page.leave_probability:.0%})"
+        goes_on = "Left after this page" if page.left else f"Goes on (would leave with {page.leave_probability:.0%})"
+        after = f"Session over: {visit.ending}" if visit.ending else goes_on
         mood = f", satisfaction {visit.satisfaction:.0f} of 10" if visit.satisfaction is not None else ""
         head = f"<h3>Person {escape(user)}, page {page.number}</h3>"
         end = f'<p class="soft">{escape(after)}{mood}; looked for {page.dwell} s.</p>'

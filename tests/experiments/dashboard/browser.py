@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shutil
 import subprocess
@@ -29,11 +30,22 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._open = contextlib.ExitStack()
+        self._open.callback(shutil.rmtree, self._profile, ignore_errors=True)
+        self._open.callback(self._end)
         self._number = 0
         self.requested: list[str] = []
         self.errors: list[str] = []
 
     def __enter__(self) -> Browser:
+        try:
+            self._connect()
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def _connect(self) -> None:
         from websockets.sync.client import connect
 
         port_file = self._profile / "DevToolsActivePort"
@@ -44,16 +56,16 @@ class Browser:
         port = int(port_file.read_text().splitlines()[0])
         tabs = httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False).json()
         address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
-        self._socket = connect(address, max_size=None, proxy=None)
+        self._socket = self._open.enter_context(connect(address, max_size=None, proxy=None))
         for domain in ("Page", "Runtime", "Network"):
             self.send(f"{domain}.enable")
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._socket.close()
+        self._open.close()
+
+    def _end(self) -> None:
         self._process.terminate()
         self._process.wait(10)
-        shutil.rmtree(self._profile, ignore_errors=True)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command, and its result."""

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -91,6 +92,11 @@ def test_people_browse_in_the_browser(address: str) -> None:
         tab.wait("Items on a page")
         tab.press("Start over with these")
         tab.wait("everybody starts over")
+        if os.environ.get("USERSIM_PICTURES"):
+            for panel in ("Pages", "People", "Measures", "Interview", "Settings"):
+                tab.press(panel)
+                time.sleep(1)
+                tab.picture(Path(os.environ["USERSIM_PICTURES"]) / f"{panel}.png")
         assert tab.errors == []
         # nothing is fetched from elsewhere
         assert all(url.startswith((address, "data:", "blob:", "about:")) for url in tab.requested), tab.requested

@@ -103,7 +103,7 @@ def test_settings_are_in_force_from_the_next_page_on(world: World) -> None:
     run = LiveRun(world)
     run.step()
     run.change(["recommender.use=environments.recommenders.random:Random", "recommender.page_size=3"])
-    stayed = sum(agent.browsing for agent in run.cohort.users)
+    stayed = run.here
     run.step()
     assert run.turns[1]["shown"] == 3 * stayed > 0
     policies = run.log.impressions.group_by("page").agg(pl.col("policy").unique()).sort("page")["policy"].to_list()
