@@ -55,7 +55,7 @@ def serve(place: socket.socket, ready: Callable[[], None]) -> None:
         "SOLARA_MODE": "production",
         "SOLARA_TELEMETRY_MIXPANEL_ENABLE": "false",
         "SOLARA_TELEMETRY_SERVER_USER_ID": "usersim",
-        "SOLARA_THEME_VARIANT": "auto",
+        "SOLARA_THEME_VARIANT": "light",
         "SOLARA_THEME_SHOW_BANNER": "false",
         "SOLARA_THEME_TITLE": "usersim",
         # the scripts and fonts come with solara-assets; this address answers nothing, so that none is ever fetched

@@ -26,6 +26,8 @@ path = "{data}"
 [population]
 users = 14
 synthetic = 2
+[memory]
+reflect_after = 0
 [language_model]
 use = "{model}"
 {options}
