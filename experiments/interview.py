@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents.profiles import fit_profiles
-from agents.prompts import PromptBuilder
+from agents.prompts import PromptBuilder, PromptConfig
 from agents.synthetic import synthesise
 from agents.text import clean
 from experiments import build
@@ -103,7 +103,7 @@ class Interview:
         codes = {str(item): code for code, item in enumerate(train.catalog.item_ids)}
         memories = from_frame(run.read_table("memories"), codes).get(user, [])
         self._model = interview_model(self._config, f"of {path}")
-        prompts = PromptBuilder(train.catalog, build.actions(train))
+        prompts = PromptBuilder(train.catalog, build.actions(train), PromptConfig(liked=16, disliked=4))
         self._conversation = Conversation(self._model, prompts, profile, memories, self._config.seed)
 
     @property

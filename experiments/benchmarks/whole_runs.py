@@ -22,8 +22,8 @@ from simulator.errors import RunError
 from simulator.execution import cores
 from simulator.run_directory import write_atomically
 
-SAMPLE_SECONDS = 0.5
-"""Between two looks at the memory."""
+SAMPLE_SECONDS = 2.0
+"""Between two looks at the memory; a look takes time from what is measured."""
 
 
 class PeakMemory:
