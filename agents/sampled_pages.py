@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,25 +87,18 @@ def sampled_exposures(
         asked: user codes of those whom the language model is asked about.
     """
     negatives = Negatives(popularity)
-    users, all_items = hidden["user"].to_numpy(), hidden["item"].to_numpy()
-    all_ratings = hidden["rating"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     found = []
-    for user in np.unique(users).tolist():
-        if user not in profiles:
-            continue
-        profile = profiles[user]
+    for profile, own, own_ratings in _hidden_of_each(hidden, profiles):
         generator = rng.child(profile.user_id).generator()
-        rows = slice(*np.searchsorted(users, [user, user + 1]).tolist())
-        own, first = np.unique(all_items[rows], return_index=True)
         picked = generator.permutation(len(own))[:POSITIVES]
-        positives, given = own[picked].astype(np.int64), all_ratings[rows][first[picked]]
+        positives, given = own[picked].astype(np.int64), own_ratings[picked]
         to_match = np.resize(positives, MATCHED * len(positives) // POSITIVES or 1)
-        matched, random = negatives.both(to_match, max(1, RANDOM * len(positives) // POSITIVES), (known[user], own), generator)
+        matched, random = negatives.both(to_match, max(1, RANDOM * len(positives) // POSITIVES), (known[profile.user], own), generator)
         items = np.concatenate([positives, random, matched])
         ends = np.cumsum([0, len(positives), len(random), len(matched)])
         few = np.concatenate([np.arange(start, end)[:most] for start, end, most in zip(ends[:-1], ends[1:], ASKED, strict=True)])
         shuffled = generator.permutation(few)
-        pages = tuple(shuffled[start : start + page_size] for start in range(0, len(shuffled), page_size)) if user in asked else ()
+        pages = tuple(shuffled[start : start + page_size] for start in range(0, len(shuffled), page_size)) if profile.user in asked else ()
         nothing = np.zeros(len(items))
         found.append(
             Exposures(
@@ -142,25 +135,18 @@ def recommended_exposures(
         linear: fitted on the observed rest. n_items: of the catalog. page_size: of the pages for the language model.
         rng: person u draws from ``rng.child(user_id)``. asked: user codes of those whom the language model is asked about.
     """
-    users, all_items = hidden["user"].to_numpy(), hidden["item"].to_numpy()
-    all_ratings = hidden["rating"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     found = []
-    for user in np.unique(users).tolist():
-        if user not in profiles:
-            continue
-        profile = profiles[user]
-        rows = slice(*np.searchsorted(users, [user, user + 1]).tolist())
+    for profile, own, own_ratings in _hidden_of_each(hidden, profiles):
         unseen = np.setdiff1d(np.arange(n_items), profile.history)
         best = np.argsort(-linear.scores(np.unique(profile.history), unseen), kind="stable")[:RECOMMENDED]
         items = unseen[best].astype(np.int64)
-        own, first = np.unique(all_items[rows], return_index=True)
         chosen = np.isin(items, own)
         ratings = np.full(len(items), np.nan)
-        ratings[chosen] = all_ratings[rows][first[np.searchsorted(own, items[chosen])]]
+        ratings[chosen] = own_ratings[np.searchsorted(own, items[chosen])]
         generator = rng.child(profile.user_id).generator()
         told = np.concatenate([generator.permutation(np.flatnonzero(chosen))[: ASKED[0]], generator.permutation(np.flatnonzero(~chosen))])
         shuffled = generator.permutation(told[: sum(ASKED)])
-        pages = tuple(shuffled[start : start + page_size] for start in range(0, len(shuffled), page_size)) if user in asked else ()
+        pages = tuple(shuffled[start : start + page_size] for start in range(0, len(shuffled), page_size)) if profile.user in asked else ()
         nothing = np.zeros(len(items))
         found.append(
             Exposures(
@@ -226,3 +212,14 @@ def true_exposures(file: Path, train: Dataset, profiles: Sequence[UserProfile], 
             )
         )
     return found
+
+
+def _hidden_of_each(hidden: pl.DataFrame, profiles: Mapping[int, UserProfile]) -> Iterator[tuple[UserProfile, np.ndarray, np.ndarray]]:
+    """Of each person with a profile: who, the different items among the hidden interactions, ascending, and the first rating of each."""
+    users, items = hidden["user"].to_numpy(), hidden["item"].to_numpy()
+    ratings = hidden["rating"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    for user in np.unique(users).tolist():
+        if user in profiles:
+            rows = slice(*np.searchsorted(users, [user, user + 1]).tolist())
+            own, first = np.unique(items[rows], return_index=True)
+            yield profiles[user], own, ratings[rows][first]

@@ -29,6 +29,11 @@ MEMORIES_TOLD = 12
 """Records a person has in mind during an answer: the last feeling and insight, then those nearest to the question."""
 
 
+def interview_prompts(train: Dataset) -> PromptBuilder:
+    """Writes the questions of interviews, with more of the taste than a page tells, since few are asked."""
+    return PromptBuilder(train.catalog, build.actions(train), PromptConfig(liked=16, disliked=4))
+
+
 class Conversation:
     """Questions to one person, who answers in character from profile and memories; what was said before is remembered within it.
 
@@ -103,7 +108,7 @@ class Interview:
         codes = {str(item): code for code, item in enumerate(train.catalog.item_ids)}
         memories = from_frame(run.read_table("memories"), codes).get(user, [])
         self._model = interview_model(self._config, f"of {path}")
-        prompts = PromptBuilder(train.catalog, build.actions(train), PromptConfig(liked=16, disliked=4))
+        prompts = interview_prompts(train)
         self._conversation = Conversation(self._model, prompts, profile, memories, self._config.seed)
 
     @property

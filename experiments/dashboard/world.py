@@ -16,12 +16,11 @@ from typing import Any
 
 import polars as pl
 
-from agents.prompts import PromptBuilder
 from environments.feed import FeedConfig
 from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig, RecommenderSection
-from experiments.interview import Conversation, interview_model
+from experiments.interview import Conversation, interview_model, interview_prompts
 from experiments.run import Prepared, Report, fit_recommender, prepare
 from simulator.errors import ConfigError, RunError
 from simulator.protocols import LanguageModel
@@ -141,8 +140,7 @@ class World:
         if self._interviewer is None:
             self._interviewer = interview_model(self.parts.config, "of this experiment")
         if person.user_id not in self._conversations:
-            train = self.parts.begun.train
-            prompts = PromptBuilder(train.catalog, self.parts.begun.blueprint.actions)
+            prompts = interview_prompts(self.parts.begun.train)
             self._conversations[person.user_id] = Conversation(self._interviewer, prompts, person, (), self.parts.config.seed)
         return self._conversations[person.user_id]
 
