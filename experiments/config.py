@@ -201,7 +201,7 @@ class ExperimentConfig(BaseModel):
     seed: int = Field(7, ge=0, lt=2**63)
     rounds: int = Field(1, ge=1, le=10_000)
     round_days: float = Field(7.0, ge=1, le=3_650)
-    cohort_size: int = Field(32, ge=1, le=4_096)
+    cohort_size: int = Field(24, ge=1, le=4_096)
     dataset: DatasetSection = DatasetSection()
     population: PopulationSection = PopulationSection()
     memory: MemorySection = MemorySection()

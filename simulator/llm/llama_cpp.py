@@ -49,7 +49,7 @@ class LlamaCppConfig(ComponentConfig):
     batch: int = Field(256, ge=32, le=8192)
     sequences: int = Field(8, ge=1, le=255)
     threads: int | None = Field(None, ge=1, le=1024)
-    kept_megabytes: int = Field(160, ge=0, le=1_000_000)
+    kept_megabytes: int = Field(96, ge=0, le=1_000_000)
     gpu_layers: Literal["auto"] | int = "auto"
 
 
