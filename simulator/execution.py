@@ -67,7 +67,7 @@ class Processes(Generic[Task, Result]):
 
     def __init__(self, factory: WorkerFactory[Task, Result], workers: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(factory, os.getpid()))
+        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(factory, os.getpid(), workers))
 
     def map(self, tasks: Sequence[Task]) -> Iterator[Result]:
         """See `Execution.map`.
@@ -111,13 +111,21 @@ def cores() -> int:
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
+def own_cores() -> int:
+    """Cores that this process may keep busy: all, or its share of them where other workers run beside it."""
+    return max(1, cores() // _side_by_side)
+
+
+_side_by_side = 1
+"""Worker processes that run at once, this one among them."""
+
 _worker: Callable[[Any], Any] | None = None
 _worker_factory: Callable[[], Callable[[Any], Any]] | None = None
 
 
-def _start_worker(factory: Callable[[], Callable[[Any], Any]], parent: int) -> None:
-    global _worker_factory  # noqa: PLW0603 - one worker per process is the point
-    _worker_factory = factory
+def _start_worker(factory: Callable[[], Callable[[Any], Any]], parent: int, workers: int) -> None:
+    global _worker_factory, _side_by_side
+    _worker_factory, _side_by_side = factory, workers
     _end_with_parent(parent)
 
 

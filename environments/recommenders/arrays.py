@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from environments.recommenders.ranking import BACKSTOP, history_matrix, load_arrays, not_fitted, save_arrays, top_unseen
+from environments.recommenders.side_by_side import in_parts
 from simulator.records import Slate
 from simulator.seeds import Stream
 
@@ -59,9 +60,14 @@ class ArrayRecommender(ABC):
         """
         if self._backstop is None:
             not_fitted(self)
-        scores = self._scores(user_ids, history_matrix(histories, len(self._backstop)))
-        scores += self._backstop
-        return top_unseen(scores, histories, n)
+        backstop = self._backstop
+
+        def answer(people: np.ndarray, owned: Sequence[np.ndarray]) -> list[Slate]:
+            scores = self._scores(people, history_matrix(owned, len(backstop)))
+            scores += backstop
+            return top_unseen(scores, owned, n)
+
+        return in_parts(answer, user_ids, histories)
 
     def save(self, folder: Path) -> None:
         """Writes ``state.npz``.

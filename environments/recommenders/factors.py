@@ -19,6 +19,7 @@ from environments.recommenders.ranking import (
     save_arrays,
     top_unseen,
 )
+from environments.recommenders.side_by_side import in_parts
 from simulator.records import Slate
 from simulator.seeds import Stream
 
@@ -115,7 +116,12 @@ class FoldedRecommender(ABC):
         """
         if self._folding is None:
             not_fitted(self)
-        return top_unseen(self._scores(self._folding.users(user_ids, histories)), histories, n)
+        folding = self._folding
+
+        def answer(people: np.ndarray, owned: Sequence[np.ndarray]) -> list[Slate]:
+            return top_unseen(self._scores(folding.users(people, owned)), owned, n)
+
+        return in_parts(answer, user_ids, histories)
 
     def save(self, folder: Path) -> None:
         """Writes ``state.npz``.

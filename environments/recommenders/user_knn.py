@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,11 @@ from environments.recommenders.ranking import best_of_rows, interaction_matrix, 
 from simulator.dataset import Catalog
 from simulator.plugins import ComponentConfig
 from simulator.seeds import Stream
+
+REMEMBERED = 4096
+"""People whose neighbours are kept until their history grows."""
+
+_Near = tuple[bytes, np.ndarray, np.ndarray]  # a history; its nearest people, increasing; their similarities
 
 
 class UserKNNConfig(ComponentConfig):
@@ -37,7 +43,8 @@ class UserKNN(ArrayRecommender):
     shrinkage)`` and jaccard ``c_uv / (c_u + c_v - c_uv + shrinkage)`` (Herlocker et al., "An algorithmic framework for
     performing collaborative filtering", SIGIR 1999; sets in place of ratings and shrinkage as in Dacrema et al., "Are we
     really making much progress?", RecSys 2019). Neighbours are found among the people of the log for the history given
-    at `recommend`, so new people and grown histories need nothing special; nobody is their own neighbour, and of equally
+    at `recommend`, so new people and grown histories need nothing special (and remembered while a history stays the same, which is
+    half of the time of a page); nobody is their own neighbour, and of equally
     similar people those with the lower code come first. A millionth of the item's popularity share is added, which orders
     items that no neighbour has.
     """
@@ -51,6 +58,7 @@ class UserKNN(ArrayRecommender):
         self._people = sparse.csr_array((0, 0), dtype=np.float32)
         self._marks: Any = sparse.csr_array((0, 0), dtype=np.int16)  # the same in short whole numbers, which are counted twice as fast
         self._sizes = np.empty(0)
+        self._remembered: OrderedDict[int, _Near] = OrderedDict()
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Remembers who has what."""
@@ -67,9 +75,28 @@ class UserKNN(ArrayRecommender):
         short = np.int16 if n_items < 2**15 else np.int32
         self._marks = sparse.csr_array((np.ones(len(indices), dtype=short), indices, indptr), shape=shape)
         self._sizes = np.diff(indptr).astype(np.float64)
+        self._remembered = OrderedDict()
 
     def _scores(self, user_ids: np.ndarray, owned: sparse.csr_array) -> np.ndarray:
-        return np.asarray((self._neighbours(user_ids, owned) @ self._people).toarray())
+        histories = [part.tobytes() for part in np.split(owned.indices, owned.indptr[1:-1])]
+        near = [self._remembered.get(user) for user in user_ids.tolist()]
+        new = [row for row, (kept, history) in enumerate(zip(near, histories, strict=True)) if kept is None or kept[0] != history]
+        if new:
+            found = self._neighbours(user_ids[new], owned[new])
+            for number, row in enumerate(new):
+                part = slice(found.indptr[number], found.indptr[number + 1])
+                near[row] = kept = (histories[row], found.indices[part], found.data[part])
+                self._remember(int(user_ids[row]), kept)
+        known = [kept for kept in near if kept is not None]
+        ends = np.cumsum([0, *(len(people) for _, people, _ in known)])
+        people, values = (np.concatenate([kept[part] for kept in known]) for part in (1, 2))
+        return np.asarray((sparse.csr_array((values, people, ends), shape=(len(known), self._people.shape[0])) @ self._people).toarray())
+
+    def _remember(self, user: int, near: _Near) -> None:
+        """Keeps somebody's neighbours; who came first is forgotten first. Each of these steps is safe beside other threads."""
+        self._remembered[user] = near
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
 
     def _neighbours(self, user_ids: np.ndarray, owned: sparse.csr_array) -> sparse.csr_array:
         """Similarities to the nearest people, zero to all others, float32, shape (b, n_users)."""

@@ -6,6 +6,7 @@ DATA holds the data sets (`experiments.benchmarks.recommender_protocols`). Each 
 file and leaves all others, so quick models can be run on one machine and slow ones on another. A row is ``{"dataset", "protocol",
 "model", "metric", "published", "ours", "tolerance", "seconds"}``: `published` is null where nobody published a number for that
 protocol; `tolerance` says how near ours must be: "0.001" on either side, or "-5 %" at most below; `seconds` is fit and test.
+``--seeds N`` fits N times and tells the mean, with `by_seed` beside it.
 
 On a machine with a GPU and without the data sets: pack the divided data here, run there with a time limit for each model and several
 models at once, and bring the file back. It needs numpy, scipy, torch, polars and pydantic there, and nothing else::
@@ -25,6 +26,7 @@ import argparse
 import itertools
 import json
 import multiprocessing
+import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -88,11 +90,13 @@ class Limits:
 
     Attributes:
         device: "cpu", "cuda" or "auto". epochs: at most, or None for the models' own number. seconds: of training, or None.
+        seeds: fits whose mean is told.
     """
 
     device: str = "auto"
     epochs: int | None = None
     seconds: float | None = None
+    seeds: int = 1
 
 
 def _two(first: str, second: str, numbers: dict[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
@@ -155,11 +159,10 @@ def run(target: Target, data: Path, limits: Limits = Limits()) -> list[Row]:
     if validates and parts.valid.height:
         log = pl.concat((parts.train, parts.valid)).sort("user", maintain_order=True)
         options.setdefault("validation_share", parts.valid.height / log.height)
-    recommender = build(use, options, where=target.model, methods=METHODS)
     started = time.perf_counter()
 
     def progress(report: EpochReport) -> None:
-        spent = time.perf_counter() - started
+        spent = time.perf_counter() - begun
         if report.epoch % 10 == 0:
             value = "" if report.validation is None else f", validation {report.validation:.4f}"
             name = target.label or target.model
@@ -167,26 +170,31 @@ def run(target: Target, data: Path, limits: Limits = Limits()) -> list[Row]:
         if limits.seconds is not None and spent > limits.seconds:
             raise Enough
 
-    if "epochs" in known:
-        recommender.progress = progress
-    recommender.fit(log, parts.catalog(), Stream(42).child("fit"))
-    ours = measure(recommender, protocol, parts, knows_valid=validates)
-    return rows(protocol, target, ours, time.perf_counter() - started)
+    ours = []
+    for seed in range(limits.seeds):
+        begun = time.perf_counter()
+        recommender = build(use, options, where=target.model, methods=METHODS)
+        if "epochs" in known:
+            recommender.progress = progress
+        recommender.fit(log, parts.catalog(), Stream(42 + seed).child("fit"))
+        ours.append(measure(recommender, protocol, parts, knows_valid=validates))
+    return rows(protocol, target, ours, (time.perf_counter() - started) / limits.seeds)
 
 
-def rows(protocol: Protocol, target: Target, ours: dict[str, float], seconds: float) -> list[Row]:
-    """The rows of one model, in the order of the protocol's metrics."""
+def rows(protocol: Protocol, target: Target, ours: Sequence[dict[str, float]], seconds: float) -> list[Row]:
+    """The rows of one model, in the order of the protocol's metrics: means over the seeds, which are named if there are several."""
     where = {"dataset": protocol.dataset, "protocol": protocol.name, "model": target.label or target.model}
     return [
         {
             **where,
             "metric": metric,
             "published": target.published.get(metric),
-            "ours": round(value, 4),
+            "ours": round(statistics.fmean(own[metric] for own in ours), 4),
             "tolerance": target.tolerance if metric in target.published else None,
             "seconds": round(seconds, 1),
+            **({"by_seed": [round(own[metric], 4) for own in ours]} if len(ours) > 1 else {}),
         }
-        for metric, value in ours.items()
+        for metric in ours[0]
     ]
 
 
@@ -208,14 +216,20 @@ def reached(row: Row) -> bool | None:
 
 def table(rows: Sequence[Row]) -> str:
     """The README's table: one line per model and protocol, ours beside the published number in brackets."""
-    lines = ["| data set, protocol | model | ours (published) | reached |", "|---|---|---|---|"]
+    lines = ["| data set, protocol | model | ours ± deviation over seeds, where several (published) | reached |", "|---|---|---|---|"]
     for (dataset, protocol, model), group in itertools.groupby(rows, key=lambda row: (row["dataset"], row["protocol"], row["model"])):
         own = list(group)
-        numbers = [f"{row['metric']} {row['ours']:.4f}" + ("" if row["published"] is None else f" ({row['published']:.4f})") for row in own]
+        numbers = [f"{row['metric']} {row['ours']:.4f}{_spread(row)}" for row in own]
         verdicts = {reached(row) for row in own} - {None}
         verdict = "" if not verdicts else f"yes, within {own[0]['tolerance']}" if verdicts == {True} else "no"
         lines.append(f"| {dataset}, {protocol} | {model} | {', '.join(numbers)} | {verdict} |")
     return "\n".join(lines) + "\n"
+
+
+def _spread(row: Row) -> str:
+    """What stands behind a number: the standard deviation over seeds and the published one, where there are such."""
+    spread = f" ± {statistics.stdev(row['by_seed']):.4f}" if "by_seed" in row else ""
+    return spread + ("" if row["published"] is None else f" ({row['published']:.4f})")
 
 
 def with_table(text: str, rows: Sequence[Row]) -> str:
@@ -257,6 +271,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--epochs", type=int, help="of training at most, instead of the models' own")
     parser.add_argument("--seconds", type=float, help="of training at most, for each model")
+    parser.add_argument("--seeds", type=int, default=1, help="fits of each model, of which the mean is told")
     parser.add_argument("--jobs", type=int, default=1, help="models to run at once, each in a process of its own")
     given = parser.parse_args(arguments)
     targets = TARGETS if given.tried is None else [Target(**target) for target in json.loads(given.tried.read_text(encoding="utf-8"))]
@@ -271,7 +286,7 @@ def main(arguments: Sequence[str]) -> int:
             for name in given.protocol:
                 pack(PROTOCOLS[name].divide(given.data), given.pack / f"{name}.npz")
             return 0
-        for target, new in _run_all(targets, given.data, Limits(given.device, given.epochs, given.seconds), given.jobs):
+        for target, new in _run_all(targets, given.data, Limits(given.device, given.epochs, given.seconds, given.seeds), given.jobs):
             _write(new, given.output)
             for row in new:
                 _show(target.protocol, row)

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from simulator.errors import RunError
-from simulator.execution import execution
+from simulator.execution import cores, execution, own_cores
 
 
 class Doubler:
@@ -40,4 +40,18 @@ def test_a_killed_worker_is_reported_with_what_to_do():
     work = execution(partial(Doubler, 1), 2)
     with pytest.raises(RunError, match="usersim resume"):
         list(work.map([1, "die", 2]))
+    work.close()
+
+
+class CoresOfAWorker:
+    def __call__(self, task):
+        return own_cores()
+
+
+def test_workers_divide_the_cores_of_the_machine_among_them():
+    work = execution(CoresOfAWorker, 1)
+    assert list(work.map([0])) == [cores()]
+    work.close()
+    work = execution(CoresOfAWorker, 2)
+    assert set(work.map([0, 1])) == {max(1, cores() // 2)}
     work.close()

@@ -52,3 +52,18 @@ def test_used_before_fit_it_says_so(tmp_path):
         UserKNN().recommend(np.array([0]), [np.array([0])], 1, Stream(1))
     with pytest.raises(RecommenderError, match="UserKNN was used before fit"):
         UserKNN().save(tmp_path)
+
+
+def test_whose_history_grows_gets_what_somebody_new_to_it_gets():
+    world = CheckerboardWorld(n_users=20, n_items=20).dataset
+    seen, fresh = UserKNN(), UserKNN()
+    for recommender in (seen, fresh):
+        recommender.fit(world.interactions, world.catalog, Stream(1))
+    people = np.arange(3, dtype=np.int32)
+    before = [np.array([0, 2, 4]), np.array([1, 3]), np.array([], dtype=np.int64)]
+    after = [np.array([0, 2, 4]), np.array([1, 3, 5]), np.array([0])]
+    for histories in (before, before, after):
+        answers = seen.recommend(people, histories, 5, Stream(1))
+    for one, other in zip(answers, fresh.recommend(people, after, 5, Stream(1)), strict=True):
+        assert one.items.tolist() == other.items.tolist()
+        assert one.scores.tolist() == other.scores.tolist()

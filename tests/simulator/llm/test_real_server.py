@@ -115,6 +115,17 @@ def test_probabilities_of_a_server_are_those_of_the_same_model_in_this_process(t
     server.close()
 
 
+def test_a_server_without_probabilities_fills_in_forms(tmp_path):
+    with serving(tmp_path, probabilities=False) as address:
+        server = OpenAIServer(OpenAIConfig(base_url=address, **PATIENT))
+        assert server.mode == "schema"
+        score = server.score([page(1)])[0]
+        assert score.status == "ok"
+        assert [len(values) for values in score.logprobs] == [2, 5]
+        assert all(float(np.exp(values).max()) == pytest.approx(0.98) for values in score.logprobs)
+        server.close()
+
+
 EXPERIMENT = """
 name = "real-server"
 cohort_size = 1

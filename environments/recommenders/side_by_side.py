@@ -1,0 +1,43 @@
+"""Serving a cohort on all cores of this process: people are answered in parts, next to each other.
+
+What a recommender says to a person depends on nobody else in the call, so how people are divided changes no bit. Threads suffice,
+since what takes time here happens in compiled code, outside of Python's lock.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+
+from simulator.execution import own_cores
+from simulator.records import Slate
+
+FEWEST = 16
+"""People for whom a thread is worth its start."""
+
+Answer = Callable[[np.ndarray, Sequence[np.ndarray]], list[Slate]]
+"""Slates for user codes, shape (b,), and their b histories."""
+
+
+def in_parts(answer: Answer, user_ids: np.ndarray, histories: Sequence[np.ndarray]) -> list[Slate]:
+    """What `answer` says to everybody, asked for neighbouring people in as many parts as there are cores.
+
+    Args:
+        answer: what it says to a person may not depend on who else is asked for. user_ids: shape (b,). histories: b arrays of item codes.
+    """
+    parts = min(own_cores(), len(user_ids) // FEWEST)
+    if parts < 2:
+        return answer(user_ids, histories)
+    ends = [len(user_ids) * part // parts for part in range(parts + 1)]
+    pieces = [slice(start, end) for start, end in itertools.pairwise(ends)]
+    answers = _threads(parts).map(lambda piece: answer(user_ids[piece], histories[piece]), pieces)
+    return [slate for slates in answers for slate in slates]
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="recommender")
