@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench clean
+.PHONY: help setup run test libraries check format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,15 @@ run: $(STAMP) ## simulate MovieLens-100K people: data, model, run, report
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest -q
 
+# They want an older pandas than we have, so each gets an environment of its own.
+libraries: ## test the adapters to LensKit and RecTools with these libraries
+	for wanted in "lenskit==2025.8.1 implicit torch==2.13.0" "rectools==0.19.0"; do \
+		place=.venv-$${wanted%%==*}; \
+		$(PYTHON) -m venv $$place && \
+		$$place/bin/python -m pip install --quiet --disable-pip-version-check $$wanted polars pydantic mesa psutil pytest pytest-timeout hypothesis && \
+		$$place/bin/python -m pytest -q -p no:cacheprovider tests/environments/recommenders/test_libraries.py || exit 1; \
+	done
+
 check: $(STAMP) ## ruff, mypy (strict), import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,4 +50,4 @@ bench: $(STAMP) ## run the benchmarks; results go to results/benchmarks/
 	$(BIN)/usersim benchmark inference
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lenskit .venv-rectools dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
