@@ -6,7 +6,6 @@ since what takes time here happens in compiled code, outside of Python's lock.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -33,8 +32,11 @@ def in_parts(answer: Answer, user_ids: np.ndarray, histories: Sequence[np.ndarra
     if parts < 2:
         return answer(user_ids, histories)
     ends = [len(user_ids) * part // parts for part in range(parts + 1)]
-    pieces = [slice(start, end) for start, end in itertools.pairwise(ends)]
-    answers = _threads(parts).map(lambda piece: answer(user_ids[piece], histories[piece]), pieces)
+
+    def part(start: int, end: int) -> list[Slate]:
+        return answer(user_ids[start:end], histories[start:end])
+
+    answers = _threads(parts).map(part, ends[:-1], ends[1:])
     return [slate for slates in answers for slate in slates]
 
 
