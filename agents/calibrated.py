@@ -353,7 +353,8 @@ class CalibratedDecisions:
 
     def _decision(self, situation: Situation, reading: Reading | None) -> Decision:
         if reading is not None and reading.status != "ok":
-            return unusable(self._actions, situation, self._priors.page(situation), reading.status, reading.reply)
+            unused = unusable(self._actions, situation, self._priors.page(situation), reading.status, reading.reply)
+            return replace(unused, thought=reading.thought, thought_status=reading.thought_status)
         assert self._behaviour is not None
         profile, state, items = situation.profile, situation.state, situation.page.items
         features = self._behaviour.features(profile, state.history, items)
@@ -373,7 +374,10 @@ class CalibratedDecisions:
             if "leave" in found and self.calibration.leaving is not None:
                 found["leave"] = self._leaving(situation)
             decision = decide(self._actions, situation, found)
-        return decision if self._model is None else replace(decision, memories_told=self.prompts.told(situation.memories))
+        if reading is None:
+            return decision
+        told = self.prompts.told(situation.memories)
+        return replace(decision, memories_told=told, thought=reading.thought, thought_status=reading.thought_status)
 
     def _knows(self, behaviour: Behaviour) -> None:
         """Takes the evidence, and what the sampling of non-choices took from popular items."""

@@ -59,11 +59,23 @@ class Reading:
         logprobs: action name -> log-probability of each label, minus the model's own preference for labels and places if that is
             corrected; shape (n_impressions, n_labels) for item actions, (1, n_labels) for page actions. Empty if there is no answer.
         status, reply: as in `Scores`.
+        thought, thought_status: as in `Decision`.
     """
 
     logprobs: Mapping[str, np.ndarray]
     status: str
     reply: str
+    thought: str = ""
+    thought_status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The scores of a page, and the thought that was put before it with how it came about."""
+
+    scores: Scores
+    thought: str = ""
+    thought_status: str = ""
 
 
 class LanguageModelDecisions:
@@ -106,7 +118,7 @@ class LanguageModelDecisions:
         if not self.config.recentre:
             return
         situations = reference_situations(train, profiles, self._context.page_size, self.config.reference_pages, rng)
-        pages = self._model.score([self.prompts.page(situation) for situation in situations])
+        pages = [answer.scores for answer in self._answers(situations)]
         closings = self._model.score([self.prompts.closing(_after_first_page(situation)) for situation in situations])
         read = [self._read(scores, self._context.page_size) for scores in pages if scores.status == "ok"]
         ends = [self._read_session(scores) for scores in closings if scores.status == "ok"]
@@ -130,16 +142,20 @@ class LanguageModelDecisions:
         self._reference = dict(reference)
 
     def decide(self, situations: Sequence[Situation]) -> list[Decision]:
-        """See `simulator.protocols.DecisionModel.decide`. One scored prompt per page."""
-        answers = self._model.score([self.prompts.page(situation) for situation in situations])
-        return [self._decision(situation, scores) for situation, scores in zip(situations, answers, strict=True)]
+        """See `simulator.protocols.DecisionModel.decide`. One scored prompt per page, after a thought if there is to be one."""
+        return [self._decision(situation, answer) for situation, answer in zip(situations, self._answers(situations), strict=True)]
 
     def read(self, situations: Sequence[Situation]) -> list[Reading]:
         """What the model says about each page, without the prior: for models that weigh it with something else."""
-        answers = self._model.score([self.prompts.page(situation) for situation in situations])
         return [
-            Reading(self._corrected_page(scores, len(situation.page.impressions)), scores.status, scores.reply)
-            for situation, scores in zip(situations, answers, strict=True)
+            Reading(
+                self._corrected_page(answer.scores, len(situation.page.impressions)),
+                answer.scores.status,
+                answer.scores.reply,
+                answer.thought,
+                answer.thought_status,
+            )
+            for situation, answer in zip(situations, self._answers(situations), strict=True)
         ]
 
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
@@ -166,6 +182,22 @@ class LanguageModelDecisions:
         document = json.loads((folder / "language_model_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._reference = {name: np.array(values) for name, values in document["reference_log_probabilities"].items()}
+
+    # --- asking ---
+
+    def _answers(self, situations: Sequence[Situation]) -> list[_Answer]:
+        """What the model says about each page; where a thought could not be had, its status in place of scores."""
+        if not self.config.prompt.thought_tokens:
+            return [_Answer(scores) for scores in self._model.score([self.prompts.page(situation) for situation in situations])]
+        written = self._model.generate([self.prompts.thought(situation) for situation in situations])
+        thoughts = [_text(completion, 600) for completion in written]
+        usable = [number for number, (_, status) in enumerate(thoughts) if status in ("ok", "length", "empty")]
+        scored = self._model.score([self.prompts.page(situations[number], thoughts[number][0]) for number in usable])
+        found = dict(zip(usable, scored, strict=True))
+        return [
+            _Answer(found.get(number) or Scores((), (), status, written[number].text), text, status)
+            for number, (text, status) in enumerate(thoughts)
+        ]
 
     # --- reading scores ---
 
@@ -202,15 +234,18 @@ class LanguageModelDecisions:
         weights = np.exp(utility - utility.max(axis=1, keepdims=True))
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
-    def _decision(self, situation: Situation, scores: Scores) -> Decision:
+    def _decision(self, situation: Situation, answer: _Answer) -> Decision:
+        scores = answer.scores
         if scores.status != "ok":
-            return unusable(self._actions, situation, self._priors.page(situation), scores.status, scores.reply)
+            unused = unusable(self._actions, situation, self._priors.page(situation), scores.status, scores.reply)
+            return replace(unused, thought=answer.thought, thought_status=answer.thought_status)
         read = self._read(scores, len(situation.page.impressions))
         found = self._priors.page(situation)
         for action in (*self.prompts.item_actions, *self.prompts.page_actions):
             found[action.name] = self._probabilities(action, read[action.name], situation.profile)
         decision = decide(self._actions, situation, found)
-        return replace(decision, memories_told=self.prompts.told(situation.memories))
+        told = self.prompts.told(situation.memories)
+        return replace(decision, memories_told=told, thought=answer.thought, thought_status=answer.thought_status)
 
     def _closing(self, situation: Situation, scores: Scores) -> Closing:
         actions = self.prompts.session_actions
@@ -258,10 +293,15 @@ def _label(action: Action, closing: Closing) -> str:
 
 def _sentence(completion: Completion) -> tuple[str, str]:
     """A written sentence and its status; what failed, or came out without a word, is no sentence and says so."""
-    text = clean(completion.text, 160) if completion.status in ("ok", "length") else ""
-    if text:
-        return f"I {text}.", completion.status
-    return "", "empty" if completion.status in ("ok", "length") else completion.status
+    text, status = _text(completion, 160)
+    return f"I {text}." if text else "", status
+
+
+def _text(completion: Completion, limit: int) -> tuple[str, str]:
+    """What was written, one line of at most `limit` characters, and its status."""
+    written = completion.status in ("ok", "length")
+    text = clean(completion.text, limit) if written else ""
+    return text, "empty" if written and not text else completion.status
 
 
 def reference_situations(train: Dataset, profiles: Sequence[UserProfile], page_size: int, count: int, rng: Stream) -> list[Situation]:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from string import Formatter
+from typing import Any
 
-from pydantic import Field, field_validator
+import numpy as np
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from agents.actions import of_scope
 from agents.text import clean, item_genres, item_name
@@ -24,6 +26,7 @@ from simulator.records import (
     Action,
     GenerationRequest,
     Impression,
+    ItemVector,
     MemoryRecord,
     Message,
     Probe,
@@ -34,6 +37,11 @@ from simulator.records import (
     UserProfile,
 )
 from simulator.seeds import Stream
+
+Parts = list[str | Probe | ItemVector]
+
+VARIANTS = ("examples", "thought_tokens", "item_vectors", "history_vectors")
+"""Options of `PromptConfig` that add to the prompt and are not written down while they are off."""
 
 DOMAIN_WORDS = ("item", "items", "choose", "chosen")
 """The words of `simulator.dataset.Domain` that questions and rules may use in braces."""
@@ -55,6 +63,13 @@ class PromptConfig(ComponentConfig):
             known without the model.
         rules: the first line of every page prompt, in other words; may use {item}, {items}, {choose}, {chosen}. None is the
             line that comes with usersim.
+        examples: lines of an earlier page that show what the person did (few-shot in context, Brown et al. 2020): in turn items of
+            their training history, with the true answers, and random items that are not in it.
+        thought_tokens: a thought about the page of at most so many tokens is written and put before the page, which is then scored
+            as ever (chain of thought, Wei et al. 2022); 0 writes none. It costs as much as generating does.
+        item_vectors: whether the learned vector of an item stands behind every title; history_vectors: and the vectors of at most so
+            many of the latest items of the history in the person's line. They need a model that was tuned to read them
+            (`simulator.llm.vectors`).
     """
 
     liked: int = Field(4, ge=0, le=50)
@@ -71,6 +86,16 @@ class PromptConfig(ComponentConfig):
     mask_titles: bool = False
     unasked: tuple[str, ...] = ()
     rules: str | None = Field(None, min_length=1, max_length=2_000)
+    examples: int = Field(0, ge=0, le=50)
+    thought_tokens: int = Field(0, ge=0, le=200)
+    item_vectors: bool = False
+    history_vectors: int = Field(0, ge=0, le=200)
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What was kept for prompts of before (weights, examples) is for the same prompts, and is found again.
+        written: dict[str, Any] = handler(self)
+        return {name: value for name, value in written.items() if value or name not in VARIANTS}
 
     @field_validator("rules")
     @classmethod
@@ -116,9 +141,21 @@ class PromptBuilder:
         self._words = {word: getattr(catalog.domain, word) for word in DOMAIN_WORDS}
         self._rules = Segment((self._rules_text(),))
 
-    def page(self, situation: Situation) -> Prompt:
-        """The prompt of one page turn. Its probes: each item's actions in order of position, then the page's actions."""
-        return Prompt((*self._opening(situation), self._page_segment(situation)))
+    def page(self, situation: Situation, thought: str = "") -> Prompt:
+        """The prompt of one page turn. Its probes: each item's actions in order of position, then the page's actions.
+
+        Args:
+            situation: who is in front of which page.
+            thought: what the person thinks about it, one line (see `thought`), or empty.
+        """
+        thinking = (self._listing(situation), Segment((f" {thought}\n",))) if thought else ()
+        return Prompt((*self._opening(situation), *thinking, self._page_segment(situation)))
+
+    def thought(self, situation: Situation) -> GenerationRequest:
+        """Asks for a thought about the page, before anything on it is decided."""
+        prompt = Prompt((*self._opening(situation), self._listing(situation)))
+        stream = situation.stream.child("thought")
+        return GenerationRequest((), max_tokens=self.config.thought_tokens, stream=stream, temperature=0.0, stop=("\n",), prompt=prompt)
 
     def closing(self, situation: Situation) -> Prompt:
         """The prompt that looks back on a finished session. Its probes are the session's actions."""
@@ -191,6 +228,9 @@ class PromptBuilder:
 
     def person_text(self, profile: UserProfile) -> str:
         """Who somebody is, one line."""
+        return "".join(part for part in self._person(profile, vectors=False) if isinstance(part, str))
+
+    def _person(self, profile: UserProfile, *, vectors: bool) -> Parts:
         config, facts = self.config, []
         if config.demographics:
             told = [profile.gender, f"{profile.age} years old" if profile.age is not None else None, profile.occupation]
@@ -203,18 +243,50 @@ class PromptBuilder:
                 for name in ("activity", "conformity", "diversity", "pickiness")
                 if (trait := getattr(profile, name)) is not None
             ]
-        text = "The person: " + "; ".join(fact for fact in facts if fact) + "."
+        parts: Parts = ["The person: " + "; ".join(fact for fact in facts if fact) + "."]
         for lead, items, most in ((" Loves: ", profile.liked, config.liked), (" Dislikes: ", profile.disliked, config.disliked)):
-            if most and items:
-                text += lead + ", ".join(self._title(item) for item in items[:most]) + "."
+            for number, item in enumerate(items[:most] if most else ()):
+                parts += [", " if number else lead, self._title(item), *(self._vectors([item]) if vectors and config.item_vectors else ())]
+            parts += ["."] if most and items else []
+        if vectors and config.history_vectors and len(profile.history):
+            parts += [f" {self._words['chosen'].capitalize()}:", *self._vectors(profile.history[-config.history_vectors :].tolist()), "."]
         if config.taste and profile.taste:
-            text += " " + clean(profile.taste, 300)
-        return text + "\n"
+            parts.append(" " + clean(profile.taste, 300))
+        return [*parts, "\n"]
+
+    def _vectors(self, items: Sequence[int]) -> Parts:
+        return [ItemVector(str(self.catalog.item_ids[item])) for item in items]
 
     def _opening(self, situation: Situation) -> tuple[Segment, ...]:
         memory = self._memory_text(situation.memories, limit=self.config.memory_chars, most=self.config.memories)
-        person = self.person_text(situation.profile)
-        return (self._rules, Segment((person + memory,)))
+        parts = [*self._person(situation.profile, vectors=True), memory, *self._examples(situation.profile)]
+        return (self._rules, Segment(tuple(_merged([part for part in parts if part]))))
+
+    def _examples(self, profile: UserProfile) -> Parts:
+        """An earlier page with true answers: what the person took, and what they never took; always the same for the same history."""
+        choose = next((action for action in self.item_actions if action.name == "choose"), None)
+        rate = next((action for action in self.item_actions if action.name == "rate"), None)
+        if not self.config.examples or choose is None or not len(profile.history):
+            return []
+        generator = Stream(0).child("examples", profile.user_id).generator()
+        rows = generator.permutation(len(profile.history))[: (self.config.examples + 1) // 2]
+        others = np.setdiff1d(np.arange(len(self.catalog)), profile.history)
+        passed = generator.permutation(others)[: self.config.examples // 2]
+        told = [(int(profile.history[row]), int(row)) for row in rows] + [(int(item), -1) for item in passed]
+        parts: Parts = ["An earlier page:\n"]
+        for place, number in enumerate(generator.permutation(len(told)).tolist(), start=1):
+            item, row = told[number]
+            parts += [*self._shown(place, item), f" | {self._question(choose)} {choose.labels[choose.values.index(row >= 0)]}"]
+            if rate is not None and row >= 0 and profile.ratings is not None:
+                nearest = int(np.argmin(np.abs(np.array(rate.values, dtype=float) - float(profile.ratings[row]))))
+                parts.append(f" {self._question(rate)} {rate.labels[nearest]}")
+            parts.append("\n")
+        return parts
+
+    def _listing(self, situation: Situation) -> Segment:
+        """What a thought is about; it stands before the thought when that is written, and when the page is scored."""
+        named = "; ".join(self._item_line(impression.item) for impression in situation.page.impressions)
+        return Segment((f"On the next page: {named}.\nThis person thinks: I",))
 
     def _looking_back(self, situation: Situation) -> tuple[Segment, ...]:
         """What the closing prompt and the texts after it have in common, so that it is computed once."""
@@ -231,12 +303,11 @@ class PromptBuilder:
     def _page_segment(self, situation: Situation) -> Segment:
         state = situation.state
         so_far = f", {state.chosen} of {state.shown} {self._words['chosen']}" if state.shown else ""
-        parts: list[str | Probe] = [f"Page {situation.page.number}{so_far}:\n"]
+        parts: Parts = [f"Page {situation.page.number}{so_far}:\n"]
         for impression in situation.page.impressions:
-            text = f"{impression.position}. {self._item_line(impression.item)}{_noted(impression)} |"
+            parts += [*self._shown(impression.position, impression.item), f"{_noted(impression)} |"]
             for action in self.item_actions:
-                parts += [f"{text} {self._question(action)}", Probe(f"{action.name} {impression.position}", action.labels)]
-                text = ""
+                parts += [f" {self._question(action)}", Probe(f"{action.name} {impression.position}", action.labels)]
             parts.append("\n")
         for action in self.page_actions:
             parts += [self._question(action), Probe(action.name, action.labels), "\n"]
@@ -249,6 +320,11 @@ class PromptBuilder:
         if self.config.mask_titles:
             return f"{self._words['item']} {item}"
         return item_name(self.catalog, item, year=self.config.years)
+
+    def _shown(self, position: int, item: int) -> Parts:
+        """A line of a page up to what is asked about the item."""
+        vector = self._vectors([item]) if self.config.item_vectors else []
+        return [f"{position}. {self._item_line(item)}", *vector]
 
     def _item_line(self, item: int) -> str:
         config = self.config
@@ -283,9 +359,9 @@ def _noted(impression: Impression) -> str:
     return "".join(f" ({words})" for words in told)
 
 
-def _merged(parts: Sequence[str | Probe]) -> list[str | Probe]:
+def _merged(parts: Sequence[str | Probe | ItemVector]) -> Parts:
     """Neighbouring texts joined, so that they are tokenised as one."""
-    merged: list[str | Probe] = []
+    merged: Parts = []
     for part in parts:
         if isinstance(part, str) and merged and isinstance(merged[-1], str):
             merged[-1] += part

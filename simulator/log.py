@@ -51,6 +51,10 @@ class CohortLog:
                 **self._outcome_columns(outcomes, "page", 0),
             }
         )
+        thought, status = turn.decision.thought, turn.decision.thought_status
+        if thought or status:
+            text = {"kind": f"thought {page.number}", "text": thought, "status": status or "ok"}
+            self._rows["texts"].append({"round": state.round, "user": profile.user_id, "session": state.session, **text})
         for place, impression in enumerate(page.impressions):
             self._rows["impressions"].append(
                 {

@@ -392,12 +392,15 @@ class Decision:
         reply: the raw unusable reply, for the log; empty if the status is "ok".
         memories_told: how many of the situation's memories the decision was based on, the most relevant ones; None where a decision
             model reads none.
+        thought: what the person thought about the page before they decided, or empty. thought_status: as `Closing.reason_status`.
     """
 
     outcomes: Mapping[str, Outcome]
     status: str = "ok"
     reply: str = ""
     memories_told: int | None = None
+    thought: str = ""
+    thought_status: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,14 +481,25 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemVector:
+    """A place in a prompt for the vector that a tuned model has learned for an item (`simulator.llm.vectors`).
+
+    Attributes:
+        item_id: the data set's own id of the item.
+    """
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A part of a prompt that is computed, kept and replaced as a whole.
 
     Attributes:
-        parts: text and probes in order. Text is plain text: it never becomes a control token of the model.
+        parts: text, vectors and probes in order. Text is plain text: it never becomes a control token of the model.
     """
 
-    parts: tuple[str | Probe, ...]
+    parts: tuple[str | Probe | ItemVector, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,9 +515,14 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The whole prompt with each probe shown as ``<name: label|label>``; for reading, not for a model."""
-        parts = (part for segment in self.segments for part in segment.parts)
-        return "".join(part if isinstance(part, str) else f"<{part.name}: {'|'.join(part.labels)}>" for part in parts)
+        """The whole prompt, each probe shown as ``<name: label|label>`` and each vector as ``[item id]``; for reading, not for a model."""
+        return "".join(_shown(part) for segment in self.segments for part in segment.parts)
+
+
+def _shown(part: str | Probe | ItemVector) -> str:
+    if isinstance(part, str):
+        return part
+    return f"[item {part.item_id}]" if isinstance(part, ItemVector) else f"<{part.name}: {'|'.join(part.labels)}>"
 
 
 @dataclass(frozen=True, slots=True)

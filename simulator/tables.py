@@ -137,7 +137,7 @@ TEXTS = Table(
         _ROUND,
         _USER,
         _SESSION,
-        Column("kind", pl.String(), "'reason' of the satisfaction, 'insight' of a reflection, or 'taste'"),
+        Column("kind", pl.String(), "'reason' of the satisfaction, 'insight' of a reflection, 'taste', or 'thought n' about page n"),
         Column("text", pl.String(), "the text; empty where none came about"),
         Column("status", pl.String(), "'ok', 'length' (cut), 'empty', or why the model failed to write it"),
     ),

@@ -77,6 +77,37 @@ def prompts_command(
     note(f"written to {target}")
 
 
+@app.command("variants")
+def variants_command(
+    config: Annotated[Path, typer.Argument(help="Experiment file (.toml), or the name of one that comes with usersim.")] = Path(
+        "movielens"
+    ),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")
+    ] = None,
+    people: Annotated[int | None, typer.Option("--people", min=2, help="People judged at most [default: 100].")] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.01, help="Of each tuning [default: 3].")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="Only this variant; may be repeated. The others keep their figures.")
+    ] = None,
+    quick: Quick = False,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """What few-shot, chain of thought, soft prompts, LoRA and vectors of items buy on held-out people; tunings are kept and resumed."""
+    from experiments.benchmarks import variants  # noqa: PLC0415
+
+    size = variants.QUICK if quick else variants.FULL
+    size = replace(size, people=people or size.people, minutes=minutes or size.minutes)
+    target = output or variants.OUTPUT
+    result = variants.run(config, set_ or [], size, variant or [], target, note)
+    if json:
+        emit(result, as_json=True)
+        return
+    emit_table(variants.table(result), as_json=False, title=f"Variants on {result['judged']['people']} people, 95 % intervals")
+    note(f"written to {target}")
+
+
 @app.command("offline-evaluation")
 def offline_evaluation_command(
     vectors: Annotated[Path | None, typer.Option("--vectors", help="JSON file of inputs and expected values of estimators.")] = None,

@@ -25,6 +25,10 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all ran
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 
+VECTORS = ("item_vectors", "history_vectors")
+"""Options of the prompts that a model with vectors of items must be asked with."""
+
+
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.command("tune", help="Fine-tune the language model on the training part of an experiment's data.")(tune)
@@ -74,7 +78,11 @@ def tune(
         as_json=False,
         title=f"{card['name']}: {card['tuning']['steps']} steps, {card['tuning']['tokens']:,} tokens, {card['tuning']['seconds']:.0f} s",
     )
-    note(f"adapter: {folder}; use it with: --set language_model.adapter={folder.name if output is None else folder}")
+    use = f"--set language_model.adapter={folder.name if output is None else folder}"
+    if training.method != "lora":
+        use += " --set language_model.use=simulator.llm.transformers_model:TransformersModel"
+        use += "".join(f" --set decision.prompt.{name}={str(card['prompt'][name]).lower()}" for name in VECTORS if name in card["prompt"])
+    note(f"adapter: {folder}; use it with: {use}")
 
 
 def _table(result: dict[str, Any]) -> list[dict[str, str]]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+Method = Literal["lora", "soft-prompt", "collaborative", "collaborative-lora"]
+"""What is learned: low-rank updates of the weights; vectors in front of every prompt; a map from factors of items to vectors beside
+their titles; or the last together with updates."""
 
 
 @dataclass(frozen=True)
@@ -11,7 +15,11 @@ class TrainingConfig:
     """How a model is tuned.
 
     Attributes:
+        method: what is learned. All methods have the same examples, probes, loss and schedule.
         rank: of the updates. alpha: their scale is alpha / rank.
+        soft_tokens: vectors of a soft prompt. item_factors: factors of an item that are projected; hidden: width of the projector.
+        soft_rate, projector_rate: highest learning rates of a soft prompt and of a projector, whose results are in units of the
+            embeddings' deviation; the first is high as in Lester et al. (2021, section 3.2).
         learning_rate: highest; it rises over the first `warmup` share of the steps and then falls as a cosine to a tenth.
         batch_tokens: tokens of one optimiser step. micro_tokens: places of one forward pass, padding included.
         passes: how often all examples are gone through. minutes: stop after this time (None: no limit); the schedule follows
@@ -25,6 +33,12 @@ class TrainingConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
+    method: Method = "lora"
+    soft_tokens: int = 16
+    item_factors: int = 32
+    hidden: int = 64
+    soft_rate: float = 0.1
+    projector_rate: float = 1e-2
     rank: int = 8
     alpha: float = 16.0
     learning_rate: float = 6e-4
@@ -41,6 +55,26 @@ class TrainingConfig:
     patience: int = 4
     device: str = "auto"
     dtype: str = "bfloat16"
+
+    @property
+    def updates(self) -> bool:
+        """Whether low-rank updates are learned."""
+        return self.method in ("lora", "collaborative-lora")
+
+    @property
+    def items(self) -> bool:
+        """Whether vectors of items are learned."""
+        return self.method in ("collaborative", "collaborative-lora")
+
+    @property
+    def vector_rate(self) -> float:
+        """Highest learning rate of the vectors that are learned."""
+        return self.soft_rate if self.soft else self.projector_rate
+
+    @property
+    def soft(self) -> int:
+        """Vectors of the soft prompt that is learned."""
+        return self.soft_tokens if self.method == "soft-prompt" else 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ so the labels keep the probability mass that the simulation wants to find there.
 the text about the person is added: it keeps the model a language model, and liked titles that predict each other are
 knowledge about taste.
 
-Weights stay frozen; low-rank updates of all linear layers are learned (LoRA, Hu et al. 2022, equation 3, scaled by alpha / rank).
+Weights stay frozen. Learned are low-rank updates of all linear layers (LoRA, Hu et al. 2022, equation 3, scaled by alpha / rank), or
+vectors that the prompts hold (`experiments.tuning.learned`), or both, as `TrainingConfig.method` says.
 """
 
 from __future__ import annotations
@@ -32,9 +33,14 @@ import torch
 from torch import nn
 
 from experiments.analysis.ranking_metrics import auc_of
+from experiments.tuning.learned import LearnedVectors
 from experiments.tuning.packs import Pack, batches
 from experiments.tuning.settings import Progress, TrainingConfig
+from simulator.llm.vectors import FIRST
 from simulator.seeds import Stream
+
+FACTORS = "factors.npz"
+"""File of a prepared folder: ``factors`` of the items and, in their order, the ``items``' ids."""
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a Llama-like block, by their names in transformers."""
@@ -85,6 +91,38 @@ def with_updates(model: Any, config: TrainingConfig) -> Any:
         if parameter.requires_grad and "lora_" not in name:
             raise AssertionError(f"{name} should be frozen")
     return peft
+
+
+def trainable(model: Any, config: TrainingConfig, pack: Pack, folder: Path) -> Any:
+    """The model with what is to be learned, everything else frozen.
+
+    Args:
+        model: as loaded. config: what is learned. pack: any examples; a soft prompt starts from the rules in them.
+        folder: holds `FACTORS` where vectors of items are learned.
+    """
+    if config.updates:
+        model = with_updates(model, config)
+    else:
+        torch.manual_seed(config.seed)
+        model.requires_grad_(False)
+    if config.soft or config.items:
+        base = _base(model)
+        inner, factors = base.get_input_embeddings(), None
+        if config.items:
+            with np.load(folder / FACTORS) as stored:
+                factors = stored["factors"]
+        rules = pack.tokens[(pack.branches == 0) & ~pack.personal & (pack.tokens < FIRST)]
+        base.set_input_embeddings(LearnedVectors(inner, config, factors, rules[: max(1, config.soft)]).to(inner.weight.device))
+    return model
+
+
+def _base(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _vectors(model: Any) -> LearnedVectors | None:
+    layer = _base(model).get_input_embeddings()
+    return layer if isinstance(layer, LearnedVectors) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,16 +212,16 @@ class Reader:
 
 def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
     """Last hidden states, shape (b, t, d)."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    states: torch.Tensor = base.model(
-        input_ids=batch.tokens, attention_mask=batch.allowed, position_ids=batch.positions, use_cache=False
-    ).last_hidden_state
+    states: torch.Tensor = (
+        _base(model)
+        .model(input_ids=batch.tokens, attention_mask=batch.allowed, position_ids=batch.positions, use_cache=False)
+        .last_hidden_state
+    )
     return states
 
 
 def _head(model: Any) -> nn.Module:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head: nn.Module = base.lm_head
+    head: nn.Module = _base(model).lm_head
     return head
 
 
@@ -197,7 +235,9 @@ def losses(model: Any, batch: Batch, reader: Reader, weights: torch.Tensor, lang
     shares = reader.log_shares(logits, batch.kind[used])
     total = -(shares.gather(1, batch.label[used][:, None])[:, 0] * weight[used]).sum()
     if language > 0:
-        row, place = torch.nonzero(batch.personal[:, 1:] & batch.personal[:, :-1], as_tuple=True)
+        # A vector is not a word that could be predicted.
+        words = batch.personal[:, 1:] & batch.personal[:, :-1] & (batch.tokens[:, 1:] < FIRST)
+        row, place = torch.nonzero(words, as_tuple=True)
         if len(row):
             predicted = _head(model)(states[row, place]).float()
             ours = nn.functional.cross_entropy(predicted, batch.tokens[row, place + 1], reduction="mean")
@@ -256,7 +296,8 @@ def train(
     Args:
         gguf: the model. packs: examples, one file per pass over the people; gone through in order, `config.passes` times.
         validation: other people's examples, for early stopping.
-        config: how. folder: gets ``updates.npz`` (the best updates so far) and ``checkpoint.pt``, which is removed at the end.
+        config: how. folder: gets ``updates.npz`` (the best updates so far) and ``checkpoint.pt``, which is removed at the end;
+            holds `FACTORS` where vectors of items are learned.
         report: told about the progress.
 
     Returns:
@@ -264,9 +305,10 @@ def train(
         stopped ("passes", "minutes" or "patience"), history (one entry per measurement).
     """
     started = time.perf_counter()
-    base = load_model(gguf, config)
-    before = measured(validation, score(base, validation))
-    trainer = _Trainer(with_updates(base, config), packs, validation, config, folder)
+    model = trainable(load_model(gguf, config), config, validation, folder)
+    # Updates are zero before the first step; vectors are what they start from.
+    before = measured(validation, score(model, validation))
+    trainer = _Trainer(model, packs, validation, config, folder)
     stopped = trainer.run(report)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     state = trainer.state
@@ -293,7 +335,15 @@ class _Trainer:
         self.device = next(model.parameters()).device
         self._model, self._packs, self._validation, self._config, self._folder = model, packs, validation, config, folder
         self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimiser = torch.optim.AdamW(self._trainable, lr=config.learning_rate, weight_decay=config.decay, betas=(0.9, 0.98))
+        layer = _vectors(model)
+        vectors = layer.learned() if layer is not None else []
+        own = {id(parameter) for parameter in vectors}
+        updates = [parameter for parameter in self._trainable if id(parameter) not in own]
+        groups = [(some, rate) for some, rate in ((updates, config.learning_rate), (vectors, config.vector_rate)) if some]
+        self._peaks = [rate for _, rate in groups]
+        self._optimiser = torch.optim.AdamW(
+            [{"params": some, "lr": rate} for some, rate in groups], weight_decay=config.decay, betas=(0.9, 0.98)
+        )
         self._reader = Reader(validation, self.device)
         self._weights = torch.tensor([config.weights.get(kind, 0.0) for kind in validation.kinds], device=self.device)
         self._steps = max(1, math.ceil(config.passes * sum(_tokens_of(path) for path in packs) / config.batch_tokens))
@@ -349,8 +399,8 @@ class _Trainer:
         fraction = state.step / self._steps
         if config.minutes is not None:
             fraction = max(fraction, (time.perf_counter() - self._clock) / (config.minutes * 60))
-        for group in self._optimiser.param_groups:
-            group["lr"] = config.learning_rate * _schedule(fraction, config.warmup)
+        for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * _schedule(fraction, config.warmup)
         divisor = self._gathered.weight.clamp(min=1.0)
         for parameter in self._trainable:
             if parameter.grad is not None:
@@ -428,7 +478,7 @@ class _State:
             save_updates(model, folder / "updates.npz", config)
         else:
             self.worse += 1
-        updates = {name: value for name, value in model.state_dict().items() if "lora_" in name}
+        updates = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
         document = json.dumps(asdict(replace(self)))
         temporary = folder / "checkpoint.pt.part"
         torch.save({"updates": updates, "optimiser": optimiser.state_dict(), "state": document}, temporary)
@@ -437,8 +487,14 @@ class _State:
 
 
 def save_updates(model: Any, path: Path, config: TrainingConfig) -> None:
-    """Writes the low-rank updates, half precision: ``<layer>.<module>.a`` (rank, inputs), ``.b`` (outputs, rank), and ``scale``."""
-    arrays: dict[str, np.ndarray] = {"scale": np.array(config.alpha / config.rank)}
+    """Writes what was learned.
+
+    Low-rank updates in half precision, ``<layer>.<module>.a`` (rank, inputs), ``.b`` (outputs, rank), and ``scale``; vectors as
+    `LearnedVectors.arrays` says.
+    """
+    arrays: dict[str, np.ndarray] = {"scale": np.array(config.alpha / config.rank)} if config.updates else {}
+    learned = _vectors(model)
+    arrays |= learned.arrays() if learned is not None else {}
     for name, value in model.state_dict().items():
         if ".lora_A." in name or ".lora_B." in name:
             parts = name.split(".")

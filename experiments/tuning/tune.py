@@ -6,7 +6,8 @@ Everything lives in one folder per adapter, in the cache unless another is named
                  packs/*.npz  validation.npz  training.json
                  checkpoint.pt       while the tuning goes on; an interrupted one continues
                  updates.npz  result.json
-                 adapter_config.json  adapter_model.safetensors  card.json       the adapter
+                 factors.npz         of the items, where their vectors are learned
+                 adapter_config.json  adapter_model.safetensors  vectors.safetensors  card.json       the adapter
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from agents.prompts import PromptBuilder, PromptConfig
 from experiments import build
 from experiments.config import ExperimentConfig
 from experiments.tuning.examples import examples
+from experiments.tuning.item_factors import item_factors
 from experiments.tuning.packs import Pack
 from experiments.tuning.settings import Progress, TrainingConfig
 from experiments.tuning.vocabulary import KeptVocabulary
 from simulator.errors import ConfigError, ModelError
-from simulator.llm import adapters, formats, models
+from simulator.llm import adapters, formats, models, vectors
+from simulator.llm.vectors import VectorTokens
 from simulator.plugins import load
 from simulator.run_directory import write_atomically
 from simulator.seeds import Stream
@@ -53,6 +56,29 @@ def prompt_config(config: ExperimentConfig) -> PromptConfig:
             "agents.decisions:LanguageModelDecisions."
         )
     return PromptConfig.model_validate(config.decision.options.get("prompt", {}))
+
+
+def _checked_prompt(config: ExperimentConfig) -> PromptConfig:
+    """The prompts of a tuning, which must hold what is learned.
+
+    Raises:
+        ConfigError: they hold a thought, or vectors that the method does not learn, or none that it could learn.
+    """
+    prompt, method = prompt_config(config), config.tuning.training.method
+    if prompt.thought_tokens:
+        raise ConfigError("decision.prompt.thought_tokens must be 0 for a tuning: a thought is written by the model that is being tuned.")
+    told = prompt.item_vectors or prompt.history_vectors > 0
+    if config.tuning.training.items and not told:
+        raise ConfigError(
+            f"tuning.training.method = '{method}' learns vectors of items, and these prompts have none; set "
+            "decision.prompt.item_vectors = true (and history_vectors = 16, say), here and in the runs that use the result."
+        )
+    if told and not config.tuning.training.items:
+        raise ConfigError(
+            f"decision.prompt has vectors of items, which tuning.training.method = '{method}' does not learn; use 'collaborative' or "
+            "'collaborative-lora'."
+        )
+    return prompt
 
 
 def base_model(config: ExperimentConfig) -> Path:
@@ -84,7 +110,7 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
     tuning = config.tuning
     say("reading the data", 0, 0)
     train = build.data(config).train
-    base, prompt = base_model(config), prompt_config(config)
+    base, prompt, training = base_model(config), _checked_prompt(config), tuning.training
     split = people_split(train)
     order: Literal["random", "temporal"] = "temporal" if config.dataset.split == "temporal" else "random"
     told = {
@@ -100,16 +126,27 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
         "examples": tuning.examples.model_dump(mode="json"),
         "packs": tuning.packs,
         "seed": config.seed,
+        **({"soft_tokens": training.soft} if training.soft else {}),
+        **({"item_factors": training.item_factors} if training.items else {}),
     }
     packs = folder / "packs"
     if (folder / "prepared.json").is_file() and json.loads((folder / "prepared.json").read_text(encoding="utf-8")) == told:
         return told
     packs.mkdir(parents=True, exist_ok=True)
-    for stale in (*packs.glob("*.npz"), *(folder / name for name in ("prepared.json", "checkpoint.pt", "updates.npz", "result.json"))):
+    for stale in (
+        *packs.glob("*.npz"),
+        *(folder / name for name in ("prepared.json", "factors.npz", "checkpoint.pt", "updates.npz", "result.json")),
+    ):
         stale.unlink(missing_ok=True)
     vocabulary = KeptVocabulary(base)
     try:
-        compiler = vocabulary.compiler(CONTEXT)
+        items: tuple[str, ...] = ()
+        if training.items:
+            say("factors of the items", 0, 0)
+            items = tuple(train.catalog.item_ids.tolist())
+            factors = item_factors(train, split.fit, training.item_factors)
+            np.savez(folder / "factors.npz", factors=factors, items=np.array(items))
+        compiler = vocabulary.compiler(CONTEXT, VectorTokens(training.soft, items))
         # When people leave is not in such data, and what is asked at the end of a page changes nothing before it.
         prompts = PromptBuilder(train.catalog, [action for action in build.actions(train) if action.scope != "page"], prompt)
         stream, shares = Stream(config.seed).child("tune"), tuning.examples.hidden_shares
@@ -157,11 +194,24 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
     if not result_path.is_file():
         write_atomically(result_path, (json.dumps(_trained(config, folder, training, say), indent=1) + "\n").encode())
     result = json.loads(result_path.read_text(encoding="utf-8"))
-    with np.load(folder / "updates.npz") as stored:
-        adapters.write(folder, {name: stored[name] for name in stored.files}, told["model"]["name"])
+    _write_adapter(folder, told["model"]["name"])
     card = {"name": folder.name, **told, "tuning": result}
     write_atomically(folder / adapters.CARD, (json.dumps(card, indent=1) + "\n").encode())
     return card
+
+
+def _write_adapter(folder: Path, base: str) -> None:
+    with np.load(folder / "updates.npz") as stored:
+        updates = {name: stored[name] for name in stored.files}
+    learned = {name.partition(".")[2]: updates.pop(name) for name in list(updates) if name.startswith("vectors.")}
+    if updates:
+        adapters.write(folder, updates, base)
+    if learned:
+        items = []
+        if "factors" in learned:
+            with np.load(folder / "factors.npz") as stored:
+                items = stored["items"].tolist()
+        vectors.write(folder, learned, items)
 
 
 def _trained(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: Say) -> dict[str, Any]:
@@ -171,7 +221,8 @@ def _trained(config: ExperimentConfig, folder: Path, training: TrainingConfig, s
         raise ModelError(f"tuning needs the package {error.name}; install it with: pip install 'usersim[adapters]'.") from error
     try:
         torch_side.device_of(training.device)
-        import peft  # noqa: F401, PLC0415 - optional
+        if training.updates:
+            import peft  # noqa: F401, PLC0415 - optional
     except ImportError as error:
         raise ModelError("tuning needs the package peft; install it with: pip install 'usersim[adapters]'.") from error
     except RuntimeError as error:

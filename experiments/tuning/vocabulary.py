@@ -7,6 +7,7 @@ from pathlib import Path
 
 from simulator.llm.llama_native import Weights
 from simulator.llm.llama_prompts import Compiler
+from simulator.llm.vectors import VectorTokens
 
 
 class KeptVocabulary:
@@ -35,9 +36,9 @@ class KeptVocabulary:
         """Tokens of a text; control tokens are recognised in it only with `control`."""
         return list(self._kept(text, control))
 
-    def compiler(self, context: int) -> Compiler:
-        """Turns prompts into tokens of this model."""
-        return Compiler(self, context)
+    def compiler(self, context: int, vectors: VectorTokens | None = None) -> Compiler:
+        """Turns prompts into tokens of this model, and into numbers of vectors that it will learn."""
+        return Compiler(self, context, vectors)
 
     def close(self) -> None:
         """Frees the model."""

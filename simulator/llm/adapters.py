@@ -1,8 +1,8 @@
 """Low-rank updates of a language model (LoRA adapters), and the merged model file that inference uses.
 
-An adapter is a folder in the layout of the library peft (``adapter_config.json``, ``adapter_model.safetensors``) with a card
-(``card.json``) that says what it was tuned on. llama.cpp could apply it at run time at a cost in speed; a merged file has
-none, so the file is merged once per machine and kept in the cache::
+An adapter is a folder in the layout of the library peft (``adapter_config.json``, ``adapter_model.safetensors``), or with learned
+vectors (`simulator.llm.vectors`), or both, with a card (``card.json``) that says what it was tuned on. llama.cpp could apply updates at run
+time at a cost in speed; a merged file has none, so the file is merged once per machine and kept in the cache::
 
     W' = W + scale * B A        (Hu et al. 2022, "LoRA: low-rank adaptation of large language models", equation 3)
 """
@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from simulator.errors import ModelError, with_suggestion
-from simulator.llm import formats
+from simulator.llm import formats, vectors
 from simulator.paths import cache_folder
 
 MODULES = {
@@ -47,7 +47,8 @@ def tuned_folder() -> Path:
 
 def names() -> list[str]:
     """Adapters that can be named: those made here, and those that come with usersim."""
-    return sorted({path.parent.name for folder in (tuned_folder(), SHIPPED) for path in folder.glob(f"*/{CONFIG}")})
+    files = [path for folder in (tuned_folder(), SHIPPED) for file in (CONFIG, vectors.FILE) for path in folder.glob(f"*/{file}")]
+    return sorted({path.parent.name for path in files})
 
 
 def find(path_or_name: str) -> Path:
@@ -58,9 +59,11 @@ def find(path_or_name: str) -> Path:
     """
     given = Path(path_or_name).expanduser()
     for folder in (given, tuned_folder() / path_or_name, SHIPPED / path_or_name):
-        if (folder / CONFIG).is_file():
+        if (folder / CONFIG).is_file() or vectors.present(folder):
             return folder
-    raise ModelError(f"{with_suggestion('adapter', path_or_name, names())} A folder with {CONFIG} and {WEIGHTS} is allowed too.")
+    raise ModelError(
+        f"{with_suggestion('adapter', path_or_name, names())} A folder with {CONFIG} and {WEIGHTS}, or with {vectors.FILE}, is allowed too."
+    )
 
 
 def card(folder: Path) -> dict[str, Any]:
@@ -140,10 +143,11 @@ def read(folder: Path) -> dict[str, np.ndarray]:
 
 
 def identity(folder: Path) -> str:
-    """SHA-256 of the weights and the configuration of an adapter."""
+    """SHA-256 of the weights, the configuration and the vectors of an adapter."""
     digest = hashlib.sha256()
-    for name in (CONFIG, WEIGHTS):
-        digest.update((folder / name).read_bytes())
+    for name in (CONFIG, WEIGHTS, vectors.FILE):
+        if name != vectors.FILE or vectors.present(folder):
+            digest.update((folder / name).read_bytes())
     return digest.hexdigest()
 
 
@@ -154,8 +158,13 @@ def merged(base: Path, adapter: Path) -> Path:
         base: a GGUF file. adapter: a folder as `find` returns it.
 
     Raises:
-        ModelError: they do not belong together, or one of them is damaged.
+        ModelError: they do not belong together, one of them is damaged, or the adapter has vectors, which a file cannot hold.
     """
+    if vectors.present(adapter):
+        raise ModelError(
+            f"the adapter '{adapter.name}' has learned vectors that stand between the tokens, which llama.cpp cannot compute with; "
+            "set language_model.use = simulator.llm.transformers_model:TransformersModel."
+        )
     told = card(adapter).get("model", {}).get("sha256")
     digest = formats.fingerprint(base)
     if told and told != digest:

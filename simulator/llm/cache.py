@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from simulator.errors import ModelError
 from simulator.protocols import LanguageModel
-from simulator.records import Completion, GenerationRequest, ModelIdentity, Probe, Prompt, Scores, Usage
+from simulator.records import Completion, GenerationRequest, ItemVector, ModelIdentity, Probe, Prompt, Scores, Usage
 
 CacheMode = Literal["read-write", "replay-only"]
 
@@ -223,7 +223,13 @@ def _canonical(value: Any) -> str:
 
 
 def _parts(segment: Any) -> list[Any]:
-    return [[part.name, list(part.labels)] if isinstance(part, Probe) else part for part in segment.parts]
+    return [_part(part) for part in segment.parts]
+
+
+def _part(part: str | Probe | ItemVector) -> Any:
+    if isinstance(part, Probe):
+        return [part.name, list(part.labels)]
+    return {"item": part.item_id} if isinstance(part, ItemVector) else part
 
 
 def _request(request: GenerationRequest) -> list[Any]:

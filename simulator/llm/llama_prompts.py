@@ -13,7 +13,8 @@ from simulator.llm import labels
 from simulator.llm.chat import ChatTemplate
 from simulator.llm.labels import Spelling
 from simulator.llm.prefixes import Key, chain
-from simulator.records import GenerationRequest, Probe, Prompt
+from simulator.llm.vectors import VectorTokens
+from simulator.records import GenerationRequest, ItemVector, Probe, Prompt
 
 
 class Vocabulary(Protocol):
@@ -40,6 +41,10 @@ class Vocabulary(Protocol):
 
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
         """Tokens of a text; control tokens are recognised in it only with `control`."""
+
+
+_WORD = "x"
+"""What stands for a vector where the text before a label matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,13 @@ class Compiler:
 
     Args:
         weights: the model's tokens. context: most tokens that a prompt may have together with what is written after it.
+        vectors: what the model has learned to read in place of words; a soft prompt opens every text.
     """
 
-    def __init__(self, weights: Vocabulary, context: int) -> None:
+    def __init__(self, weights: Vocabulary, context: int, vectors: VectorTokens | None = None) -> None:
         self._weights = weights
         self._context = context
+        self._vectors = vectors or VectorTokens()
         self._template = ChatTemplate(weights.metadata("tokenizer.chat_template"), *weights.start_and_end)
         self._spellings: dict[tuple[tuple[str, ...], str], Spelling] = {}
 
@@ -107,6 +114,10 @@ class Compiler:
                     text = labels.stripped(part) if isinstance(following, Probe) else part
                     tokens += self._plain(text)
                     before = text or before
+                    continue
+                if isinstance(part, ItemVector):
+                    tokens.append(self._vectors.of(part.item_id))
+                    before = _WORD
                     continue
                 spelling = self._spelling(part, before)
                 tokens += spelling.prefix
@@ -146,13 +157,14 @@ class Compiler:
             tokens = self._weights.tokenize(piece.text, control=True) if piece.control else self._plain(piece.text)
             (system if opens else rest).extend(tokens)
         first = system or rest
-        if first[:1] != self._opening():
-            first[:0] = self._opening()
+        opening = self._opening()
+        written = opening[: 1 if self._weights.start_token is not None else 0]
+        first[: len(written) if first[: len(written)] == written else 0] = opening
         return _compiled([chunk for chunk in (system, rest) if chunk])
 
     def _opening(self) -> list[int]:
         start = self._weights.start_token
-        return [] if start is None else [start]
+        return [*([] if start is None else [start]), *self._vectors.opening]
 
     def _fitting(self, compiled: Compiled, more: int) -> Compiled:
         needed = compiled.length + more

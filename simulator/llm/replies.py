@@ -16,7 +16,8 @@ import numpy as np
 
 from simulator.errors import ModelError
 from simulator.llm.labels import OPENING, stripped
-from simulator.records import Probe, Prompt, Scores
+from simulator.llm.vectors import unknown_vectors
+from simulator.records import ItemVector, Probe, Prompt, Scores
 
 WORTH_ASKING = 0.01
 """A token that only begins labels is followed if its probability is at least this share of what was found beside it."""
@@ -49,6 +50,8 @@ def unrolled(prompt: Prompt) -> tuple[str, tuple[int, ...]]:
         if isinstance(part, str):
             text += plain(stripped(part) if isinstance(following, Probe) else part)
             continue
+        if isinstance(part, ItemVector):
+            raise unknown_vectors("a server that is reached by texts")
         if not text:
             raise ModelError(f"probe '{part.name}' has no text before it; put its question first.")
         if len({label.strip().lower() for label in part.labels} - {""}) != len(part.labels) or len(part.labels) < 2:
@@ -173,9 +176,13 @@ INSTRUCTIONS = (
 
 def form(prompt: Prompt) -> str:
     """The prompt as a text with blanks; its own angle brackets become round ones, so that no text can imitate a blank."""
-    parts = (part for segment in prompt.segments for part in segment.parts)
     blanks = str.maketrans({"<": "(", ">": ")"})
-    return "".join(plain(part).translate(blanks) if isinstance(part, str) else f" <{part.name}: {'|'.join(part.labels)}>" for part in parts)
+    text = ""
+    for part in (part for segment in prompt.segments for part in segment.parts):
+        if isinstance(part, ItemVector):
+            raise unknown_vectors("a server that is reached by texts")
+        text += plain(part).translate(blanks) if isinstance(part, str) else f" <{part.name}: {'|'.join(part.labels)}>"
+    return text
 
 
 def form_schema(probes: Sequence[Probe]) -> dict[str, Any]:

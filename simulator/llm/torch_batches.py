@@ -70,7 +70,7 @@ class Batches:
         self._most_tokens, self._sequences, self._kept_bytes = most_tokens, sequences, kept_bytes
         self.context = min(context, network.vocabulary.trained_context or context)
         self.depth = depth if depth is not None else (1 if network.device == "cuda" else 1_000)
-        self.compiler = Compiler(network.vocabulary, self.context)
+        self.compiler = Compiler(network.vocabulary, self.context, network.vectors)
         self._kept: OrderedDict[bytes, Past] = OrderedDict()
         self._held = 0
         self._counts = {"prompt_tokens": 0, "computed_tokens": 0, "generated_tokens": 0, "calls": 0}

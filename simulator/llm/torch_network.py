@@ -18,6 +18,8 @@ import transformers
 from simulator.errors import ModelError
 from simulator.llm.tokenizers_vocabulary import TokenizersVocabulary
 from simulator.llm.torch_loading import Device, Dtype, choose_device, choose_dtype, explained, load, merge, silence
+from simulator.llm.vectors import FIRST, Vectors, VectorTokens, present
+from simulator.llm.vectors import read as read_vectors
 
 VERSION: Final[str] = f"transformers {transformers.__version__}, torch {torch.__version__}"
 """Versions of the libraries that compute."""
@@ -51,6 +53,21 @@ class _Head(torch.nn.Module):  # type: ignore[misc]
         return logits if bias is None else logits + bias.float()
 
 
+class _Embeddings(torch.nn.Module):  # type: ignore[misc]
+    """The input layer of a model that has learned vectors: those of the vocabulary, and from `FIRST` on the learned ones."""
+
+    def __init__(self, inner: Any, table: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("table", table.to(inner.weight.dtype), persistent=False)
+
+    def forward(self, tokens: Any) -> Any:
+        """Vectors, shape (rows, tokens, size), of token numbers, shape (rows, tokens)."""
+        learned = tokens >= FIRST
+        plain = self.inner(tokens.masked_fill(learned, 0))
+        return torch.where(learned[..., None], self.table[(tokens - FIRST).clamp(min=0)], plain)
+
+
 class Network:
     """A loaded model.
 
@@ -58,16 +75,19 @@ class Network:
         path: a folder in Hugging Face layout, or a GGUF file that transformers can read.
         device: "auto" takes CUDA where torch can use it.
         dtype: "auto" takes bfloat16 where the device computes with it, else float16 on CUDA and float32 on a CPU.
-        adapter: folder of a LoRA adapter of the library peft, merged into the weights, or None.
+        adapter: folder of an adapter, or None: low-rank updates in the layout of the library peft, merged into the weights, or learned
+            vectors (`simulator.llm.vectors`), or both.
         threads: used on a CPU; set for the whole process.
 
     Attributes:
-        vocabulary: its tokens. name: of the model. device: "cpu" or "cuda". dtype: such as "bfloat16".
+        vocabulary: its tokens. vectors: those that it has learned. name: of the model. device: "cpu" or "cuda". dtype: such as "bfloat16".
         device_name: as the driver calls the GPU, or "cpu".
 
     Raises:
         ModelError: there is no such model, it is damaged or of another kind, or the device is not there.
     """
+
+    vectors: VectorTokens = VectorTokens()
 
     def __init__(
         self, path: Path, *, device: Device = "auto", dtype: Dtype = "auto", adapter: Path | None = None, threads: int = 1
@@ -79,8 +99,12 @@ class Network:
             torch.set_num_threads(threads)
         with silence():
             model, tokenizer = load(path, torch.float32 if adapter else getattr(torch, self.dtype))
-            if adapter is not None:
-                model = merge(model, adapter).to(getattr(torch, self.dtype))
+            learned = read_vectors(adapter) if adapter is not None and present(adapter) else None
+            if adapter is not None and (learned is None or (adapter / "adapter_config.json").is_file()):
+                model = merge(model, adapter)
+            model = model.to(getattr(torch, self.dtype))
+        if learned is not None:
+            self._learn(model, learned, str(adapter))
         self._place(model, str(path), tokenizer)
         _log.info("%s computes on %s (%s) in %s.", self.name, self.device, self.device_name, self.dtype)
 
@@ -93,6 +117,16 @@ class Network:
         network.device_name = torch.cuda.get_device_name(0) if network.device == "cuda" else "cpu"
         network._place(model, name, tokenizer)
         return network
+
+    def _learn(self, model: Any, learned: Vectors, adapter: str) -> None:
+        inner = model.get_input_embeddings()
+        if inner.weight.shape[1] != learned.table.shape[1]:
+            raise ModelError(
+                f"the vectors of the adapter '{adapter}' have {learned.table.shape[1]} numbers, this model reads {inner.weight.shape[1]}; "
+                "they belong to another model."
+            )
+        model.set_input_embeddings(_Embeddings(inner, torch.from_numpy(learned.table)))
+        self.vectors = learned.tokens
 
     def _place(self, model: Any, path: str, tokenizer: Any) -> None:
         config = model.config.get_text_config()

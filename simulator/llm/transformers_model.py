@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from simulator.errors import ModelError
+from simulator.llm import adapters
 from simulator.llm.models import resolve
 from simulator.plugins import ComponentConfig
 from simulator.records import Completion, GenerationRequest, ModelIdentity, Prompt, Scores, Usage
@@ -34,7 +35,8 @@ class TransformersConfig(ComponentConfig):
 
     Attributes:
         path: a folder in Hugging Face layout, a GGUF file, or the name of a known model; None is the default model.
-        adapter: folder of a LoRA adapter of the library peft, merged into the weights when they are loaded.
+        adapter: what `usersim tune` made, by name or folder, or the folder of any LoRA adapter of the library peft. Updates are merged
+            into the weights when they are loaded; learned vectors (`simulator.llm.vectors`) are read beside the model's own.
         device: "auto" takes CUDA where torch can use it.
         dtype: "auto" takes bfloat16 where the device computes with it, else float16 on CUDA and float32 on a CPU.
         context: most tokens of a prompt together with its continuation.
@@ -82,6 +84,8 @@ class TransformersModel:
         if path is None or not path.is_dir():
             path = resolve(config.path)
         adapter = None if config.adapter is None else config.adapter.expanduser()
+        if adapter is not None and not adapter.is_dir():
+            adapter = adapters.find(str(config.adapter))
         network = torch_network.Network(path, device=config.device, dtype=config.dtype, adapter=adapter, threads=config.threads)
         most_tokens = config.max_batch_tokens or MOST_TOKENS[network.device]
         sequences = config.sequences or SEQUENCES[network.device]

@@ -10,7 +10,7 @@ from agents.actions import ACTIONS
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder, PromptConfig
 from simulator.dataset import Catalog
-from simulator.records import Action, Impression, MemoryRecord, Message, Note, Page, Probe, SessionState, Situation
+from simulator.records import Action, Impression, ItemVector, MemoryRecord, Message, Note, Page, Probe, SessionState, Situation
 from simulator.seeds import Stream
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -195,3 +195,63 @@ def test_each_kind_of_intervention_has_its_words(film_world, kind, words):
     first, second = told.page.impressions
     told = replace(told, page=replace(told.page, impressions=(replace(first, notes=(Note("a", kind, True, "x", 0.0),)), second)))
     assert words in builder(film_world).page(told).text
+
+
+# --- variants of prompts ---
+
+
+def test_what_is_off_is_not_written_down_so_that_what_was_kept_is_found_again():
+    off = PromptConfig().model_dump(mode="json")
+    assert not {"examples", "thought_tokens", "item_vectors", "history_vectors"} & set(off)
+    assert PromptConfig(examples=4).model_dump()["examples"] == 4
+    assert PromptConfig.model_validate(PromptConfig(item_vectors=True).model_dump()) == PromptConfig(item_vectors=True)
+
+
+def test_examples_are_an_earlier_page_with_what_the_person_really_did(film_world):
+    write, told = builder(film_world, examples=6), situation(film_world)
+    history = dict(zip(told.profile.history.tolist(), told.profile.ratings.tolist(), strict=True))
+    text = write.page(told).segments[1].parts[0]
+    lines = text.partition("An earlier page:\n")[2].splitlines()
+    assert len(lines) == 6
+    assert sum(" | watch: yes stars: " in line for line in lines) == 3
+    for place, line in enumerate(lines, start=1):
+        item = int(line.partition("Film ")[2].partition(" ")[0])
+        assert line.startswith(f"{place}. Film {item} ")
+        if " yes" in line:
+            assert line.endswith(f"yes stars: {history[item]:.0f}")
+        else:
+            assert line.endswith(" | watch: no")
+            assert item not in history
+    assert write.page(situation(film_world, items=(7, 9), page=3)).segments[1] == write.page(told).segments[1]
+    assert builder(film_world).page(told).text in write.page(told).text.replace("An earlier page:\n" + "\n".join(lines) + "\n", "")
+
+
+def test_vectors_of_items_stand_behind_their_titles_and_change_no_word(film_world):
+    plain, write = builder(film_world), builder(film_world, item_vectors=True, history_vectors=3)
+    told = situation(film_world, items=(2, 5))
+    parts = [part for segment in write.page(told).segments for part in segment.parts]
+    words = "".join(part for part in parts if isinstance(part, str))
+    assert words.replace(" Watched:.", "") == "".join(
+        part for segment in plain.page(told).segments for part in segment.parts if isinstance(part, str)
+    )
+    vectors = [part.item_id for part in parts if isinstance(part, ItemVector)]
+    profile, ids = told.profile, film_world.catalog.item_ids
+    shown = [*profile.liked[:4], *profile.disliked[:2], *profile.history[-3:].tolist(), 2, 5]
+    assert vectors == [ids[item] for item in shown]
+    before = [parts[number - 1] for number, part in enumerate(parts) if isinstance(part, ItemVector) and part.item_id == ids[5]]
+    assert before[-1].endswith(f"Film 5 {', '.join(film_world.catalog.items['genres'][5])}")
+    assert write.person_text(profile) == plain.person_text(profile)
+    assert f"[item {ids[5]}]" in write.page(told).text
+
+
+def test_a_thought_stands_before_the_page_behind_what_it_is_about(film_world):
+    write, told = builder(film_world, thought_tokens=9), situation(film_world)
+    request = write.thought(told)
+    assert request.max_tokens == 9
+    assert request.temperature == 0.0
+    assert request.prompt.segments[-1].parts[0].startswith("On the next page: Film 2 ")
+    page = write.page(told, "Nothing for me.")
+    assert page.segments[:3] == request.prompt.segments
+    assert page.segments[3].parts == (" Nothing for me.\n",)
+    assert page.segments[4:] == write.page(told).segments[2:]
+    assert write.page(told) == builder(film_world).page(told)

@@ -11,6 +11,7 @@ transformers = pytest.importorskip("transformers")
 from experiments.tuning import training  # noqa: E402
 from experiments.tuning.packs import Ask, Branch, PackBuilder  # noqa: E402
 from experiments.tuning.settings import TrainingConfig  # noqa: E402
+from simulator.llm.vectors import FIRST  # noqa: E402
 
 CONFIG = TrainingConfig(
     rank=4, alpha=8.0, learning_rate=2e-2, batch_tokens=300, micro_tokens=200, passes=4, evaluations=3, device="cpu", dtype="float32"
@@ -128,3 +129,118 @@ def test_scores_of_labels_sum_to_one_and_auc_is_that_of_scikit_learn():
     assert np.exp(scores).sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     known = roc_auc_score(pack.probe_label == 0, scores[:, 0] - scores[:, 1])
     assert training.measured(pack, scores)["choose_auc"] == pytest.approx(known)
+
+
+# --- vectors in place of words ---
+
+
+def a_pack_of_vectors(people=60, seed=0, items=12, soft=0):
+    """As `a_pack`, but nothing is told in words: people and items are known by vectors alone."""
+    generator = np.random.default_rng(seed)
+    builder = PackBuilder(("choose",), (((2,), (3, 4)),), 60)
+    first = FIRST + soft
+    for user in range(people):
+        kind = user % 2
+        own = [item for item in range(items) if item % 2 == kind]
+        prefix = np.array([*range(FIRST, first), 5, 6, *(first + generator.choice(own, 3, replace=False))], dtype=np.int32)
+        pages = []
+        for _ in range(3):
+            shown = generator.choice(items, size=3, replace=False)
+            tokens = np.concatenate([[20 + place, first + item, 7] for place, item in enumerate(shown)]).astype(np.int32)
+            asks = tuple(Ask(3 * place + 2, 0, int(item % 2 != kind), int(item), place + 1) for place, item in enumerate(shown))
+            pages.append(Branch(tokens, asks))
+        builder.add(user, prefix, 2 + soft, pages)
+    return builder.build()
+
+
+def parities(folder, items=12):
+    """Factors that tell odd items from even ones, among others that tell nothing; zeros for an unknown item."""
+    factors = np.random.default_rng(1).normal(size=(items + 1, 4)).astype(np.float32)
+    factors[:, 0] = np.where(np.arange(items + 1) % 2, 2.0, -2.0)
+    factors[-1] = 0.0
+    np.savez(folder / training.FACTORS, factors=factors, items=np.array([str(item) for item in range(items)]))
+    return factors
+
+
+def test_vectors_of_items_teach_who_chooses_what_where_words_say_nothing(tmp_path):
+    parities(tmp_path)
+    a_pack_of_vectors().save(tmp_path / "000.npz")
+    config = replace(CONFIG, method="collaborative-lora", passes=60, projector_rate=3e-2, hidden=8, patience=100)
+    found = training.train(tmp_path / "none", [tmp_path / "000.npz"], a_pack_of_vectors(20, seed=9), config, tmp_path)
+    assert 0.3 < found["before"]["choose_auc"] < 0.7
+    assert found["after"]["choose_auc"] > 0.75
+    with np.load(tmp_path / "updates.npz") as updates:
+        assert {"vectors.factors", "vectors.w1", "vectors.b1", "vectors.w2", "vectors.b2", "scale"} < set(updates.files)
+        assert updates["vectors.w2"].shape == (16, 8)
+
+
+@pytest.mark.parametrize(("method", "soft"), [("collaborative", 0), ("soft-prompt", 3)])
+def test_without_updates_the_model_itself_stays_as_it_is(tmp_path, method, soft):
+    parities(tmp_path)
+    pack = a_pack_of_vectors(soft=0) if method == "collaborative" else _with_soft_prompt(a_pack(), soft)
+    pack.save(tmp_path / "000.npz")
+    config = replace(CONFIG, method=method, soft_tokens=soft or 1, passes=10, projector_rate=3e-2)
+    model = training.trainable(tiny(), config, pack, tmp_path)
+    assert all(("soft" in name) == bool(soft) for name, one in model.named_parameters() if one.requires_grad)
+    assert not any("lora" in name for name, _ in model.named_parameters())
+    found = training.train(tmp_path / "none", [tmp_path / "000.npz"], pack, config, tmp_path)
+    assert found["after"]["choose_loss"] < found["before"]["choose_loss"]
+    with np.load(tmp_path / "updates.npz") as updates:
+        assert {name.partition(".")[0] for name in updates.files} == {"vectors"}
+
+
+def _with_soft_prompt(pack, soft):
+    """The pack with a soft prompt before every row's prefix."""
+    builder = PackBuilder(pack.kinds, pack.label_tokens, 200)
+    for row in range(len(pack)):
+        part = slice(int(pack.starts[row]), int(pack.starts[row + 1]))
+        tokens, branches = pack.tokens[part], pack.branches[part]
+        pages = []
+        for branch in range(1, int(branches.max()) + 1):
+            places = np.flatnonzero(branches == branch)
+            mine = np.flatnonzero(np.isin(pack.probe_at - part.start, places))
+            asks = tuple(Ask(int(pack.probe_at[p] - part.start - places[0]), 0, int(pack.probe_label[p]), 0, 1) for p in mine)
+            pages.append(Branch(tokens[places], asks))
+        prefix = np.concatenate([np.arange(FIRST, FIRST + soft), tokens[branches == 0]]).astype(np.int32)
+        builder.add(row, prefix, 2 + soft, pages)
+    return builder.build()
+
+
+def test_an_interrupted_tuning_of_vectors_continues(tmp_path):
+    validation = a_pack_of_vectors(10, seed=9)
+    config = replace(CONFIG, method="collaborative-lora", hidden=8)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        parities(tmp_path / name)
+    a_pack_of_vectors().save(tmp_path / "000.npz")
+    whole = training.train(tmp_path / "none", [tmp_path / "000.npz"], validation, config, tmp_path / "a")
+
+    def cut(progress):
+        if progress.step == whole["steps"] // 2 + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(tmp_path / "none", [tmp_path / "000.npz"], validation, config, tmp_path / "b", cut)
+    resumed = training.train(tmp_path / "none", [tmp_path / "000.npz"], validation, config, tmp_path / "b")
+    assert resumed["steps"] == whole["steps"]
+    assert resumed["after"] == pytest.approx(whole["after"], rel=1e-4)
+    with np.load(tmp_path / "a" / "updates.npz") as left, np.load(tmp_path / "b" / "updates.npz") as right:
+        assert left["vectors.w2"] == pytest.approx(right["vectors.w2"], abs=2e-3)
+
+
+def test_inference_projects_factors_as_the_tuning_does(tmp_path):
+    from simulator.llm import vectors
+
+    factors = parities(tmp_path)
+    config = replace(CONFIG, method="collaborative", hidden=8)
+    model = training.trainable(tiny(), config, a_pack_of_vectors(4), tmp_path)
+    layer = model.get_input_embeddings()
+    training.save_updates(model, tmp_path / "updates.npz", config)
+    with np.load(tmp_path / "updates.npz") as updates:
+        vectors.write(
+            tmp_path, {name.partition(".")[2]: updates[name] for name in updates.files}, [str(n) for n in range(len(factors) - 1)]
+        )
+    assert vectors.read(tmp_path).table == pytest.approx(layer.table().detach().numpy(), abs=1e-5)
+    tokens = torch.tensor([[5, FIRST + 3, 6]])
+    assert layer(tokens)[0, 1].detach().numpy() == pytest.approx(vectors.read(tmp_path).table[3], abs=1e-5)
+    assert torch.equal(layer(tokens)[0, ::2], layer.inner(tokens[:, ::2])[0])

@@ -34,6 +34,14 @@ def test_what_cannot_be_tuned_is_one_sentence(experiment, tmp_path, capsys):
     assert "ranks" in said(capsys)
     assert call(["tune", str(experiment), *out, "--set", "tuning.examples.hidden_shares=[2]"]) == 2
     assert "hidden_shares" in said(capsys)
+    assert call(["tune", str(experiment), *out, "--set", "tuning.training.method=prefix"]) == 2
+    assert "'collaborative-lora'" in said(capsys)
+    assert call(["tune", str(experiment), *out, "--set", "tuning.training.method=collaborative"]) == 2
+    assert "decision.prompt.item_vectors = true" in said(capsys)
+    assert call(["tune", str(experiment), *out, "--set", "decision.prompt.item_vectors=true"]) == 2
+    assert "'lora' does not learn" in said(capsys)
+    assert call(["tune", str(experiment), *out, "--set", "decision.prompt.thought_tokens=5"]) == 2
+    assert "thought_tokens must be 0" in said(capsys)
     assert call(["run", str(experiment), *out, "--set", "population.users=5", "--set", "language_model.adapter=nothing"]) == 2
     assert "nothing" in said(capsys)
 
@@ -82,3 +90,27 @@ def test_a_tuned_model_is_an_adapter_that_a_run_can_name(experiment, tmp_path, c
     assert adapters.find(str(folder)) == folder
     assert json.loads((folder / "card.json").read_text())["model"]["sha256"] == models.known()[models.DEFAULT].sha256
     assert tune(config, folder, quick, lambda *_: None) == card
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("method", "prompt"),
+    [("soft-prompt", []), ("collaborative-lora", ["decision.prompt.item_vectors=true", "decision.prompt.history_vectors=4"])],
+)
+def test_a_model_with_learned_vectors_plays_people_with_transformers_and_llama_cpp_refuses(experiment, tmp_path, capsys, method, prompt):
+    pytest.importorskip("peft")
+    if not models.is_present(models.DEFAULT):
+        pytest.skip("the default model is not installed")
+    folder = tmp_path / "films"
+    folder.mkdir()
+    config = configuration.read(experiment, ["tuning.validation_people=2", f"tuning.training.method={method}", *prompt])
+    quick = TrainingConfig(method=method, rank=2, alpha=4.0, batch_tokens=200, micro_tokens=200, minutes=0.02, evaluations=1, device="cpu")
+    card = tune(config, folder, quick, lambda *_: None)
+    assert card["tuning"]["steps"] >= 1
+    few = ["--set", "population.users=2", "--set", "decision.reference_pages=1", "--set", "decision.texts=false", "--workers", "1"]
+    given = [part for setting in [*prompt, f"language_model.adapter={folder}"] for part in ("--set", setting)]
+    backend = ["--set", "language_model.use=simulator.llm.transformers_model:TransformersModel"]
+    assert call(["run", str(experiment), "--output", str(tmp_path / "run"), *few, *given, *backend]) == 0
+    assert (tmp_path / "run" / "summary.json").is_file()
+    assert call(["run", str(experiment), "--output", str(tmp_path / "other"), *few, *given]) == 2
+    assert "llama.cpp cannot compute with" in said(capsys)
