@@ -147,8 +147,15 @@ def run(
         rows[variant.name], own[variant.name] = row, found
         result = _result(told, variants, rows, own, _controls(train, people.fit, pages, config), stream.child("intervals"))
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, (json.dumps(result, indent=1) + "\n").encode())
+        write_atomically(output, _document(result).encode())
     return result
+
+
+def _document(result: Mapping[str, Any]) -> str:
+    """The result as JSON to read, but for the numbers of single people, which are a line per variant."""
+    told = json.dumps({name: value for name, value in result.items() if name != "people"}, indent=1).removesuffix("\n}")
+    people = ",\n".join(f"  {json.dumps(name)}: {json.dumps(found)}" for name, found in result["people"].items())
+    return f'{told},\n "people": {{\n{people}\n }}\n}}\n'
 
 
 def _own(config: ExperimentConfig, data: str) -> list[Variant]:

@@ -86,7 +86,8 @@ def test_measured_variants_are_kept_only_for_the_same_people_and_settings(tmp_pa
     rows = {"zero-shot": {"asked": asked}}
     result = variants._result(told, variants.VARIANTS, rows, own, {}, Stream(1))
     output = tmp_path / "variants.json"
-    output.write_text(json.dumps(result), encoding="utf-8")
+    output.write_text(variants._document(result), encoding="utf-8")
+    assert json.loads(output.read_text(encoding="utf-8")) == json.loads(json.dumps(result))
     kept, people = variants._earlier(output, told)
     assert kept == rows
     assert people["zero-shot"]["auc_matched"].tolist() == [0.5, 0.6]

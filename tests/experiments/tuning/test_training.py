@@ -71,7 +71,8 @@ def test_a_page_behind_a_shared_prefix_scores_as_its_prompt_alone():
 
 def test_tuning_learns_who_chooses_what(tmp_path):
     a_pack().save(tmp_path / "000.npz")
-    found = training.train(tmp_path / "none", [tmp_path / "000.npz"], a_pack(20, seed=9), replace(CONFIG, passes=40), tmp_path)
+    config = replace(CONFIG, passes=60, learning_rate=1e-2, evaluations=6)
+    found = training.train(tmp_path / "none", [tmp_path / "000.npz"], a_pack(20, seed=9), config, tmp_path)
     assert 0.35 < found["before"]["choose_auc"] < 0.65
     assert found["after"]["choose_auc"] > 0.95
     assert found["after"]["choose_loss"] < found["before"]["choose_loss"] - 0.05
