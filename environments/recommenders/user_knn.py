@@ -43,10 +43,9 @@ class UserKNN(ArrayRecommender):
     shrinkage)`` and jaccard ``c_uv / (c_u + c_v - c_uv + shrinkage)`` (Herlocker et al., "An algorithmic framework for
     performing collaborative filtering", SIGIR 1999; sets in place of ratings and shrinkage as in Dacrema et al., "Are we
     really making much progress?", RecSys 2019). Neighbours are found among the people of the log for the history given
-    at `recommend`, so new people and grown histories need nothing special (and remembered while a history stays the same, which is
-    half of the time of a page); nobody is their own neighbour, and of equally
-    similar people those with the lower code come first. A millionth of the item's popularity share is added, which orders
-    items that no neighbour has.
+    at `recommend`, so new people and grown histories need nothing special; they are remembered until the history grows, since to
+    find them is more than half of the work. Nobody is their own neighbour, and of equally similar people those with the lower code
+    come first. A millionth of the item's popularity share is added, which orders items that no neighbour has.
     """
 
     Config = UserKNNConfig
