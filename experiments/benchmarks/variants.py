@@ -301,26 +301,23 @@ def _result(
 
 
 def table(result: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The result as rows of texts."""
+    """The result as rows of texts: areas under the curve, the paired difference on matched items with its interval, and costs."""
 
     def told(row: Mapping[str, Any], name: str) -> str:
-        found = row.get(name)
-        return "" if found is None else f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        return f"{row[name]['value']:.3f}" if name in row else ""
 
     lines = []
     for row in (*result["variants"], *result["controls"]):
-        asked, tuned, apart = row.get("asked", {}), row.get("tuned", {}), row.get("difference", {}).get("auc_matched")
+        asked, apart = row.get("asked", {}), row.get("difference", {}).get("auc_matched")
         lines.append(
             {
-                "variant": row.get("variant") or f"control: {row['control']}",
-                "AUC, matched": told(row, "auc_matched"),
+                "variant": row.get("variant") or row["control"],
+                "matched": told(row, "auc_matched"),
                 "less zero-shot": "" if apart is None else f"{apart['value']:+.3f} [{apart['low']:+.3f}, {apart['high']:+.3f}]",
-                "AUC, random": told(row, "auc_random"),
+                "random": told(row, "auc_random"),
                 "loss": told(row, "loss"),
-                "tokens a page": f"{asked['prompt_tokens_per_page']:.0f}" if asked else "",
-                "written": f"{asked['generated_tokens_per_page']:.0f}" if asked else "",
-                "s a page": f"{asked['processor_seconds_per_page']:.2f}" if asked else "",
-                "tuned on tokens": f"{tuned['tokens']:,}" if tuned.get("tokens") else "",
+                "tokens": f"{asked['prompt_tokens_per_page']:.0f}" if asked else "",
+                "s": f"{asked['processor_seconds_per_page']:.2f}" if asked else "",
             }
         )
     return lines

@@ -104,7 +104,9 @@ def variants_command(
     if json:
         emit(result, as_json=True)
         return
-    emit_table(variants.table(result), as_json=False, title=f"Variants on {result['judged']['people']} people, 95 % intervals")
+    emit_table(
+        variants.table(result), as_json=False, title=f"AUC on {result['judged']['people']} people; tokens and processor seconds a page"
+    )
     note(f"written to {target}")
 
 
