@@ -5,7 +5,7 @@ Nothing is assumed about the shape of lengths and gaps. A person's next one is o
 (Blackwell & MacQueen, "Ferguson distributions via Polya urn schemes", Annals of Statistics 1, 1973). So the heavy tails of
 all people together stay as they are, and each person is as far from the others as k pseudo-observations allow; k is read off
 the data (`agents.shrinkage.normal_strength`). First visits, in which people of rating sites rate what they remember, are kept
-apart from later ones. Whether somebody comes back after a visit is a beta-geometric model, as in Fader, Hardie & Lee, "'Counting
+apart from later ones, and are mostly their own (`FIRST_STRENGTH`). Whether somebody comes back after a visit is a beta-geometric model, as in Fader, Hardie & Lee, "'Counting
 your customers' the easy way", Marketing Science 24 (2005).
 
 Where a random split left a share of the interactions (`Dataset.kept_share`), a visit is longer than it looks: the hidden ones
@@ -24,6 +24,11 @@ from scipy.special import betaln
 from agents.shrinkage import normal_strength
 from simulator.records import VisitPool, Visits, Weighted
 from simulator.seeds import Stream
+
+FIRST_STRENGTH = 1.0
+"""How many first visits of others complete a person's own one. Everybody has a single one, so the data cannot tell how much people differ;
+but whoever lives their time again begins with the very visit that the log shows, and only as much is left open as
+`agents.shrinkage.STRENGTHS` leaves of the clearest data."""
 
 LONGEST = 5_000
 """Longer visits count as this long."""
@@ -152,10 +157,10 @@ def expected_length(visits: Visits) -> float:
 def _shares(visits: Visits, is_first: bool) -> np.ndarray:
     """Share of visits with 1, 2, ... things chosen: the person's own ones, completed by everybody's."""
     pool = visits.pool
-    own, others = (visits.first, pool.first) if is_first else (visits.later, pool.later)
+    own, others, strength = (visits.first, pool.first, FIRST_STRENGTH) if is_first else (visits.later, pool.later, pool.strength)
     shares = np.zeros(int(max(others.values.max(), own.values.max(initial=1))))
     np.add.at(shares, own.values - 1, own.weights)
-    np.add.at(shares, others.values - 1, others.weights * (pool.strength / others.weights.sum()))
+    np.add.at(shares, others.values - 1, others.weights * (strength / others.weights.sum()))
     return np.asarray(shares / shares.sum())
 
 

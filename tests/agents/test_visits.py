@@ -68,6 +68,13 @@ def test_somebody_with_long_visits_stays_longer_and_the_first_visit_is_of_its_ow
     assert leaving_chance(short, 5, 10**6, 1.0) == 1.0
 
 
+def test_a_first_visit_is_as_likely_the_persons_own_as_anybodys():
+    lazy, busy = visits_of([[(0, 4), (DAY, 3)]] * 30 + [[(0, 60), (DAY, 3)]] * 30)[:: 59]
+    # half of the chances are the own visit's, half the pool's, of which half are as long
+    assert leaving_chance(lazy, 0, 4, 1.0) == pytest.approx(0.75)
+    assert leaving_chance(busy, 0, 4, 1.0) == pytest.approx(0.25)
+
+
 def test_the_expected_length_lies_between_a_persons_own_visits_and_everybodys():
     found = visits_of([[(0, 10), (DAY, 2), (2 * DAY, 2)]] * 5 + [[(0, 50), (DAY, 30), (2 * DAY, 30)]] * 5)
     assert (10 + 2 + 2) / 3 < expected_length(found[0]) < (30 + 16 + 16) / 3 < expected_length(found[-1]) < (50 + 30 + 30) / 3
