@@ -5,8 +5,8 @@ Nothing is assumed about the shape of lengths and gaps. A person's next one is o
 (Blackwell & MacQueen, "Ferguson distributions via Polya urn schemes", Annals of Statistics 1, 1973). So the heavy tails of
 all people together stay as they are, and each person is as far from the others as k pseudo-observations allow; k is read off
 the data (`agents.shrinkage.normal_strength`). First visits, in which people of rating sites rate what they remember, are kept
-apart from later ones, and are mostly their own (`FIRST_STRENGTH`). Whether somebody comes back after a visit is a beta-geometric model, as in Fader, Hardie & Lee, "'Counting
-your customers' the easy way", Marketing Science 24 (2005).
+apart from later ones, and half of one is a person's own (`FIRST_STRENGTH`). Whether somebody comes back after a visit is a beta-geometric
+model, as in Fader, Hardie & Lee, "'Counting your customers' the easy way", Marketing Science 24 (2005).
 
 Where a random split left a share of the interactions (`Dataset.kept_share`), a visit is longer than it looks: the hidden ones
 are drawn again, and visits weigh more the likelier such a visit was to vanish (Horvitz & Thompson, JASA 47, 1952).

@@ -69,7 +69,7 @@ def test_somebody_with_long_visits_stays_longer_and_the_first_visit_is_of_its_ow
 
 
 def test_a_first_visit_is_as_likely_the_persons_own_as_anybodys():
-    lazy, busy = visits_of([[(0, 4), (DAY, 3)]] * 30 + [[(0, 60), (DAY, 3)]] * 30)[:: 59]
+    lazy, busy = visits_of([[(0, 4), (DAY, 3)]] * 30 + [[(0, 60), (DAY, 3)]] * 30)[::59]
     # half of the chances are the own visit's, half the pool's, of which half are as long
     assert leaving_chance(lazy, 0, 4, 1.0) == pytest.approx(0.75)
     assert leaving_chance(busy, 0, 4, 1.0) == pytest.approx(0.25)
