@@ -93,17 +93,15 @@ def test_a_tuned_model_is_an_adapter_that_a_run_can_name(experiment, tmp_path, c
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(
-    ("method", "prompt"),
-    [("soft-prompt", []), ("collaborative-lora", ["decision.prompt.item_vectors=true", "decision.prompt.history_vectors=4"])],
-)
-def test_a_model_with_learned_vectors_plays_people_with_transformers_and_llama_cpp_refuses(experiment, tmp_path, capsys, method, prompt):
+def test_a_model_with_learned_vectors_plays_people_with_transformers_and_llama_cpp_refuses(experiment, tmp_path, capsys):
+    method = "collaborative-lora"
+    prompt = ["decision.prompt.item_vectors=true", "decision.prompt.history_vectors=4"]
     pytest.importorskip("peft")
     if not models.is_present(models.DEFAULT):
         pytest.skip("the default model is not installed")
     folder = tmp_path / "films"
     folder.mkdir()
-    config = configuration.read(experiment, ["tuning.validation_people=2", f"tuning.training.method={method}", *prompt])
+    config = configuration.read(experiment, ["tuning.packs=1", "tuning.validation_people=1", f"tuning.training.method={method}", *prompt])
     quick = TrainingConfig(method=method, rank=2, alpha=4.0, batch_tokens=200, micro_tokens=200, minutes=0.02, evaluations=1, device="cpu")
     card = tune(config, folder, quick, lambda *_: None)
     assert card["tuning"]["steps"] >= 1
