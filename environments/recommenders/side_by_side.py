@@ -28,6 +28,8 @@ def in_parts(answer: Answer, user_ids: np.ndarray, histories: Sequence[np.ndarra
     Args:
         answer: what it says to a person may not depend on who else is asked for. user_ids: shape (b,). histories: b arrays of item codes.
     """
+    if not len(user_ids):
+        return []
     parts = min(own_cores(), len(user_ids) // FEWEST)
     if parts < 2:
         return answer(user_ids, histories)

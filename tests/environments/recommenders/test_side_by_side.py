@@ -50,3 +50,10 @@ def test_few_people_are_answered_at_once(monkeypatch):
     asked = []
     side_by_side.in_parts(lambda people, histories: asked.append(len(people)) or [], np.arange(31), [np.array([0])] * 31)
     assert asked == [31]
+
+
+def test_nobody_asked_is_no_slate():
+    world = CheckerboardWorld(n_users=20, n_items=20).dataset
+    for recommender in (UserKNN(), EASE()):
+        recommender.fit(world.interactions, world.catalog, Stream(1))
+        assert recommender.recommend(np.empty(0, dtype=np.int32), [], 5, Stream(2)) == []
