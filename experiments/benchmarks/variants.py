@@ -29,9 +29,10 @@ from experiments.config import ExperimentConfig
 from experiments.tuning.item_factors import who_has_what
 from experiments.tuning.settings import Method
 from experiments.tuning.tune import base_model, tune
+from simulator.dataset import Dataset
 from simulator.errors import ConfigError, with_suggestion
 from simulator.execution import cores
-from simulator.llm import adapters, formats
+from simulator.llm import adapters, formats, vectors
 from simulator.llm.transformers_model import TransformersConfig, TransformersModel
 from simulator.protocols import DecisionContext
 from simulator.run_directory import write_atomically
@@ -140,12 +141,13 @@ def run(
         "settings": [*SETTINGS, *overrides],
     }
     rows, own = _earlier(output, told)
+    controls = _controls(train, people.fit, pages, config)
     for variant in variants:
         if wanted and variant.name not in wanted:
             continue
-        row, found = _measured(variant, file, overrides, config, pages, base, size, say)
+        row, found = _measured(variant, file, overrides, config, train, pages, base, size, say)
         rows[variant.name], own[variant.name] = row, found
-        result = _result(told, variants, rows, own, _controls(train, people.fit, pages, config), stream.child("intervals"))
+        result = _result(told, variants, rows, own, controls, stream.child("intervals"))
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, _document(result).encode())
     return result
@@ -184,6 +186,7 @@ def _measured(
     file: Path,
     overrides: Sequence[str],
     config: ExperimentConfig,
+    train: Dataset,
     pages: Judged,
     base: Path,
     size: Size,
@@ -212,13 +215,13 @@ def _measured(
         row["tuned"] = _tuning(adapters.card(adapter), adapter)
     say(f"{variant.name}: asking {len(pages.kinds)} people about {size.pages} pages each")
     prompt = PromptConfig.model_validate({**config.decision.options.get("prompt", {}), **variant.prompt})
-    chances, row["asked"] = _asked(prompt, adapter, base, pages, config)
+    chances, row["asked"] = _asked(prompt, adapter, base, train, pages, config)
     return row, {name: np.round(values, 4) for name, values in figures(chances, pages.kinds).items()}
 
 
 def _tuning(card: Mapping[str, Any], adapter: Path) -> dict[str, Any]:
     tuning = card.get("tuning", {})
-    files = [adapter / name for name in (adapters.WEIGHTS, "vectors.safetensors") if (adapter / name).is_file()]
+    files = [adapter / name for name in (adapters.WEIGHTS, vectors.FILE) if (adapter / name).is_file()]
     return {
         **{name: tuning.get(name) for name in ("steps", "best_step", "tokens", "seconds", "device", "stopped", "before", "after")},
         "bytes": sum(file.stat().st_size for file in files),
@@ -226,11 +229,10 @@ def _tuning(card: Mapping[str, Any], adapter: Path) -> dict[str, Any]:
 
 
 def _asked(
-    prompt: PromptConfig, adapter: Path | None, base: Path, pages: Judged, config: ExperimentConfig
+    prompt: PromptConfig, adapter: Path | None, base: Path, train: Dataset, pages: Judged, config: ExperimentConfig
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Log-probabilities of choosing and not, shape (people, items, 2), through the seam of the simulation; and what that cost."""
     model = TransformersModel(TransformersConfig(path=str(base), adapter=adapter, threads=cores(), context=2_048))
-    train = build.data(config).train
     context = DecisionContext(train.catalog, build.actions(train), model, train.rating_scale, 3 * OF_EACH, 1, config.seed)
     decisions = LanguageModelDecisions(LanguageModelConfig(recentre=False, texts=False, prompt=prompt), context=context)
     started, said, thoughts = time.process_time(), [], []
@@ -256,7 +258,7 @@ def _asked(
     )
 
 
-def _controls(train: Any, fit: np.ndarray, pages: Judged, config: ExperimentConfig) -> dict[str, dict[str, np.ndarray]]:
+def _controls(train: Dataset, fit: np.ndarray, pages: Judged, config: ExperimentConfig) -> dict[str, dict[str, np.ndarray]]:
     """The same pages without a language model: popularity, and the factors that items' vectors are made of, asked directly."""
     popularity = np.bincount(train.interactions["item"].to_numpy(), minlength=train.n_items)
     factors = Factors.fit(who_has_what(train, fit), config.tuning.training.item_factors)

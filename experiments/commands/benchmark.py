@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from experiments.commands.fetching import Json
+from experiments.commands.run import Config, Set
 from experiments.console import emit, emit_table, note
 from simulator.errors import ConfigError
 
@@ -79,12 +80,8 @@ def prompts_command(
 
 @app.command("variants")
 def variants_command(
-    config: Annotated[Path, typer.Argument(help="Experiment file (.toml), or the name of one that comes with usersim.")] = Path(
-        "movielens"
-    ),
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")
-    ] = None,
+    config: Config = Path("movielens"),
+    set_: Set = None,
     people: Annotated[int | None, typer.Option("--people", min=2, help="People judged at most [default: 100].")] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", min=0.01, help="Of each tuning [default: 3].")] = None,
     variant: Annotated[

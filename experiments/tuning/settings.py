@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+FACTORS = "factors.npz"
+"""File of a prepared folder: ``factors`` of the items and, in their order, the ``items``' ids."""
+
 Method = Literal["lora", "soft-prompt", "collaborative", "collaborative-lora"]
 """What is learned: low-rank updates of the weights; vectors in front of every prompt; a map from factors of items to vectors beside
 their titles; or the last together with updates."""

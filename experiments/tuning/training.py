@@ -35,12 +35,9 @@ from torch import nn
 from experiments.analysis.ranking_metrics import auc_of
 from experiments.tuning.learned import LearnedVectors
 from experiments.tuning.packs import Pack, batches
-from experiments.tuning.settings import Progress, TrainingConfig
+from experiments.tuning.settings import FACTORS, Progress, TrainingConfig
 from simulator.llm.vectors import FIRST
 from simulator.seeds import Stream
-
-FACTORS = "factors.npz"
-"""File of a prepared folder: ``factors`` of the items and, in their order, the ``items``' ids."""
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a Llama-like block, by their names in transformers."""

@@ -27,7 +27,7 @@ from experiments.config import ExperimentConfig
 from experiments.tuning.examples import examples
 from experiments.tuning.item_factors import item_factors
 from experiments.tuning.packs import Pack
-from experiments.tuning.settings import Progress, TrainingConfig
+from experiments.tuning.settings import FACTORS, Progress, TrainingConfig
 from experiments.tuning.vocabulary import KeptVocabulary
 from simulator.errors import ConfigError, ModelError
 from simulator.llm import adapters, formats, models, vectors
@@ -135,7 +135,7 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
     packs.mkdir(parents=True, exist_ok=True)
     for stale in (
         *packs.glob("*.npz"),
-        *(folder / name for name in ("prepared.json", "factors.npz", "checkpoint.pt", "updates.npz", "result.json")),
+        *(folder / name for name in ("prepared.json", FACTORS, "checkpoint.pt", "updates.npz", "result.json")),
     ):
         stale.unlink(missing_ok=True)
     vocabulary = KeptVocabulary(base)
@@ -145,7 +145,7 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
             say("factors of the items", 0, 0)
             items = tuple(train.catalog.item_ids.tolist())
             factors = item_factors(train, split.fit, training.item_factors)
-            np.savez(folder / "factors.npz", factors=factors, items=np.array(items))
+            np.savez(folder / FACTORS, factors=factors, items=np.array(items))
         compiler = vocabulary.compiler(CONTEXT, VectorTokens(training.soft, items))
         # When people leave is not in such data, and what is asked at the end of a page changes nothing before it.
         prompts = PromptBuilder(train.catalog, [action for action in build.actions(train) if action.scope != "page"], prompt)
@@ -209,7 +209,7 @@ def _write_adapter(folder: Path, base: str) -> None:
     if learned:
         items = []
         if "factors" in learned:
-            with np.load(folder / "factors.npz") as stored:
+            with np.load(folder / FACTORS) as stored:
                 items = stored["items"].tolist()
         vectors.write(folder, learned, items)
 

@@ -84,21 +84,27 @@ def test_tuning_learns_who_chooses_what(tmp_path):
     assert json.dumps(found)
 
 
-def test_an_interrupted_tuning_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    a_pack().save(tmp_path / "000.npz")
-    validation = a_pack(10, seed=9)
-    whole = training.train(tmp_path / "none", [tmp_path / "000.npz"], validation, CONFIG, tmp_path / "a")
+def whole_and_resumed(folder, validation, config):
+    """What a tuning in folder a says, and one in folder b that was interrupted after half of its steps."""
+    given = (folder / "none", [folder / "000.npz"], validation, config)
+    whole = training.train(*given, folder / "a")
 
     def cut(progress):
         if progress.step == whole["steps"] // 2 + 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.train(tmp_path / "none", [tmp_path / "000.npz"], validation, CONFIG, tmp_path / "b", cut)
-    assert (tmp_path / "b" / "checkpoint.pt").exists()
-    resumed = training.train(tmp_path / "none", [tmp_path / "000.npz"], validation, CONFIG, tmp_path / "b")
+        training.train(*given, folder / "b", cut)
+    assert (folder / "b" / "checkpoint.pt").exists()
+    return whole, training.train(*given, folder / "b")
+
+
+def test_an_interrupted_tuning_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    a_pack().save(tmp_path / "000.npz")
+    validation = a_pack(10, seed=9)
+    whole, resumed = whole_and_resumed(tmp_path, validation, CONFIG)
     for name in ("steps", "tokens", "best_step"):
         assert resumed[name] == whole[name]
     assert resumed["after"] == pytest.approx(whole["after"], rel=1e-5)
@@ -214,15 +220,7 @@ def test_an_interrupted_tuning_of_vectors_continues(tmp_path):
         (tmp_path / name).mkdir()
         parities(tmp_path / name)
     a_pack_of_vectors().save(tmp_path / "000.npz")
-    whole = training.train(tmp_path / "none", [tmp_path / "000.npz"], validation, config, tmp_path / "a")
-
-    def cut(progress):
-        if progress.step == whole["steps"] // 2 + 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training.train(tmp_path / "none", [tmp_path / "000.npz"], validation, config, tmp_path / "b", cut)
-    resumed = training.train(tmp_path / "none", [tmp_path / "000.npz"], validation, config, tmp_path / "b")
+    whole, resumed = whole_and_resumed(tmp_path, validation, config)
     assert resumed["steps"] == whole["steps"]
     assert resumed["after"] == pytest.approx(whole["after"], rel=1e-4)
     with np.load(tmp_path / "a" / "updates.npz") as left, np.load(tmp_path / "b" / "updates.npz") as right:
