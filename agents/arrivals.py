@@ -15,6 +15,7 @@ from simulator.records import Rhythm, Visits
 from simulator.seeds import Stream
 
 Sessions = Literal["one", "rhythm", "relived"]
+History = Literal["behind", "ahead"]
 
 DAY = 86_400
 HOUR = 3_600

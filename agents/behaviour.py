@@ -7,7 +7,7 @@ Every figure can be had for anybody with a history, real or drawn, and at any po
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,27 @@ import polars as pl
 from scipy import sparse
 
 from agents.affinity import Factors, ItemWeights, RatingFactors
+from agents.shrinkage import normal_strength
 from simulator.dataset import Dataset
 from simulator.records import UserProfile
 
-FEATURES = ("popularity", "quality", "linear", "debiased", "factors", "genres", "period", "novelty", "age", "gender", "occupation")
+FEATURES = (
+    "popularity",
+    "quality",
+    "linear",
+    "debiased",
+    "factors",
+    "genres",
+    "period",
+    "novelty",
+    "age",
+    "gender",
+    "occupation",
+    "own popularity",
+    "own year",
+    "own quality",
+    "taste",
+)
 """Columns of `Behaviour.features`."""
 
 LINEAR_STRENGTH, DEBIASED_STRENGTH, DEBIAS = 10.0, 2.0, 0.25
@@ -30,7 +47,27 @@ DECADE = 10
 SMOOTHING = 5.0
 """Interactions added to observed and expected counts before a ratio of them is taken."""
 
+LEVELS = 8
+"""Levels of popularity, each with as many interactions."""
+
+PLAIN = (
+    "popularity",
+    "quality",
+    "genres",
+    "genre_shares",
+    "period",
+    "period_shares",
+    "level",
+    "level_shares",
+    "slopes",
+    "slope_strengths",
+)
+"""Attributes of `Behaviour` that are plain arrays."""
+
 GROUPS = ("age", "gender", "occupation")
+
+SLOPES = ("year", "quality")
+"""What of an item people go for to different degrees, besides its popularity: the year it came out in and its bias in ratings."""
 
 
 @dataclass(eq=False)
@@ -43,13 +80,19 @@ class Behaviour:
     - genres: mean over the item's genres of the log of observed over expected counts in the history; period: the same for the
       five-year period it came out in;
     - novelty: mean over the item's genres of 1 / (1 + times the genre occurs in the history): 1 if all is new;
-    - age, gender, occupation: log of observed over expected interactions of the person's group with the item.
+    - age, gender, occupation: log of observed over expected interactions of the person's group with the item;
+    - own popularity: log of observed over expected counts in the history of items about as popular (in `LEVELS` levels);
+    - own year, own quality: the item's year and quality, standardised over all interactions, times the mean of the history, which
+      is drawn to everybody's as far as chance alone makes such means differ (`agents.shrinkage.normal_strength`);
+    - taste: what the factors of ratings make of the person's ratings of the history (`RatingFactors`), the data's units.
 
     Attributes:
         popularity, quality: shape (n_items,).
         genres: each item's genres, rows sum to 1 or 0, shape (n_items, n_genres). genre_shares: of all interactions.
         period: five-year period of each item, -1 where unknown. period_shares: of all interactions with a known one.
         groups: kind -> value -> log ratio for each item.
+        level: of popularity of each item, 0 to at most `LEVELS` - 1. level_shares: of all interactions.
+        slopes: `SLOPES` of each item, 0 where unknown, shape (2, n_items). slope_strengths: pseudo-observations of a person's means.
     """
 
     popularity: np.ndarray
@@ -63,6 +106,10 @@ class Behaviour:
     period: np.ndarray
     period_shares: np.ndarray
     groups: dict[str, dict[str, np.ndarray]]
+    level: np.ndarray
+    level_shares: np.ndarray
+    slopes: np.ndarray
+    slope_strengths: np.ndarray
 
     @classmethod
     def fit(cls, train: Dataset) -> Behaviour:
@@ -83,9 +130,15 @@ class Behaviour:
         period = np.where(known, (years.fill_null(0).to_numpy() - 1900) // 5, -1).astype(np.int64)
         period = np.where(known, period.clip(min=0), -1)
         period_counts = np.bincount(period[known], weights=counts[known], minlength=int(period.max(initial=-1)) + 1)
+        popularity = np.log((counts + 1.0) / max(1, len(np.unique(users))))
+        quality = rated.bias if rated is not None else np.zeros(train.n_items)
+        bounds = np.quantile(popularity[items], np.arange(1, LEVELS) / LEVELS) if len(items) else np.zeros(0)
+        level = np.searchsorted(bounds, popularity)
+        level_counts = np.bincount(level, weights=counts)
+        slopes = np.stack([_standardised(years.cast(pl.Float64).fill_null(np.nan).to_numpy(), items), _standardised(quality, items)])
         return cls(
-            popularity=np.log((counts + 1.0) / max(1, len(np.unique(users)))),
-            quality=rated.bias if rated is not None else np.zeros(train.n_items),
+            popularity=popularity,
+            quality=quality,
             linear=ItemWeights.fit(matrix, LINEAR_STRENGTH),
             debiased=ItemWeights.fit(matrix, DEBIASED_STRENGTH, DEBIAS),
             factors=Factors.fit(matrix, RANK),
@@ -95,18 +148,43 @@ class Behaviour:
             period=period,
             period_shares=period_counts / max(1.0, period_counts.sum()),
             groups=_group_affinity(train, users, items, counts),
+            level=level,
+            level_shares=level_counts / max(1.0, level_counts.sum()),
+            slopes=slopes,
+            slope_strengths=np.array([normal_strength(users, values[items], train.n_users) for values in slopes]),
         )
 
     def features(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         """What speaks for some items.
 
         Args:
-            profile: who. history: item codes they have met so far. items: item codes.
+            profile: who. history: item codes they have met so far. items: item codes; one of the history is judged by the rest of it.
 
         Returns:
             Columns `FEATURES`, float64, shape (len(items), len(FEATURES)).
         """
         met = np.unique(history)
+        again = np.isin(items, met)
+        if not again.any():
+            return self._features(profile, met, items)
+        found = np.empty((len(items), len(FEATURES)))
+        found[~again] = self._features(profile, met, items[~again])
+        for place in np.flatnonzero(again).tolist():
+            item = items[place]
+            found[place] = self._features(_without(profile, item), met[met != item], items[place : place + 1])[0]
+        return found
+
+    def rating_parts(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
+        """`RatingFactors.parts` for a person, each item judged by the ratings of the others; shape (len(items), 3), 0 without ratings."""
+        if self.ratings is None:
+            return np.zeros((len(items), 3))
+        found = self.ratings.parts(profile.history, profile.ratings, items)
+        for place in np.flatnonzero(np.isin(items, profile.history)).tolist():
+            rest = _without(profile, items[place])
+            found[place] = self.ratings.parts(rest.history, rest.ratings, items[place : place + 1])[0]
+        return found
+
+    def _features(self, profile: UserProfile, met: np.ndarray, items: np.ndarray) -> np.ndarray:
         genres = self.genres[met].sum(axis=0)
         lift = np.log((genres + SMOOTHING) / (genres.sum() * self.genre_shares + SMOOTHING))
         mine = self.genres[items]
@@ -118,19 +196,23 @@ class Behaviour:
         found[:, 3] = self.debiased.scores(met, items)
         found[:, 4] = self.factors.scores(met, items)
         found[:, 5] = mine @ lift / wide
-        found[:, 6] = self._period_lift(met, items)
+        found[:, 6] = _lift(self.period, self.period_shares, met, items)
         found[:, 7] = mine @ (1.0 / (1.0 + genres)) / wide
         for column, (kind, value) in enumerate(zip(GROUPS, group_of(profile), strict=True), start=8):
             ratios = self.groups[kind].get(value)
             if ratios is not None:
                 found[:, column] = ratios[items]
+        found[:, 11] = _lift(self.level, self.level_shares, met, items)
+        for column, (values, strength) in enumerate(zip(self.slopes, self.slope_strengths.tolist(), strict=True), start=12):
+            found[:, column] = values[met].sum() / (len(met) + strength) * values[items]
+        found[:, 14] = self.rating_parts(profile, items)[:, 2]
         return found
 
     def save(self, folder: Path) -> None:
         """Writes the evidence into an existing folder."""
         self.linear.save(folder, "linear")
         self.debiased.save(folder, "debiased")
-        arrays = {name: getattr(self, name) for name in ("popularity", "quality", "genres", "genre_shares", "period", "period_shares")}
+        arrays = {name: getattr(self, name) for name in PLAIN}
         arrays |= {"into": self.factors.into, "out": self.factors.out}
         names = [(kind, value) for kind in GROUPS for value in self.groups[kind]]
         arrays["groups"] = np.array([self.groups[kind][value] for kind, value in names]).reshape(len(names), len(self.popularity))
@@ -152,9 +234,8 @@ class Behaviour:
         rated = None
         if "ratings" in document:
             rated = RatingFactors(document["ratings"]["mean"], stored["rating_bias"], stored["rating_factors"], document["ratings"]["l2"])
-        plain = {name: stored[name] for name in ("popularity", "quality", "genres", "genre_shares", "period", "period_shares")}
         return cls(
-            **plain,
+            **{name: stored[name] for name in PLAIN},
             linear=ItemWeights.load(folder, "linear"),
             debiased=ItemWeights.load(folder, "debiased"),
             factors=Factors(stored["into"], stored["out"]),
@@ -162,15 +243,31 @@ class Behaviour:
             groups=groups,
         )
 
-    def _period_lift(self, met: np.ndarray, items: np.ndarray) -> np.ndarray:
-        mine = self.period[met]
-        mine = mine[mine >= 0]
-        if not len(self.period_shares):
-            return np.zeros(len(items))
-        counts = np.bincount(mine, minlength=len(self.period_shares))
-        lift = np.log((counts + SMOOTHING) / (len(mine) * self.period_shares + SMOOTHING))
-        period = self.period[items]
-        return np.where(period >= 0, lift[period], 0.0)
+
+def _without(profile: UserProfile, item: int) -> UserProfile:
+    """The person as known without an item of their history."""
+    rest = profile.history != item
+    return replace(profile, history=profile.history[rest], ratings=None if profile.ratings is None else profile.ratings[rest])
+
+
+def _standardised(values: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Values of all items, of mean 0 and variance 1 over these items where they are known, and 0 where not."""
+    found = values[items]
+    found = found[np.isfinite(found)]
+    if not len(found) or found.std() < 1e-9:
+        return np.zeros(len(values))
+    return np.where(np.isfinite(values), (values - found.mean()) / found.std(), 0.0)
+
+
+def _lift(kind: np.ndarray, shares: np.ndarray, met: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Log of observed over expected counts of the kind of some items in what was met; 0 where the kind is unknown, -1."""
+    mine = kind[met]
+    mine = mine[mine >= 0]
+    if not len(shares):
+        return np.zeros(len(items))
+    counts = np.bincount(mine, minlength=len(shares))
+    lift = np.log((counts + SMOOTHING) / (len(mine) * shares + SMOOTHING))
+    return np.where(kind[items] >= 0, lift[kind[items]], 0.0)
 
 
 def group_of(profile: UserProfile) -> tuple[str, str, str]:

@@ -21,7 +21,8 @@ from agents.choices import close, decide, unusable
 from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
 from agents.exposures import hide, items_by_user, people_split
-from agents.hazard import base_log_odds, fit_hazard
+from agents.hazard import SESSION_GAP, base_log_odds, fit_hazard
+from agents.moods import Moods
 from agents.ordinal import probabilities
 from agents.priors import Priors, VisitConfig, leaving_by_visits, visits_known
 from agents.profiles import fit_profiles
@@ -64,6 +65,7 @@ class CalibratedConfig(VisitConfig):
             log-odds. A log without exposures cannot tell; with 0 the active, for whom less is left, choose less often than others.
         stars: whether the language model is also asked how many stars each item would get. The answer had no weight wherever it was
             estimated, and the question is a sixth of a page's tokens.
+        moods: whether visits of one person differ as they do in the log (`agents.moods`), where it has times.
         recentre, reference_pages, texts, prompt: as in `agents.decisions.LanguageModelConfig`.
     """
 
@@ -75,6 +77,7 @@ class CalibratedConfig(VisitConfig):
     exposures: Path | None = None
     activity_share: float = Field(0.4, ge=0, le=1)
     stars: bool = False
+    moods: bool = True
     recentre: bool = True
     reference_pages: int = Field(32, ge=1, le=10_000)
     texts: bool = True
@@ -122,6 +125,7 @@ class CalibratedDecisions:
             self.prompts = self._model.prompts
         self._calibration: Calibration | None = None
         self._behaviour: Behaviour | None = None
+        self._moods: Moods | None = None
         self._sampled = np.zeros(0)
         self._key: dict[str, Any] = {}
         self._intercept = 0.0
@@ -153,7 +157,9 @@ class CalibratedDecisions:
             else:
                 self._model.fit(train, profiles, rng.child("language model"))
         self._calibration = stored or self._estimated(train, profiles, rng)
-        self._knows(Behaviour.fit(train))
+        behaviour = Behaviour.fit(train)
+        self._knows(behaviour)
+        self._moods = Moods.fit(train, behaviour, SESSION_GAP) if self.config.moods else None
         self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
         self._intercept = self._anchored(profiles, rng.child("anchor").generator())
 
@@ -336,6 +342,8 @@ class CalibratedDecisions:
         assert self._behaviour is not None
         self.calibration.save(folder / FILE, self._key)
         self._behaviour.save(folder)
+        if self._moods is not None:
+            self._moods.save(folder)
         document = {"typical_items": self._priors.typical_items, "intercept": self._intercept, "usual_activity": self._usual_activity}
         (folder / "calibrated_decisions.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
         if self._model is not None:
@@ -345,6 +353,7 @@ class CalibratedDecisions:
         """Restores what `save` wrote."""
         self._calibration, self._key = Calibration.load(folder / FILE)
         self._knows(Behaviour.load(folder))
+        self._moods = Moods.load(folder) if self.config.moods else None
         document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._intercept, self._usual_activity = document["intercept"], document["usual_activity"]
@@ -362,6 +371,8 @@ class CalibratedDecisions:
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
         index = self._weighted(self._from(features, state.history), said, place, state.fatigue)
         index = index + self._own_level(profile) + self._sampled[items] + self._intercept
+        if self._moods is not None and situation.visit is not None:
+            index = index + self._moods.log_odds(items, situation.visit)
         found = self._priors.page(situation)
         positive = expit(index)
         found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])

@@ -28,7 +28,7 @@ FOLDS = 5
 KNOTS = (-0.5, 0.5)
 """Where the weight of popularity may change, in standard deviations."""
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)

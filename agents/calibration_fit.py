@@ -16,7 +16,7 @@ from agents.decisions import Reading, first_page
 from agents.ordinal import Ordinal, fit_ordinal, fit_shift
 from agents.sampled_pages import Exposures
 from agents.stars import STARS, stars
-from simulator.records import Action, Situation
+from simulator.records import Action, Situation, UserProfile
 from simulator.seeds import Stream
 
 RATING_COLUMNS = ("person", "item", "taste", "linear", "factors")
@@ -52,11 +52,11 @@ class Rows:
     said_stars: np.ndarray
 
 
-def rating_columns(behaviour: Behaviour, exposure_or_profile: Any, items: np.ndarray, features: np.ndarray) -> np.ndarray:
+def rating_columns(behaviour: Behaviour, profile: UserProfile, items: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Columns `RATING_COLUMNS` of the ordinal model for some items of a person, shape (len(items), 5); 0 without ratings."""
     if behaviour.ratings is None:
         return np.zeros((len(items), len(RATING_COLUMNS)))
-    parts = behaviour.ratings.parts(exposure_or_profile.history, exposure_or_profile.ratings, items)
+    parts = behaviour.rating_parts(profile, items)
     return np.column_stack([parts, features[:, FEATURES.index("linear")], features[:, FEATURES.index("factors")]])
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import mesa
 import numpy as np
 
-from agents.arrivals import Sessions, Window, next_arrival, one_arrival, relived_arrival
+from agents.arrivals import History, Sessions, Window, next_arrival, one_arrival, relived_arrival
 from agents.experience import records_of_page, records_of_session
 from agents.hazard import SESSION_GAP
 from agents.visits import seconds_on_page
@@ -39,6 +39,7 @@ class Habits:
         max_pages: a session ends after this page at the latest.
         sessions: one session per round, as many as the person's rhythm gives, or the person's time in the data lived again.
         recall: whether memories are recalled once per session or anew at each page.
+        history: "behind" if what the training part has of somebody is not shown to them again; "ahead" if it is.
         repeat: "never" if items shown in earlier sessions are not to be shown again.
     """
 
@@ -47,6 +48,7 @@ class Habits:
     max_pages: int
     sessions: Sessions = "one"
     recall: Literal["session", "page"] = "session"
+    history: History = "behind"
     repeat: Literal["session", "never", "allow"] = "session"
 
 
@@ -100,7 +102,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         self._window = window
         self._origin = origin
         self._stream = stream.child("user", profile.user)
-        self._history = np.concatenate([profile.history, np.array(past.chosen, dtype=np.int32)])
+        self._chosen = np.array(past.chosen, dtype=np.int32)
         self._shown_before = past.shown if habits.repeat == "never" else ()
         self._next_record = len(past.records)
         self._session = past.sessions
@@ -123,14 +125,16 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         """Asks for the next page."""
         shown = () if self._habits.repeat == "allow" else (*self._shown_before, *self._here.shown)
         stream = self._page_stream().child("feed")
-        return PageRequest(self.profile.user, self._here.page, self._history, np.array(shown, dtype=np.int32), stream)
+        met = self._chosen if self._habits.history == "ahead" else self._history
+        return PageRequest(self.profile.user, self._here.page, met, np.array(shown, dtype=np.int32), stream)
 
     def perceive(self, page: Page) -> Situation:
         """Looks at a page, with what it brings to mind."""
         visit = self._here
         if self._habits.recall == "page" or visit.memories is None:
             visit.memories = self.memory.recall(page, visit.time)
-        visit.last = Situation(self.profile, visit.memories, page, self._state(), self._page_stream())
+        shared = self._stream.child("session", self._session)
+        visit.last = Situation(self.profile, visit.memories, page, self._state(), self._page_stream(), visit=shared)
         return visit.last
 
     def act(self, situation: Situation, decision: Decision) -> PageTurn:
@@ -143,7 +147,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         visit.shown.extend(items.tolist())
         visit.chosen += int(chosen.sum())
         visit.left = bool(decision.outcomes["leave"].values[0] == 1.0)
-        self._history = np.concatenate([self._history, items[chosen]])
+        self._chosen = np.concatenate([self._chosen, items[chosen]])
         self._remember(
             records_of_page(
                 situation.page,
@@ -214,6 +218,10 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         return max(one_arrival(rhythm, self._window, self._stream.child("round", self._round)), self._last_end or 0)
 
     @property
+    def _history(self) -> np.ndarray:
+        return np.concatenate([self.profile.history, self._chosen])
+
+    @property
     def _here(self) -> _Visit:
         assert self._visit is not None, "only somebody who is browsing can be asked this"
         return self._visit
@@ -245,7 +253,8 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         noise = float(stream.child("dwell").generator().standard_normal())
         visits = self.profile.rhythm.visits
         if self._habits.sessions == "relived" and visits is not None:
-            return seconds_on_page(visits, self._session, chosen, noise, self._stream, SESSION_GAP) if chosen else 1
+            before = self._here.chosen - chosen
+            return seconds_on_page(visits, self._session, before, chosen, noise, self._stream, SESSION_GAP) if chosen else 1
         factor = float(np.exp(0.5 * noise))
         return max(1, round(self.profile.rhythm.seconds_per_item * items * factor))
 

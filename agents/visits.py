@@ -33,6 +33,9 @@ but whoever lives their time again begins with the very visit that the log shows
 LONGEST = 5_000
 """Longer visits count as this long."""
 
+SWEEPS, LEAST, STEEPEST = 5, 0.01, -0.9
+"""Of the estimate of paces: repetitions, smallest variance between visits, and steepest change of pace with length."""
+
 STEPS = 0.25
 """The mean number of choices on a page is taken to the nearest multiple of this."""
 
@@ -71,7 +74,7 @@ def fit_visits(sessions: Sessions, times: np.ndarray, n: int, kept: float = 1.0)
     first[1:] = np.diff(sessions.people) != 0
     same = ~first[1:]
     owners, gaps = sessions.people[1:][same], (sessions.starts[1:] - sessions.ends[:-1])[same].astype(np.float64)
-    paces, between_visits, between_pages = _paces(sessions, times, kept, n)
+    paces, between_visits, between_pages, slope = _paces(sessions, times, kept, n)
     later = ~first
     pool = VisitPool(
         first=Weighted(sizes[first], weights[first]),
@@ -82,6 +85,7 @@ def fit_visits(sessions: Sessions, times: np.ndarray, n: int, kept: float = 1.0)
         gap_strength=normal_strength(owners, np.log(gaps), n),
         pace_between_visits=between_visits,
         pace_between_pages=between_pages,
+        pace_slope=slope,
     )
     # Who was last seen near the end of the log may still come back: they count as gone as far as others would have come by then.
     ends = np.zeros(n, dtype=np.float64)
@@ -123,17 +127,22 @@ def gap(visits: Visits, session: int, stream: Stream) -> float:
     return float(pool.gaps[min(int(np.searchsorted(pool.gap_shares, rng.random(), side="right")), len(pool.gaps) - 1)])
 
 
-def seconds_on_page(visits: Visits, session: int, chosen: int, noise: float, stream: Stream, longest: float) -> int:
+def seconds_on_page(visits: Visits, session: int, before: int, chosen: int, noise: float, stream: Stream, longest: float) -> int:
     """Seconds on a page on which some things were chosen: the person's pace, times that of the visit, times that of the page.
 
+    The longer a visit lasts the quicker it goes, such that visits of every length take as long as they really do.
+
     Args:
-        visits: of the person. session: number of the visit. chosen: things chosen on the page, >= 1.
-        noise: standard normal, of the page. stream: of the person. longest: seconds after which it would be another visit.
+        visits: of the person. session: number of the visit. before: things chosen in this visit before this page, >= 0.
+        chosen: things chosen on the page, >= 1. noise: standard normal, of the page. stream: of the person.
+        longest: seconds after which it would be another visit.
     """
     pool = visits.pool
     visit = pool.pace_between_visits * float(stream.child("pace", session).generator().standard_normal())
     page = pool.pace_between_pages * noise - 0.5 * pool.pace_between_pages**2
-    return max(1, round(min(chosen * float(np.exp(visits.pace + visit + page)), longest)))
+    power = 1.0 + pool.pace_slope
+    effort = float((before + chosen) ** power - before**power)
+    return max(1, round(min(effort * float(np.exp(visits.pace + visit + page)), longest)))
 
 
 def leaving_chance(visits: Visits, session: int, chosen: int, step: float) -> float:
@@ -236,31 +245,55 @@ def _by_person(owners: np.ndarray, gaps: np.ndarray, n: int) -> np.ndarray:
     return np.asarray(shares / shares[-1])
 
 
-def _paces(sessions: Sessions, times: np.ndarray, kept: float, n: int) -> tuple[np.ndarray, float, float]:
-    """Log seconds per item of each person's visits, completed by those of all people; how much visits of one person differ; and pages.
+def _paces(sessions: Sessions, times: np.ndarray, kept: float, n: int) -> tuple[np.ndarray, float, float, float]:
+    """Log seconds per item of each person's visits, by their length; how much visits of one person differ, and pages of one visit.
+
+    ``log pace = a + slope * log(length) + person + visit + chance``: what chance alone does to the mean of a few pauses is known from
+    how much the pauses within visits differ (the variance of the log of a mean of k lognormal variables), so that short visits
+    do not make all visits look restless. Weighted least squares; variances by moments, a person's part shrunken.
 
     Returns:
-        Means, shape (n,), standard deviation of visits within people, and standard deviation of the log seconds between two different
-        times of one visit, which stands for those of pages.
+        a and the person's part, shape (n,); standard deviation between visits of a person, and of the log seconds between two
+        different times of one visit, which stands for that of pages; slope.
     """
+    pages = _between_pauses(sessions, times)
     took = (sessions.ends - sessions.starts).astype(np.float64)
     timed = took > 0
     if timed.sum() < 2:
-        return np.full(n, np.log(30.0)), 0.5, 0.5
+        return np.full(n, np.log(30.0)), 0.5, pages, 0.0
     # What is left behind last takes no time that the log could show.
     last = np.bincount(sessions.session[times == sessions.ends[sessions.session]], minlength=len(took))
-    owners, logs = sessions.people[timed], np.log(took[timed] * kept / (sessions.sizes - last)[timed])
-    own, strength, mean = np.bincount(owners, minlength=n), normal_strength(owners, logs, n), float(logs.mean())
-    means = (np.bincount(owners, weights=logs, minlength=n) + strength * mean) / (own + strength)
-    counts = np.bincount(owners, minlength=n)
-    usual = np.divide(np.bincount(owners, weights=logs, minlength=n), counts, out=np.zeros(n), where=counts > 0)
-    freedom = int(np.maximum(counts - 1, 0).sum())
-    within = float(np.sqrt(((logs - usual[owners]) ** 2).sum() / freedom)) if freedom else 0.5
+    new = np.flatnonzero((np.diff(times) > 0) & (np.diff(sessions.session) == 0)) + 1
+    pauses = np.bincount(sessions.session[new], minlength=len(took))[timed]
+    chance = np.log1p(np.expm1(pages**2) / pauses)
+    owners, logs = sessions.people[timed], np.log(took[timed] * kept / (sessions.sizes - last)[timed]) + 0.5 * chance
+    x = np.column_stack([np.ones(len(logs)), np.log(sessions.sizes[timed] / kept)])
+    if np.ptp(x[:, 1]) < 1e-9:
+        x = x[:, :1]
+    spread = 0.25
+    for _ in range(SWEEPS):
+        weights = 1.0 / (spread + chance)
+        line = np.linalg.lstsq(x * np.sqrt(weights)[:, None], logs * np.sqrt(weights), rcond=None)[0]
+        left = logs - x @ line
+        spread = max(LEAST, float((weights * (left**2 - chance)).sum() / weights.sum()))
+    # Two visits of one person have only the person in common.
+    sums, squares = (np.bincount(owners, weights=values, minlength=n) for values in (weights * left, (weights * left) ** 2))
+    pairs = np.bincount(owners, weights=weights, minlength=n) ** 2 - np.bincount(owners, weights=weights**2, minlength=n)
+    between = float((sums**2 - squares).sum() / pairs.sum()) if pairs.sum() > 0 else 0.0
+    between = min(max(0.0, between), spread - LEAST)
+    precision = 1.0 / (spread - between + chance)
+    of_person = np.bincount(owners, weights=precision * left, minlength=n)
+    people = between * of_person / (1.0 + between * np.bincount(owners, weights=precision, minlength=n))
+    slope = float(np.clip(line[1], STEEPEST, 0.0)) if x.shape[1] > 1 else 0.0
+    return line[0] + people, float(np.sqrt(spread - between)), pages, slope
+
+
+def _between_pauses(sessions: Sessions, times: np.ndarray) -> float:
+    """Standard deviation, within visits, of the log seconds between two different times."""
     steps = np.diff(times).astype(np.float64)
     known = (np.diff(sessions.session) == 0) & (steps > 0)
     visit, pauses = sessions.session[1:][known], np.log(steps[known])
     counts = np.bincount(visit)
     centre = np.bincount(visit, weights=pauses) / np.maximum(counts, 1)
     freedom = int(np.maximum(counts - 1, 0).sum())
-    pages = float(np.sqrt(((pauses - centre[visit]) ** 2).sum() / freedom)) if freedom else 0.5
-    return means, within, pages
+    return float(np.sqrt(((pauses - centre[visit]) ** 2).sum() / freedom)) if freedom else 0.5

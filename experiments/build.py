@@ -213,7 +213,8 @@ def memory(config: ExperimentConfig, catalog: Catalog) -> Memory:
 def habits(config: ExperimentConfig, catalog: Catalog, rating_scale: tuple[float, float] | None) -> Habits:
     """What is the same for all people of an experiment."""
     feed = config.recommender.feed_config()
-    return Habits(catalog, rating_scale, feed.max_pages, config.population.sessions, config.memory.recall_at, feed.repeat)
+    people = config.population
+    return Habits(catalog, rating_scale, feed.max_pages, people.sessions, config.memory.recall_at, people.history, feed.repeat)
 
 
 def decisions(config: ExperimentConfig, context: DecisionContext) -> DecisionModel:

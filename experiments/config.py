@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from agents.arrivals import Sessions
+from agents.arrivals import History, Sessions
 from agents.population import PopulationConfig
 from environments.datasets.splits import SplitConfig
 from environments.feed import FeedConfig
@@ -64,10 +64,14 @@ class PopulationSection(PopulationConfig):
     Attributes:
         sessions: "one" session per person and round; as many as the person's own "rhythm" gives; or "relived": everybody's first session is
             when their first one in the data was, and others follow as in the data (`agents.visits`), while the rounds last.
+        history: "behind": what the training part has of somebody they have met, and it is not shown to them again. "ahead": they live
+            that time again, so that all of it may be shown and chosen once more. What is known about them stays, but an item is judged
+            by the rest of their history.
         taste: whether the language model writes a paragraph about each person's taste before the first round.
     """
 
     sessions: Sessions = "one"
+    history: History = "behind"
     taste: bool = False
 
 

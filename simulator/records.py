@@ -154,6 +154,7 @@ class VisitPool:
         gap_shares: their distribution function, each person weighing the same, shape of `gaps`.
         strength, gap_strength: how many own observations the pool is worth, > 0.
         pace_between_visits, pace_between_pages: standard deviations of the log seconds per item: of one person's visits, one visit's pages.
+        pace_slope: change of the log seconds per item with the log of a visit's length; below 0, long visits are quicker.
     """
 
     first: Weighted
@@ -164,6 +165,7 @@ class VisitPool:
     gap_strength: float
     pace_between_visits: float
     pace_between_pages: float
+    pace_slope: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +176,7 @@ class Visits:
         start: time of the first training interaction, seconds since 1970 UTC.
         first, later: own lengths in interactions. gaps: own seconds between visits, float64.
         returns: parameters of the beta distribution of the chance to come back after a visit.
-        pace: natural log of the usual seconds per item of a visit.
+        pace: natural log of the usual seconds per item of a visit of one item (see `VisitPool.pace_slope`).
         pool: of everybody.
     """
 
@@ -359,6 +361,7 @@ class Situation:
         page: what they see; state: where they stand.
         stream: randomness of this decision, keyed by (seed, round, user, session, page).
         reflects: at the end of a session, whether enough has happened to draw an insight from.
+        visit: randomness that all pages of one session share; None if it is asked what somebody would do, outside of any session.
     """
 
     profile: UserProfile
@@ -367,6 +370,7 @@ class Situation:
     state: SessionState
     stream: Stream
     reflects: bool = False
+    visit: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True)

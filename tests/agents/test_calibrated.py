@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from scipy.special import logit
 
 from agents.actions import actions_for
+from agents.behaviour import FEATURES, Behaviour
 from agents.calibrated import CalibratedDecisions
 from agents.decisions import first_page
 from agents.exposures import people_split
@@ -418,3 +420,46 @@ def test_weights_for_sampled_items_are_not_used_for_recommended_ones(world):
     sampled, recommended = fitted(world), fitted(world, among="recommended")
     assert "among" not in sampled._key["options"]
     assert sampled._kept() != recommended._kept()
+
+
+def test_an_item_that_was_met_is_judged_by_the_rest(world):
+    behaviour, profile = Behaviour.fit(world), fit_profiles(world)[3]
+    item, other = int(profile.history[4]), int(np.setdiff1d(np.arange(world.n_items), profile.history)[0])
+    rest = profile.history != item
+    without = replace(profile, history=profile.history[rest], ratings=profile.ratings[rest])
+    found = behaviour.features(profile, profile.history, np.array([other, item]))
+    np.testing.assert_array_equal(found[1], behaviour.features(without, without.history, np.array([item]))[0])
+    np.testing.assert_array_equal(found[0], behaviour.features(profile, profile.history, np.array([other]))[0])
+    parts = behaviour.rating_parts(profile, np.array([item, other]))
+    np.testing.assert_array_equal(parts[0], behaviour.rating_parts(without, np.array([item]))[0])
+
+
+def test_people_go_for_years_qualities_and_popularity_like_those_of_their_history(world):
+    behaviour, profile = Behaviour.fit(world), fit_profiles(world)[0]
+    years, quality, popular = behaviour.slopes[0], behaviour.slopes[1], behaviour.popularity
+    every = np.arange(world.n_items)
+
+    def features(history, name):
+        return behaviour.features(replace(profile, history=history, ratings=None), history, every)[:, FEATURES.index(name)]
+
+    for name, values in (("own year", years), ("own quality", quality), ("own popularity", popular)):
+        order = np.argsort(values)
+        low, high = order[:20], order[-20:]
+        # what is judged by the rest of a history is left out
+        middle = order[20:-20]
+        gain = features(high, name) - features(low, name)
+        assert np.corrcoef(gain[middle], values[middle])[0, 1] > 0.5, name
+
+
+def test_a_mood_acts_within_a_visit_only(world):
+    model = fitted(world)
+    assert model._moods is not None
+    model._moods = replace(model._moods, pull=np.linspace(-1.0, 1.0, world.n_items)[:, None])
+    asked = pages(world, range(4))
+    within = [replace(page, visit=Stream(5).child("visit", number)) for number, page in enumerate(asked)]
+    calm = fitted(world, moods=False)
+    assert same(model.decide(asked), calm.decide(asked))
+    assert same(calm.decide(within), calm.decide(asked))
+    changed = logit(choices(model, within)) - logit(choices(calm, asked))
+    moods = np.array([float(page.visit.child("mood").generator().standard_normal(1)[0]) for page in within])
+    np.testing.assert_allclose(changed, moods[:, None] * model._moods.pull[20:25, 0], atol=1e-9)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agents.arrivals import DAY, Window, relived_arrival
 from agents.rhythm import fit_rhythms, split_sessions
-from agents.visits import beta_geometric, comes_back, expected_length, fit_visits, gap, leaving_chance, leaving_chances
+from agents.visits import beta_geometric, comes_back, expected_length, fit_visits, gap, leaving_chance, leaving_chances, seconds_on_page
 from simulator.seeds import Stream
 
 HALF_HOUR = 1800.0
@@ -149,3 +149,40 @@ def test_a_whole_log_is_taken_as_it_is():
 
 def test_people_without_times_have_no_visits():
     assert fit_rhythms(np.array([0, 1]), None, 2, HALF_HOUR)[0].visits is None
+
+
+def paced_log(slope, between, pause, n=200, visits=6):
+    """Sittings in which each item but the last takes exp(4 + slope * log length + visit) seconds on average."""
+    rng = np.random.default_rng(5)
+    people, times = [], []
+    for who in range(n):
+        start = 0
+        for _ in range(visits):
+            size = int(rng.choice([2, 5, 20, 80]))
+            pace = 4.0 + slope * np.log(size) + between * rng.standard_normal()
+            steps = np.exp(pace + pause * rng.standard_normal(size - 1) - 0.5 * pause**2)
+            found = start + np.concatenate([[0], np.cumsum(np.maximum(1, np.round(np.minimum(steps, 1_700)))).astype(np.int64)])
+            people.append(np.full(size, who))
+            times.append(found)
+            start = int(found[-1]) + 10 * DAY
+    return np.concatenate(people), np.concatenate(times)
+
+
+def test_paces_are_told_from_what_chance_does_to_short_visits():
+    people, times = paced_log(slope=-0.2, between=0.3, pause=0.8)
+    pool = fit_visits(split_sessions(people, times, HALF_HOUR), times, 200)[0].pool
+    assert pool.pace_slope == pytest.approx(-0.2, abs=0.06)
+    assert pool.pace_between_visits == pytest.approx(0.3, abs=0.1)
+    assert pool.pace_between_pages == pytest.approx(0.8, abs=0.1)
+
+
+def test_visits_of_every_length_take_as_long_as_in_the_log():
+    people, times = paced_log(slope=-0.2, between=0.3, pause=0.8)
+    visits = fit_visits(split_sessions(people, times, HALF_HOUR), times, 200)[0]
+    for size in (5, 80):
+        took = []
+        for number in range(400):
+            stream = Stream(2).child("person", number)
+            noise = stream.child("noise").generator().standard_normal(size)
+            took.append(sum(seconds_on_page(visits, 1, k, 1, float(noise[k]), stream, HALF_HOUR) for k in range(size - 1)))
+        assert np.log(np.median(took) / (size - 1)) == pytest.approx(4.0 - 0.2 * np.log(size), abs=0.15)

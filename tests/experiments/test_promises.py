@@ -295,6 +295,22 @@ def test_people_live_their_time_in_the_data_again_with_the_same_log_in_one_round
     assert one.equals(four)
 
 
+def test_people_who_have_their_history_ahead_of_them_may_choose_it_once_more(tmp_path, film_files):
+    file = experiment(tmp_path, film_files, recommender="random:Random", exploration="none")
+    fast = ("--workers", "1", "--set", "decision.use=agents.controls:RandomDecisions", "--set", "language_model=false")
+    shown = {}
+    for history in ("behind", "ahead"):
+        run(file, tmp_path / history, *fast, "--set", "rounds=3", "--set", f"population.history={history}")
+        impressions, real = (pl.read_parquet(tmp_path / history / f"{name}.parquet") for name in ("impressions", "real"))
+        met = real.select("user", "item").unique()
+        shown[history] = impressions.join(met, on=["user", "item"], how="semi").height
+        chosen = impressions.filter("chosen").select("user", "item")
+        assert chosen.height
+        assert chosen.is_unique().all()
+    assert shown["behind"] == 0
+    assert shown["ahead"] > 0
+
+
 def test_a_run_keeps_no_settings_of_tuning_and_reads_one_that_has_other_ones(tmp_path, film_files):
     run(experiment(tmp_path, film_files), tmp_path / "run", "--workers", "1")
     file = tmp_path / "run" / "config.toml"

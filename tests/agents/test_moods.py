@@ -1,0 +1,106 @@
+"""What visits of one person have in common beyond the person."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from agents.behaviour import Behaviour
+from agents.moods import Moods, nested_components
+from simulator.dataset import INTERACTIONS_SCHEMA, Catalog, Dataset
+from simulator.seeds import Stream
+
+GAP = 1_800.0
+N_ITEMS = 200
+
+
+def log_of_visits(pull: float, n_users: int = 60, n_visits: int = 8, size: int = 12) -> Dataset:
+    """People whose visits go for old or for new films: log-odds of `pull` times a normal variable of the visit, per sd of the year."""
+    generator = Stream(11).child("moody").generator()
+    years = np.arange(N_ITEMS) // 4 + 1950
+    z = (years - years.mean()) / years.std()
+    rows = []
+    for user in range(n_users):
+        free = np.ones(N_ITEMS, dtype=bool)
+        for visit in range(n_visits):
+            weights = np.exp(pull * generator.standard_normal() * z) * free
+            drawn = generator.choice(N_ITEMS, size=size, replace=False, p=weights / weights.sum())
+            free[drawn] = False
+            rows += [(user, item, 3.0, 10**8 + 10**6 * visit + 20 * place) for place, item in enumerate(drawn.tolist())]
+    items = {
+        "item": pl.Series(np.arange(N_ITEMS), dtype=pl.Int32),
+        "item_id": [f"i{item}" for item in range(N_ITEMS)],
+        "title": [f"Film {item}" for item in range(N_ITEMS)],
+        "year": pl.Series(years, dtype=pl.Int32),
+        "genres": [["Drama"]] * N_ITEMS,
+        "description": pl.Series([None] * N_ITEMS, dtype=pl.String),
+    }
+    users = {"user": pl.Series(np.arange(n_users), dtype=pl.Int32), "user_id": [f"u{user}" for user in range(n_users)]}
+    known = {
+        name: pl.Series([None] * n_users, dtype=kind)
+        for name, kind in (("age", pl.Int32), ("gender", pl.String), ("occupation", pl.String))
+    }
+    table = pl.DataFrame(rows, schema=dict(INTERACTIONS_SCHEMA), orient="row")
+    return Dataset("moody", Catalog(pl.DataFrame(items)), pl.DataFrame(users | known), table, (1.0, 5.0))
+
+
+def moods_of(data: Dataset) -> Moods | None:
+    return Moods.fit(data, Behaviour.fit(data), GAP)
+
+
+def spread_over_years(moods: Moods) -> float:
+    """Standard deviation between visits of the log-odds that one deviation of the year gains."""
+    years = np.arange(N_ITEMS) // 4 + 1950
+    z = (years - years.mean()) / years.std()
+    drawn = np.array([np.polyfit(z, moods.log_odds(np.arange(N_ITEMS), Stream(1).child(visit)), 1)[0] for visit in range(400)])
+    return float(drawn.std())
+
+
+def test_variance_is_divided_into_that_within_and_that_between_visits():
+    generator = np.random.default_rng(4)
+    person = np.repeat(np.arange(300), 5)
+    visit = np.repeat(np.arange(1_500), generator.integers(2, 12, 1_500))
+    values = 3.0 * generator.standard_normal(300)[person][visit] + 0.7 * generator.standard_normal(1_500)[visit]
+    values = values + 1.5 * generator.standard_normal(len(visit))
+    within, between, edge = nested_components(values[:, None], visit, person)
+    assert within[0, 0] == pytest.approx(1.5**2, rel=0.05)
+    assert between[0, 0] == pytest.approx(0.7**2, rel=0.2)
+    # what chance makes of it stays below the edge
+    left = 1.5 * generator.standard_normal(len(visit))
+    within, between, edge = nested_components(left[:, None], visit, person)
+    assert between[0, 0] / within[0, 0] < edge
+
+
+def test_as_much_mood_is_found_as_visits_have():
+    moody, calm = moods_of(log_of_visits(0.8)), moods_of(log_of_visits(0.0))
+    assert moody is not None
+    assert calm is not None
+    assert spread_over_years(moody) == pytest.approx(0.8, abs=0.2)
+    assert calm.pull.shape == (N_ITEMS, 0) or spread_over_years(calm) < 0.2
+
+
+def test_a_mood_lasts_for_a_visit():
+    moods = moods_of(log_of_visits(0.8))
+    assert moods is not None
+    items, visit = np.arange(20), Stream(3).child("user", 1, "session", 4)
+    whole = moods.log_odds(items, visit)
+    np.testing.assert_array_equal(np.concatenate([moods.log_odds(items[:7], visit), moods.log_odds(items[7:], visit)]), whole)
+    assert np.abs(whole - moods.log_odds(items, Stream(3).child("user", 1, "session", 5))).max() > 0.01
+
+
+def test_moods_come_back_from_disk(tmp_path):
+    moods = moods_of(log_of_visits(0.8))
+    assert moods is not None
+    assert Moods.load(tmp_path) is None
+    moods.save(tmp_path)
+    again = Moods.load(tmp_path)
+    assert again is not None
+    np.testing.assert_array_equal(again.pull, moods.pull)
+
+
+def test_a_log_that_cannot_tell_has_no_moods():
+    data = log_of_visits(0.8, n_users=5, n_visits=2)
+    assert moods_of(data) is None
+    timeless = replace(data, interactions=data.interactions.with_columns(timestamp=pl.lit(None, dtype=pl.Int64)))
+    assert moods_of(timeless) is None
