@@ -15,7 +15,7 @@ Config = Annotated[Path, typer.Argument(help="Experiment file (.toml), or the na
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the adapter [default: the experiment's name].")]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder of the adapter [default: in the cache, by name].")]
-Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Stop the tuning itself after this time.")]
+Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Be done after this time, everything included.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 PrepareOnly = Annotated[
     bool,

@@ -206,17 +206,32 @@ def batches(pack: Pack, most_tokens: int, order: np.ndarray) -> Iterator[np.ndar
     Yields:
         Row numbers, int64.
     """
-    lengths, stretch = pack.lengths, 256
-    found: list[np.ndarray] = []
-    for first in range(0, len(order), stretch):
-        rows = order[first : first + stretch]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        begin = 0
-        for end in range(1, len(rows) + 1):
-            if end == len(rows) or lengths[rows[end]] * (end + 1 - begin) > most_tokens:
-                found.append(rows[begin:end])
-                begin = end
+    stretch = 256
+    found = [some for first in range(0, len(order), stretch) for some in alike(pack.lengths, order[first : first + stretch], most_tokens)]
     # Short rows would otherwise always come before long ones.
     mixed = np.argsort([int(order[rows[0]]) for rows in found], kind="stable") if len(found) > 1 else range(len(found))
     for number in mixed:
         yield found[int(number)]
+
+
+def alike(lengths: np.ndarray, rows: np.ndarray, most_tokens: int) -> list[np.ndarray]:
+    """Rows sorted by length and cut into batches of at most `most_tokens` places, padding included (one row always fits)."""
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    found, begin = [], 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or lengths[rows[end]] * (end + 1 - begin) > most_tokens:
+            found.append(rows[begin:end])
+            begin = end
+    return found
+
+
+def steps(pack: Pack, step_tokens: int, order: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows in an order, cut into steps of about equally many tokens; a step has one row at least.
+
+    Args:
+        pack: the rows. step_tokens: of one step, about. order: a permutation of the rows.
+    """
+    ends = np.cumsum(pack.lengths[order])
+    count = max(1, round(int(ends[-1]) / step_tokens))
+    number = (ends - 1) * count // ends[-1]
+    yield from np.split(order, np.flatnonzero(np.diff(number)) + 1)

@@ -24,13 +24,17 @@ class TrainingConfig:
         soft_rate, projector_rate: highest learning rates of a soft prompt and of a projector, whose results are in units of the
             embeddings' deviation; the first is high as in Lester et al. (2021, section 3.2).
         learning_rate: highest; it rises over the first `warmup` share of the steps and then falls as a cosine to a tenth.
-        batch_tokens: tokens of one optimiser step. micro_tokens: places of one forward pass, padding included.
-        passes: how often all examples are gone through. minutes: stop after this time (None: no limit); the schedule follows
-            whichever ends first.
+        batch_tokens: tokens of one optimiser step, about; None is 4,096 on a CPU and 16,384 on a GPU.
+        micro_tokens: places of one forward pass, padding included (one row always fits); None is 1,024 on a CPU and 4,096 on a GPU. It
+            bounds memory and changes what is learned by no more than rounding.
+        passes: how often all examples are gone through.
+        minutes: when to be done, from the beginning of `usersim tune` on (None: no limit): reading, examples, loading, and measuring before
+            and after are in it. At least one step is taken. The schedule follows whichever ends first.
         weights: weight of each kind of probe in the loss, by name of the action; 0 or absent leaves it alone.
         language_loss: weight of the next-token loss on the text about the person.
         decay: weight decay. seed: of the updates' start and of the order of rows.
-        evaluations: how often the validation people are measured during tuning. patience: stop after so many without improvement.
+        evaluations: how often the validation people are measured after the beginning; fewer where `minutes` would be spent on it.
+            patience: stop after so many without improvement.
         device: "auto", "cpu" or "cuda". dtype: of the frozen weights, "bfloat16" or "float32".
     """
 
@@ -46,8 +50,8 @@ class TrainingConfig:
     alpha: float = 16.0
     learning_rate: float = 6e-4
     warmup: float = 0.05
-    batch_tokens: int = 16_384
-    micro_tokens: int = 4_096
+    batch_tokens: int | None = None
+    micro_tokens: int | None = None
     passes: int = 2
     minutes: float | None = None
     weights: dict[str, float] = field(default_factory=lambda: {"choose": 1.0, "rate": 0.5})

@@ -34,10 +34,22 @@ from torch import nn
 
 from experiments.analysis.ranking_metrics import auc_of
 from experiments.tuning.learned import LearnedVectors
-from experiments.tuning.packs import Pack, batches
+from experiments.tuning.packs import Pack, alike, batches, steps
+from experiments.tuning.page_attention import Pages
+from experiments.tuning.page_attention import use as take_pages_apart
 from experiments.tuning.settings import FACTORS, Progress, TrainingConfig
 from simulator.llm.vectors import FIRST
 from simulator.seeds import Stream
+
+TOKENS = {"cpu": (4_096, 1_024), "cuda": (16_384, 4_096)}
+"""`batch_tokens` and `micro_tokens` by kind of device, where a `TrainingConfig` leaves them open. In minutes a CPU would take few large
+steps; more at once is no faster there, and gradients want 1.3 MB per token (SmolLM2-135M)."""
+
+MEASURING_SHARE = 0.2
+"""Where time is limited, measurements on the way take at most this part of it."""
+
+SAVED_EVERY = 120.0
+"""Seconds after which a checkpoint is written, measured or not."""
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a Llama-like block, by their names in transformers."""
@@ -57,6 +69,12 @@ def device_of(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise RuntimeError("device = 'cuda', but PyTorch sees no GPU here; use device = 'cpu' or 'auto'.")
     return torch.device(name)
+
+
+def complete(config: TrainingConfig, device: torch.device) -> TrainingConfig:
+    """The configuration with numbers of tokens for its device."""
+    batch, micro = TOKENS.get(device.type, TOKENS["cpu"])
+    return replace(config, batch_tokens=config.batch_tokens or batch, micro_tokens=config.micro_tokens or micro)
 
 
 def load_model(gguf: Path, config: TrainingConfig) -> Any:
@@ -97,6 +115,8 @@ def trainable(model: Any, config: TrainingConfig, pack: Pack, folder: Path) -> A
         model: as loaded. config: what is learned. pack: any examples; a soft prompt starts from the rules in them.
         folder: holds `FACTORS` where vectors of items are learned.
     """
+    if next(model.parameters()).device.type == "cpu":
+        take_pages_apart(model)
     if config.updates:
         model = with_updates(model, config)
     else:
@@ -130,6 +150,7 @@ class Batch:
         tokens, positions: shape (b, t). allowed: whether place i may see place j, bool, shape (b, 1, t, t).
         personal: places whose token is part of the text about the person, bool, shape (b, t).
         row, place: of each probe. kind, label: of each probe. probes: their numbers in the pack.
+        pages: the parts of the rows, on a CPU (see `experiments.tuning.page_attention`).
     """
 
     tokens: torch.Tensor
@@ -141,6 +162,7 @@ class Batch:
     kind: torch.Tensor
     label: torch.Tensor
     probes: np.ndarray
+    pages: Pages | None
 
     @classmethod
     def of(cls, pack: Pack, rows: np.ndarray, device: torch.device) -> Batch:
@@ -178,6 +200,7 @@ class Batch:
             tensor(pack.probe_kind[chosen].astype(np.int64)),
             tensor(pack.probe_label[chosen].astype(np.int64)),
             chosen,
+            Pages.of(branches) if device.type == "cpu" else None,
         )
 
 
@@ -211,7 +234,7 @@ def hidden_states(model: Any, batch: Batch) -> torch.Tensor:
     """Last hidden states, shape (b, t, d)."""
     states: torch.Tensor = (
         _base(model)
-        .model(input_ids=batch.tokens, attention_mask=batch.allowed, position_ids=batch.positions, use_cache=False)
+        .model(input_ids=batch.tokens, attention_mask=batch.allowed, position_ids=batch.positions, use_cache=False, pages=batch.pages)
         .last_hidden_state
     )
     return states
@@ -237,19 +260,26 @@ def losses(model: Any, batch: Batch, reader: Reader, weights: torch.Tensor, lang
         row, place = torch.nonzero(words, as_tuple=True)
         if len(row):
             predicted = _head(model)(states[row, place]).float()
-            ours = nn.functional.cross_entropy(predicted, batch.tokens[row, place + 1], reduction="mean")
-            total = total + language * ours * weight.sum()
+            each = nn.functional.cross_entropy(predicted, batch.tokens[row, place + 1], reduction="none")
+            # A mean within each row, so that rows computed together do not matter.
+            own = torch.zeros(len(batch.tokens), device=weight.device).index_add(0, batch.row, weight)
+            total = total + language * (each * (own / torch.bincount(row, minlength=len(own)).clamp(min=1))[row]).sum()
     return total, weight.sum()
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def score(model: Any, pack: Pack, most_tokens: int = 16_384) -> np.ndarray:
+def score(model: Any, pack: Pack, most_tokens: int | None = None) -> np.ndarray:
     """Natural log of the probability of each label at every probe, normalised over the labels.
+
+    Args:
+        model: as loaded, or with what it learns. pack: what is asked. most_tokens: places computed at once; None is 2,048 on a CPU and
+            16,384 elsewhere.
 
     Returns:
         float32, shape (probes, most labels of any kind); -inf beyond the labels of the kind.
     """
     device = next(model.parameters()).device
+    most_tokens = most_tokens or (2_048 if device.type == "cpu" else 16_384)
     reader = Reader(pack, device)
     found = np.full((len(pack.probe_at), max(reader.most, 1)), -np.inf, np.float32)
     for rows in batches(pack, most_tokens, np.arange(len(pack))):
@@ -287,6 +317,7 @@ def train(
     config: TrainingConfig,
     folder: Path,
     report: Report | None = None,
+    started: float | None = None,
 ) -> dict[str, Any]:
     """Tunes the model of a GGUF file; an interrupted tuning in the same folder continues.
 
@@ -296,28 +327,29 @@ def train(
         config: how. folder: gets ``updates.npz`` (the best updates so far) and ``checkpoint.pt``, which is removed at the end;
             holds `FACTORS` where vectors of items are learned.
         report: told about the progress.
+        started: when it began (`time.perf_counter`), where work before this call counts too.
 
     Returns:
-        before, after: `measured` on the validation pack. best_step, steps, tokens, seconds, tokens_per_second, device, settings,
-        stopped ("passes", "minutes" or "patience"), history (one entry per measurement).
+        before, after: `measured` on the validation pack. best_step, steps, tokens, stopped ("passes", "minutes" or "patience"),
+        history (one entry per measurement), device, settings. seconds: from the beginning to the end of the last measurement, those of
+        an interrupted tuning up to its checkpoint included. tokens_per_second: while it learned.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     model = trainable(load_model(gguf, config), config, validation, folder)
-    # Updates are zero before the first step; vectors are what they start from.
-    before = measured(validation, score(model, validation))
-    trainer = _Trainer(model, packs, validation, config, folder)
+    config = complete(config, next(model.parameters()).device)
+    trainer = _Trainer(model, packs, validation, config, folder, started)
     stopped = trainer.run(report)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     state = trainer.state
     best = min(state.history, key=lambda entry: entry["loss"])
     return {
-        "before": before,
+        "before": state.before,
         "after": {key: value for key, value in best.items() if key not in ("step", "loss", "training_loss", "seconds")},
         "best_step": best["step"],
         "steps": state.step,
         "tokens": state.tokens,
-        "seconds": round(time.perf_counter() - started, 1),
-        "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
+        "seconds": round(trainer.elapsed(), 1),
+        "tokens_per_second": round(state.tokens / max(state.learning, 1e-9), 1),
         "stopped": stopped,
         "history": state.history,
         "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu",
@@ -328,9 +360,11 @@ def train(
 class _Trainer:
     """Optimiser steps until the passes, the minutes or the patience are over."""
 
-    def __init__(self, model: Any, packs: Sequence[Path], validation: Pack, config: TrainingConfig, folder: Path) -> None:
+    def __init__(self, model: Any, packs: Sequence[Path], validation: Pack, config: TrainingConfig, folder: Path, started: float) -> None:
         self.device = next(model.parameters()).device
         self._model, self._packs, self._validation, self._config, self._folder = model, packs, validation, config, folder
+        # `complete` has filled them in.
+        self._step_tokens, self._most_tokens = config.batch_tokens or 1, config.micro_tokens or 1
         self._trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         layer = _vectors(model)
         vectors = layer.learned() if layer is not None else []
@@ -343,41 +377,78 @@ class _Trainer:
         )
         self._reader = Reader(validation, self.device)
         self._weights = torch.tensor([config.weights.get(kind, 0.0) for kind in validation.kinds], device=self.device)
-        self._steps = max(1, math.ceil(config.passes * sum(_tokens_of(path) for path in packs) / config.batch_tokens))
+        self._steps = max(1, math.ceil(config.passes * sum(_tokens_of(path) for path in packs) / self._step_tokens))
         self.state = _State.start(folder, model, self._optimiser)
-        self._clock = time.perf_counter() - self.state.seconds
+        self._clock = started - self.state.seconds
         self._gathered, self._losses = _Gathered(self.device), [0.0, 0.0]
 
+    def elapsed(self) -> float:
+        """Seconds since the beginning, without those between an interruption's last checkpoint and its continuation."""
+        return time.perf_counter() - self._clock
+
     def run(self, report: Report | None) -> str:
-        state, config = self.state, self._config
-        every = max(1, self._steps // max(1, config.evaluations))
+        state = self.state
+        if not state.before:
+            self._begin()
+        measurements = self._measurements()
         for pack, rows in self._plan():
-            self._add(pack, rows)
-            if self._gathered.tokens < config.batch_tokens:
-                continue
-            fraction = self._update()
+            began = time.perf_counter()
+            for some in alike(pack.lengths, rows, self._most_tokens):
+                self._add(pack, some)
+            self._update()
+            state.learning += time.perf_counter() - began
+            share = self._share()
             if report:
-                elapsed = time.perf_counter() - self._clock
-                report(Progress(state.step, self._steps, (1 - fraction) / max(fraction, 1e-6) * elapsed, self._training_loss(), state.best))
-            over = config.minutes is not None and time.perf_counter() - self._clock > config.minutes * 60
-            if (state.step % every == 0 or over) and not self._evaluate():
+                left = (1 - share) / max(share, 1e-6) * (self.elapsed() - state.began)
+                report(Progress(state.step, self._steps, left, self._training_loss(), state.best))
+            over = self._end is not None and self.elapsed() + state.learning / state.step > self._end
+            if (over or share >= (len(state.history) + 1) / measurements) and not self._evaluate():
                 return "patience"
             if over:
                 return "minutes"
-        if self._gathered.tokens:
-            self._update()
+            if self.elapsed() - state.seconds > SAVED_EVERY:
+                self._save()
         if not state.history or state.history[-1]["step"] != state.step:
             self._evaluate()
         return "passes"
 
+    def _begin(self) -> None:
+        """The measurement before the first step: updates are zero there, vectors are what they start from."""
+        began = time.perf_counter()
+        self.state.before = measured(self._validation, score(self._model, self._validation))
+        self.state.measuring = time.perf_counter() - began
+        self.state.began = self.elapsed()
+        self._save()
+
+    @property
+    def _end(self) -> float | None:
+        """When the last step must be done, so that the last measurement fits in."""
+        return None if self._config.minutes is None else 60 * self._config.minutes - self.state.measuring
+
+    def _share(self) -> float:
+        """How much of the tuning is done, of the passes or of the time."""
+        state = self.state
+        share = state.step / self._steps
+        if self._end is not None:
+            share = max(share, (self.elapsed() - state.began) / max(self._end - state.began, 1e-9))
+        return min(1.0, share)
+
+    def _measurements(self) -> int:
+        """How often is measured after the beginning."""
+        wanted = max(1, self._config.evaluations)
+        if self._end is None:
+            return wanted
+        affordable = MEASURING_SHARE * (self._end - self.state.began) / max(self.state.measuring, 1e-9)
+        return max(1, min(wanted, int(affordable)))
+
     def _plan(self) -> Iterator[tuple[Pack, np.ndarray]]:
-        """Batches of every pass in order, without those that an interrupted tuning has done."""
+        """The rows of each step of every pass in order, without those that an interrupted tuning has done."""
         turn = 0
         for number in range(self._config.passes * len(self._packs)):
             pack = Pack.load(self._packs[number % len(self._packs)])
             order = Stream(self._config.seed).child("rows", number).generator().permutation(len(pack))
-            for rows in batches(pack, self._config.micro_tokens, order):
-                if turn >= self.state.turn:
+            for rows in steps(pack, self._step_tokens, order):
+                if turn >= self.state.step:
                     yield pack, rows
                 turn += 1
 
@@ -388,14 +459,11 @@ class _Trainer:
         # The mean over a whole step needs all its probes, so sums are added up here and divided in `_update`.
         total.backward()
         self._gathered.add(total.detach(), weight, int(pack.lengths[rows].sum()))
-        self.state.turn += 1
 
-    def _update(self) -> float:
-        """One step of the optimiser; returns which share of the tuning was done before it."""
+    def _update(self) -> None:
+        """One step of the optimiser."""
         state, config = self.state, self._config
-        fraction = state.step / self._steps
-        if config.minutes is not None:
-            fraction = max(fraction, (time.perf_counter() - self._clock) / (config.minutes * 60))
+        fraction = self._share()
         for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
             group["lr"] = peak * _schedule(fraction, config.warmup)
         divisor = self._gathered.weight.clamp(min=1.0)
@@ -408,17 +476,21 @@ class _Trainer:
         self._losses = [self._losses[0] + float(self._gathered.loss / divisor), self._losses[1] + 1.0]
         state.step, state.tokens = state.step + 1, state.tokens + self._gathered.tokens
         self._gathered = _Gathered(self.device)
-        return min(1.0, fraction)
 
     def _training_loss(self) -> float:
         return self._losses[0] / max(self._losses[1], 1.0)
 
     def _evaluate(self) -> bool:
         found = measured(self._validation, score(self._model, self._validation))
-        self.state.seconds = time.perf_counter() - self._clock
-        goes_on = self.state.note(self._folder, self._model, self._optimiser, found, self._config, self._training_loss())
+        if self.state.note(found, self._config, self._training_loss(), self.elapsed()):
+            save_updates(self._model, self._folder / "updates.npz", self._config)
         self._losses = [0.0, 0.0]
-        return goes_on
+        self._save()
+        return self.state.worse < self._config.patience
+
+    def _save(self) -> None:
+        self.state.seconds = self.elapsed()
+        self.state.save(self._folder, self._model, self._optimiser)
 
 
 class _Gathered:
@@ -444,12 +516,21 @@ def _schedule(fraction: float, warmup: float) -> float:
 
 @dataclass
 class _State:
-    """Where a tuning stands; lives in ``checkpoint.pt``."""
+    """Where a tuning stands; lives in ``checkpoint.pt``.
+
+    Attributes:
+        step, tokens: steps of the optimiser and tokens done. seconds: since the beginning, when this was written.
+        learning: seconds of steps. measuring: seconds of a measurement. began: seconds before the first step.
+        before: the measurement before it. history: those after it. best: the lowest loss among them. worse: how many since then.
+    """
 
     step: int = 0
-    turn: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    learning: float = 0.0
+    measuring: float = 0.0
+    began: float = 0.0
+    before: dict[str, float] = field(default_factory=dict)
     best: float | None = None
     worse: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -464,23 +545,20 @@ class _State:
         optimiser.load_state_dict(stored["optimiser"])
         return cls(**json.loads(stored["state"]))
 
-    def note(
-        self, folder: Path, model: Any, optimiser: torch.optim.Optimizer, found: dict[str, float], config: TrainingConfig, loss: float
-    ) -> bool:
-        """Notes a measurement, keeps the updates if they are the best, writes a checkpoint; False if patience is over."""
+    def note(self, found: dict[str, float], config: TrainingConfig, loss: float, seconds: float) -> bool:
+        """Notes a measurement and the training loss before it; whether it is the best."""
         value = sum(weight * found.get(f"{kind}_loss", 0.0) for kind, weight in config.weights.items())
-        self.history.append({"step": self.step, "loss": value, "training_loss": loss, "seconds": round(self.seconds, 1), **found})
-        if self.best is None or value < self.best:
-            self.best, self.worse = value, 0
-            save_updates(model, folder / "updates.npz", config)
-        else:
-            self.worse += 1
+        self.history.append({"step": self.step, "loss": value, "training_loss": loss, "seconds": round(seconds, 1), **found})
+        better = self.best is None or value < self.best
+        self.best, self.worse = (value, 0) if better else (self.best, self.worse + 1)
+        return better
+
+    def save(self, folder: Path, model: Any, optimiser: torch.optim.Optimizer) -> None:
+        """Writes the checkpoint."""
         updates = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-        document = json.dumps(asdict(replace(self)))
         temporary = folder / "checkpoint.pt.part"
-        torch.save({"updates": updates, "optimiser": optimiser.state_dict(), "state": document}, temporary)
+        torch.save({"updates": updates, "optimiser": optimiser.state_dict(), "state": json.dumps(asdict(self))}, temporary)
         os.replace(temporary, folder / "checkpoint.pt")
-        return self.worse < config.patience
 
 
 def save_updates(model: Any, path: Path, config: TrainingConfig) -> None:

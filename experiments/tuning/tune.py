@@ -13,6 +13,7 @@ Everything lives in one folder per adapter, in the cache unless another is named
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -186,13 +187,14 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
     Raises:
         UsersimError: the data, the model or the options are wrong, or a package is missing.
     """
+    started = time.perf_counter()
     told = prepare(config, folder, say)
     write_atomically(folder / "training.json", (json.dumps(asdict(training), indent=1) + "\n").encode())
     if prepare_only:
         return {"prepared": str(folder), **told}
     result_path = folder / "result.json"
     if not result_path.is_file():
-        write_atomically(result_path, (json.dumps(_trained(config, folder, training, say), indent=1) + "\n").encode())
+        write_atomically(result_path, (json.dumps(_trained(config, folder, training, say, started), indent=1) + "\n").encode())
     result = json.loads(result_path.read_text(encoding="utf-8"))
     _write_adapter(folder, told["model"]["name"])
     card = {"name": folder.name, **told, "tuning": result}
@@ -214,7 +216,7 @@ def _write_adapter(folder: Path, base: str) -> None:
         vectors.write(folder, learned, items)
 
 
-def _trained(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: Say) -> dict[str, Any]:
+def _trained(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: Say, started: float) -> dict[str, Any]:
     try:
         from experiments.tuning import training as torch_side  # noqa: PLC0415 - torch is slow to import, and only needed here
     except ImportError as error:
@@ -234,4 +236,5 @@ def _trained(config: ExperimentConfig, folder: Path, training: TrainingConfig, s
         minutes = progress.seconds_left / 60
         say(f"tuning: loss {progress.loss:.4f}{best}, about {minutes:.1f} min left", progress.step, progress.steps)
 
-    return torch_side.train(base_model(config), packs, Pack.load(folder / "validation.npz"), training, folder, report)
+    say("measuring the validation people before the first step", 0, 0)
+    return torch_side.train(base_model(config), packs, Pack.load(folder / "validation.npz"), training, folder, report, started)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.tuning.packs import Ask, Branch, Pack, PackBuilder, batches
+from experiments.tuning.packs import Ask, Branch, Pack, PackBuilder, alike, batches, steps
 
 KINDS, LABELS = ("choose", "leave"), (((7,), (8, 9)), ((5,), (6,)))
 
@@ -59,6 +59,22 @@ def test_batches_hold_every_row_once_and_fit(people, most):
     found = list(batches(pack, most, np.random.default_rng(1).permutation(len(pack))))
     assert sorted(np.concatenate(found).tolist()) == list(range(len(pack)))
     assert all(len(rows) == 1 or pack.lengths[rows].max() * len(rows) <= most for rows in found)
+
+
+@given(lengths, st.integers(1, 400), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_steps_hold_every_row_once_in_order_and_about_equally_many_tokens(people, wanted, seed):
+    pack = a_pack(people)
+    order = np.random.default_rng(seed).permutation(len(pack))
+    found = list(steps(pack, wanted, order))
+    assert np.concatenate(found).tolist() == order.tolist()
+    each = int(pack.lengths.sum()) / max(1, round(int(pack.lengths.sum()) / wanted))
+    for rows in found:
+        assert len(rows)
+        assert pack.lengths[rows].sum() < each + pack.lengths.max()
+        parts = alike(pack.lengths, rows, 50)
+        assert sorted(np.concatenate(parts).tolist()) == sorted(rows.tolist())
+        assert all(len(part) == 1 or pack.lengths[part].max() * len(part) <= 50 for part in parts)
 
 
 def test_what_is_saved_is_read_back(tmp_path):

@@ -121,6 +121,110 @@ def test_tuning_stops_when_it_gets_worse_and_keeps_the_best(tmp_path):
     assert found["best_step"] < found["steps"]
 
 
+def test_what_is_computed_at_once_changes_nothing_but_rounding(tmp_path):
+    a_pack().save(tmp_path / "000.npz")
+    found, learned = [], []
+    for micro in (60, 300):
+        folder = tmp_path / str(micro)
+        folder.mkdir()
+        config = replace(CONFIG, micro_tokens=micro, language_loss=0.5)
+        found.append(training.train(tmp_path / "none", [tmp_path / "000.npz"], a_pack(10, seed=9), config, folder))
+        with np.load(folder / "updates.npz") as updates:
+            learned.append({name: updates[name] for name in updates.files})
+    assert found[0]["steps"] == found[1]["steps"] > 10
+    assert found[0]["tokens"] == found[1]["tokens"]
+    assert found[0]["after"] == pytest.approx(found[1]["after"], rel=1e-4)
+    assert found[0]["after"]["choose_loss"] < found[0]["before"]["choose_loss"] - 0.01
+    for name, values in learned[0].items():
+        assert learned[1][name] == pytest.approx(values, abs=2e-3), name
+
+
+def test_how_many_tokens_goes_by_the_device_unless_it_is_said(tmp_path):
+    a_pack().save(tmp_path / "000.npz")
+    given = (tmp_path / "none", [tmp_path / "000.npz"], a_pack(10, seed=9))
+    for told, used in (((None, None), (4_096, 1_024)), ((300, 80), (300, 80))):
+        config = replace(CONFIG, batch_tokens=told[0], micro_tokens=told[1], passes=1)
+        found = training.train(*given, config, tmp_path)["settings"]
+        assert (found["batch_tokens"], found["micro_tokens"]) == used
+    open_ = training.complete(replace(CONFIG, batch_tokens=None, micro_tokens=None), torch.device("cuda"))
+    assert (open_.batch_tokens, open_.micro_tokens) == (16_384, 4_096)
+
+
+class Clock:
+    """Time that passes only where it is told to: a measurement takes 100 s, a step 10 s."""
+
+    now = 0.0
+
+    def __init__(self, monkeypatch):
+        self.measurements = 0
+        score, update = training.score, training._Trainer._update
+
+        def measures(*given):
+            self.now += 100
+            self.measurements += 1
+            return score(*given)
+
+        def steps(trainer):
+            self.now += 10
+            update(trainer)
+
+        monkeypatch.setattr(training, "time", self)
+        monkeypatch.setattr(training, "score", measures)
+        monkeypatch.setattr(training._Trainer, "_update", steps)
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.mark.parametrize(("before", "steps"), [(0, 40), (250, 15), (5_000, 1)])
+def test_minutes_hold_everything_from_the_beginning_to_the_last_measurement(tmp_path, monkeypatch, before, steps):
+    a_pack().save(tmp_path / "000.npz")
+    clock = Clock(monkeypatch)
+    clock.now = before
+    config = replace(CONFIG, passes=60, minutes=10.0, evaluations=20)
+    found = training.train(tmp_path / "none", [tmp_path / "000.npz"], a_pack(10, seed=9), config, tmp_path, started=0.0)
+    assert found["stopped"] == "minutes"
+    assert found["steps"] == steps
+    assert found["seconds"] == clock.now == before + 200 + 10 * steps
+    assert found["seconds"] <= 600 or steps == 1
+    # Measuring on the way would take more than a fifth of the time.
+    assert [entry["step"] for entry in found["history"]] == [steps]
+    assert clock.measurements == 2
+
+
+def test_where_measuring_is_cheap_it_is_done_as_often_as_wanted(tmp_path, monkeypatch):
+    a_pack().save(tmp_path / "000.npz")
+    Clock(monkeypatch)
+    config = replace(CONFIG, passes=1_000, minutes=120.0, evaluations=5, patience=100)
+    found = training.train(tmp_path / "none", [tmp_path / "000.npz"], a_pack(10, seed=9), config, tmp_path, started=0.0)
+    assert len(found["history"]) == 5
+    assert found["seconds"] <= 7_200
+
+
+def test_a_checkpoint_between_measurements_is_gone_on_from_and_what_was_measured_is_not_measured_again(tmp_path, monkeypatch):
+    a_pack().save(tmp_path / "000.npz")
+    clock = Clock(monkeypatch)
+    given = (tmp_path / "none", [tmp_path / "000.npz"], a_pack(10, seed=9), replace(CONFIG, passes=60, minutes=10.0), tmp_path)
+
+    def cut(progress):
+        if progress.step == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(*given, cut, started=0.0)
+    assert clock.measurements == 1
+    assert not (tmp_path / "updates.npz").exists()
+    steps = []
+    began = clock.now
+    found = training.train(*given, lambda progress: steps.append(progress.step))
+    # A checkpoint is written every two minutes; what came after the last one is done again.
+    assert 10 < steps[0] < 30
+    assert clock.measurements == 2
+    assert found["steps"] == 40
+    assert found["seconds"] == 600
+    assert clock.now - began < 400
+
+
 def test_asking_for_a_gpu_that_is_not_there_is_a_clear_sentence():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
