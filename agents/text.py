@@ -60,7 +60,8 @@ def clean(text: str, limit: int = 80) -> str:
     """
     if limit < 1:
         raise ValueError(f"limit = {limit}: a text needs room for at least 1 character.")
-    visible = "".join(" " if character.isspace() else character for character in text if character.isspace() or not _invisible(character))
+    # Printable text has no white space but spaces and nothing invisible; nearly every text is, and looking at its characters is slow.
+    visible = text if text.isprintable() else "".join(map(_shown, text))
     line = " ".join(visible.translate(_LOOK_ALIKES).split())
     if len(line) <= limit:
         return line
@@ -69,8 +70,10 @@ def clean(text: str, limit: int = 80) -> str:
     return (head if space else cut[:-1]).rstrip(" ,;:-") + ELLIPSIS
 
 
-def _invisible(character: str) -> bool:
-    return unicodedata.category(character).startswith("C")
+def _shown(character: str) -> str:
+    if character.isspace():
+        return " "
+    return "" if unicodedata.category(character).startswith("C") else character
 
 
 @dataclass(frozen=True, slots=True)

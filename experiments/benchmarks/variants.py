@@ -79,7 +79,7 @@ class Size:
     """How much is measured.
 
     Attributes:
-        people: judged. pages: of each. minutes: of each tuning, its own measurements on validation people included.
+        people: judged. pages: of each. minutes: of each tuning, examples, loading and measurements on validation people included.
     """
 
     people: int

@@ -65,6 +65,21 @@ class Pack:
         """Probes whose true label is known."""
         return int((self.probe_label >= 0).sum())
 
+    @property
+    def users(self) -> np.ndarray:
+        """Whose each row is, from its first probe; int32, shape (rows,)."""
+        return self.probe_user[np.searchsorted(self.probe_at, self.starts[:-1])]
+
+    def only(self, rows: np.ndarray) -> Pack:
+        """Some of the rows, in their order here."""
+        token = np.repeat(rows, self.lengths)
+        probe = rows[np.searchsorted(self.starts, self.probe_at, side="right") - 1]
+        moved = np.cumsum(token) - 1
+        found = {name: getattr(self, name)[token] for name in ("tokens", "positions", "branches", "personal")}
+        found |= {name: getattr(self, name)[probe] for name in _ARRAYS if name.startswith("probe_")}
+        found |= {"probe_at": moved[self.probe_at[probe]], "starts": np.concatenate([[0], np.cumsum(self.lengths[rows])])}
+        return Pack(**found, kinds=self.kinds, label_tokens=self.label_tokens)
+
     def save(self, path: Path) -> None:
         """Writes one ``.npz`` file."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}

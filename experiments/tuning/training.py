@@ -48,6 +48,12 @@ steps; more at once is no faster there, and gradients want 1.3 MB per token (Smo
 MEASURING_SHARE = 0.2
 """Where time is limited, measurements on the way take at most this part of it."""
 
+ONE_MEASUREMENT = 0.1
+"""Where time is limited, one measurement takes about this part of it at most: it is made on fewer validation people then."""
+
+TRIED = 8
+"""People on whom the time of a measurement is estimated."""
+
 SAVED_EVERY = 120.0
 """Seconds after which a checkpoint is written, measured or not."""
 
@@ -284,8 +290,10 @@ def score(model: Any, pack: Pack, most_tokens: int | None = None) -> np.ndarray:
     found = np.full((len(pack.probe_at), max(reader.most, 1)), -np.inf, np.float32)
     for rows in batches(pack, most_tokens, np.arange(len(pack))):
         batch = Batch.of(pack, rows, device)
-        states = hidden_states(model, batch)
-        shares = reader.log_shares(_head(model)(states[batch.row, batch.place]).float(), batch.kind)
+        # As when it learns: what is not in half precision (updates) would otherwise be computed in whole.
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_head(model).weight.dtype == torch.bfloat16):
+            logits = _head(model)(hidden_states(model, batch)[batch.row, batch.place]).float()
+        shares = reader.log_shares(logits, batch.kind)
         found[batch.probes] = (shares - torch.logsumexp(shares, dim=1, keepdim=True)).cpu().numpy()
     return found
 
@@ -330,9 +338,9 @@ def train(
         started: when it began (`time.perf_counter`), where work before this call counts too.
 
     Returns:
-        before, after: `measured` on the validation pack. best_step, steps, tokens, stopped ("passes", "minutes" or "patience"),
-        history (one entry per measurement), device, settings. seconds: from the beginning to the end of the last measurement, those of
-        an interrupted tuning up to its checkpoint included. tokens_per_second: while it learned.
+        before, after: `measured` on the validation pack. measured_people: on how many of its people. best_step, steps, tokens, stopped
+        ("passes", "minutes" or "patience"), history (one entry per measurement), device, settings. seconds: from the beginning to the end
+        of the last measurement, those of an interrupted tuning up to its checkpoint included. tokens_per_second: while it learned.
     """
     started = time.perf_counter() if started is None else started
     model = trainable(load_model(gguf, config), config, validation, folder)
@@ -345,6 +353,7 @@ def train(
     return {
         "before": state.before,
         "after": {key: value for key, value in best.items() if key not in ("step", "loss", "training_loss", "seconds")},
+        "measured_people": len(np.unique(validation.users)) if state.people is None else state.people,
         "best_step": best["step"],
         "steps": state.step,
         "tokens": state.tokens,
@@ -390,6 +399,8 @@ class _Trainer:
         state = self.state
         if not state.before:
             self._begin()
+        elif state.people is not None:
+            self._validation = _some_people(self._validation, state.people)
         measurements = self._measurements()
         for pack, rows in self._plan():
             began = time.perf_counter()
@@ -414,11 +425,22 @@ class _Trainer:
 
     def _begin(self) -> None:
         """The measurement before the first step: updates are zero there, vectors are what they start from."""
+        if self._config.minutes is not None:
+            self.state.people = self._affordable(ONE_MEASUREMENT * 60 * self._config.minutes)
+            self._validation = _some_people(self._validation, self.state.people)
         began = time.perf_counter()
         self.state.before = measured(self._validation, score(self._model, self._validation))
         self.state.measuring = time.perf_counter() - began
         self.state.began = self.elapsed()
         self._save()
+
+    def _affordable(self, seconds: float) -> int:
+        """How many validation people can be measured in a time, at least a few; judged by some of them."""
+        people, tried = len(np.unique(self._validation.users)), _some_people(self._validation, TRIED)
+        began = time.perf_counter()
+        score(self._model, tried)
+        each = (time.perf_counter() - began) / max(1, len(tried.tokens))
+        return min(people, max(TRIED, int(people * seconds / max(each * len(self._validation.tokens), 1e-9))))
 
     @property
     def _end(self) -> float | None:
@@ -508,6 +530,13 @@ def _tokens_of(path: Path) -> int:
         return int(stored["starts"][-1])
 
 
+def _some_people(pack: Pack, count: int) -> Pack:
+    """The rows of some of the people, always the same ones, more of them holding all of fewer."""
+    people = np.unique(pack.users)
+    chosen = Stream(0).child("measured").generator().permutation(len(people))[:count]
+    return pack.only(np.isin(pack.users, people[chosen])) if count < len(people) else pack
+
+
 def _schedule(fraction: float, warmup: float) -> float:
     if fraction < warmup:
         return max(fraction, 1e-3) / warmup
@@ -521,7 +550,8 @@ class _State:
     Attributes:
         step, tokens: steps of the optimiser and tokens done. seconds: since the beginning, when this was written.
         learning: seconds of steps. measuring: seconds of a measurement. began: seconds before the first step.
-        before: the measurement before it. history: those after it. best: the lowest loss among them. worse: how many since then.
+        people: validation people who are measured; None: all. before: the measurement before the first step. history: those after it.
+        best: the lowest loss among them. worse: how many since then.
     """
 
     step: int = 0
@@ -530,6 +560,7 @@ class _State:
     learning: float = 0.0
     measuring: float = 0.0
     began: float = 0.0
+    people: int | None = None
     before: dict[str, float] = field(default_factory=dict)
     best: float | None = None
     worse: int = 0

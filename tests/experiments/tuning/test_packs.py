@@ -77,6 +77,24 @@ def test_steps_hold_every_row_once_in_order_and_about_equally_many_tokens(people
         assert all(len(part) == 1 or pack.lengths[part].max() * len(part) <= 50 for part in parts)
 
 
+@given(lengths, st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_some_rows_are_what_they_were_among_all(people, seed):
+    pack = a_pack(people)
+    rows = np.random.default_rng(seed).random(len(pack)) < 0.5
+    some = pack.only(rows)
+    assert len(some) == rows.sum()
+    assert (some.users == pack.users[rows]).all()
+    for new, old in enumerate(np.flatnonzero(rows)):
+        here, there = slice(*some.starts[new : new + 2]), slice(*pack.starts[old : old + 2])
+        for name in ("tokens", "positions", "branches", "personal"):
+            assert (getattr(some, name)[here] == getattr(pack, name)[there]).all()
+        own = (some.probe_at >= here.start) & (some.probe_at < here.stop)
+        was = (pack.probe_at >= there.start) & (pack.probe_at < there.stop)
+        assert (some.probe_at[own] - here.start == pack.probe_at[was] - there.start).all()
+        assert (some.probe_label[own] == pack.probe_label[was]).all()
+
+
 def test_what_is_saved_is_read_back(tmp_path):
     pack = a_pack([[5, 9], [12]])
     pack.save(tmp_path / "pack.npz")
