@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import io
 import json
 import logging
 import math
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -83,6 +85,13 @@ def complete(config: TrainingConfig, device: torch.device) -> TrainingConfig:
     return replace(config, batch_tokens=config.batch_tokens or batch, micro_tokens=config.micro_tokens or micro)
 
 
+def give_back() -> None:
+    """Returns freed memory to the system where the C library can: tensors of ever other sizes leave holes that are not filled."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def load_model(gguf: Path, config: TrainingConfig) -> Any:
     """The model of a GGUF file as a transformers model, frozen, on its device."""
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - slow to import
@@ -93,6 +102,10 @@ def load_model(gguf: Path, config: TrainingConfig) -> Any:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     dtype = getattr(torch, config.dtype)
     device = device_of(config.device)
+    if device.type == "cpu":
+        # Every length of a row has kernels of its own, and torch keeps those of a thousand shapes.
+        for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+            os.environ.setdefault(name, "64")
     # Reading a GGUF file draws progress bars of its own.
     with contextlib.redirect_stderr(io.StringIO()):
         model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, attn_implementation="sdpa")
@@ -437,6 +450,7 @@ class _Trainer:
     def _affordable(self, seconds: float) -> int:
         """How many validation people can be measured in a time, at least a few; judged by some of them."""
         people, tried = len(np.unique(self._validation.users)), _some_people(self._validation, TRIED)
+        score(self._model, _some_people(self._validation, 2))  # the first call of all is slow
         began = time.perf_counter()
         score(self._model, tried)
         each = (time.perf_counter() - began) / max(1, len(tried.tokens))
@@ -481,6 +495,8 @@ class _Trainer:
         # The mean over a whole step needs all its probes, so sums are added up here and divided in `_update`.
         total.backward()
         self._gathered.add(total.detach(), weight, int(pack.lengths[rows].sum()))
+        if self.device.type == "cpu":
+            give_back()
 
     def _update(self) -> None:
         """One step of the optimiser."""
