@@ -87,8 +87,9 @@ class CalibratedConfig(VisitConfig):
 class CalibratedDecisions:
     """A discrete-choice model over the language model's log-odds and behavioural evidence, estimated on the training part.
 
-    Choosing: ``logit p = c + a_u + s_i + w_e * e(u, i) + w_m * m(u, i)``, with e the log-odds of the evidence (`agents.behaviour`), m the
-    language model's corrected log-odds, a_u the person's own level, and s_i what sampling took from popular items
+    Choosing: ``logit p = c + a_u + s_i + w_e * e(u, i) + w_m * m(u, i) + v_i``, with e the log-odds of the evidence (`agents.behaviour`), m
+    the language model's corrected log-odds, a_u the person's own level, v_i the mood of the visit (`agents.moods`; 0 for a page outside
+    of one), and s_i what sampling took from popular items
     (`agents.sampled_pages.catalog_log_odds`; 0 with recommended and with true exposures). Where nothing was truly shown, sampling
     decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for
     place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
