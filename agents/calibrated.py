@@ -16,18 +16,19 @@ from scipy.special import expit, logit
 
 from agents.behaviour import Behaviour
 from agents.calibration import VERSION, Calibration, weights_table
-from agents.calibration_fit import activity, estimate, expected_stars, gather, log_odds, rating_columns
+from agents.calibration_fit import Rated, activity, estimate, every_rating, expected_stars, gather, log_odds, rating_columns
 from agents.choices import close, decide, unusable
 from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
 from agents.exposures import hide, items_by_user, people_split
 from agents.hazard import SESSION_GAP, base_log_odds, fit_hazard
+from agents.margins import over_catalog
 from agents.moods import Moods
 from agents.ordinal import probabilities
 from agents.priors import Priors, VisitConfig, leaving_by_visits, visits_known
 from agents.profiles import fit_profiles
 from agents.prompts import PromptConfig
-from agents.sampled_pages import Exposures, catalog_log_odds, recommended_exposures, sampled_exposures, true_exposures
+from agents.sampled_pages import Exposures, catalog_log_odds, hidden_of_each, recommended_exposures, sampled_exposures, true_exposures
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.llm.adapters import SHIPPED
@@ -37,11 +38,13 @@ from simulator.records import Closing, Decision, Situation, UserProfile
 from simulator.seeds import Stream
 
 FILE = "calibration.json"
+EXPOSED_FILE = "exposed.npy"
 HIDDEN_SHARE = 0.25
 MOST_PEOPLE = 1_000
 """The evidence's weights are fitted on at most so many people, and at most half of all."""
 
 ANCHOR_PEOPLE, ANCHOR_POOL, ANCHOR_PAGE = 100, 300, 20
+BALANCE_PEOPLE = 150
 QUADRATURE = np.polynomial.hermite_e.hermegauss(7)
 
 
@@ -66,6 +69,10 @@ class CalibratedConfig(VisitConfig):
         stars: whether the language model is also asked how many stars each item would get. The answer had no weight wherever it was
             estimated, and the question is a sixth of a page's tokens.
         moods: whether visits of one person differ as they do in the log (`agents.moods`), where it has times.
+        whole_log: whether everything the log tells is used where a sample would do to order items: ratings are fitted on all hidden
+            interactions of everybody, not on ten of each person, and over the whole catalog and all visits as much of each level of
+            popularity is chosen as in the log (`agents.margins`). It matters where pages show anything, as random ones do. And the
+            stars of one visit have something in common (`agents.moods`).
         recentre, reference_pages, texts, prompt: as in `agents.decisions.LanguageModelConfig`.
     """
 
@@ -78,6 +85,7 @@ class CalibratedConfig(VisitConfig):
     activity_share: float = Field(0.4, ge=0, le=1)
     stars: bool = False
     moods: bool = True
+    whole_log: bool = False
     recentre: bool = True
     reference_pages: int = Field(32, ge=1, le=10_000)
     texts: bool = True
@@ -88,8 +96,9 @@ class CalibratedDecisions:
     """A discrete-choice model over the language model's log-odds and behavioural evidence, estimated on the training part.
 
     Choosing: ``logit p = c + a_u + s_i + w_e * e(u, i) + w_m * m(u, i) + v_i``, with e the log-odds of the evidence (`agents.behaviour`), m
-    the language model's corrected log-odds, a_u the person's own level, v_i the mood of the visit (`agents.moods`; 0 for a page outside
-    of one), and s_i what sampling took from popular items
+    the language model's corrected log-odds, a_u the person's own level, v_i the mood of the visit (`agents.moods`) and, with
+    `whole_log`, what the site itself puts before everybody (`agents.margins.over_catalog`; both are 0 for a page outside of a visit), and
+    s_i what sampling took from popular items
     (`agents.sampled_pages.catalog_log_odds`; 0 with recommended and with true exposures). Where nothing was truly shown, sampling
     decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for
     place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
@@ -128,6 +137,7 @@ class CalibratedDecisions:
         self._behaviour: Behaviour | None = None
         self._moods: Moods | None = None
         self._sampled = np.zeros(0)
+        self._exposed = np.zeros(0)
         self._key: dict[str, Any] = {}
         self._intercept = 0.0
         self._usual_activity = 0.0
@@ -160,7 +170,9 @@ class CalibratedDecisions:
         self._calibration = stored or self._estimated(train, profiles, rng)
         behaviour = Behaviour.fit(train)
         self._knows(behaviour)
-        self._moods = Moods.fit(train, behaviour, SESSION_GAP) if self.config.moods else None
+        if self.config.whole_log and self._from_a_sample:
+            self._exposed = self._over_catalog(train, rng.child("levels").generator())
+        self._moods = Moods.fit(train, behaviour, SESSION_GAP, whole=self.config.whole_log) if self.config.moods else None
         self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
         self._intercept = self._anchored(profiles, rng.child("anchor").generator())
 
@@ -169,6 +181,8 @@ class CalibratedDecisions:
         options = {"people", "hide", "stars", "recentre", "reference_pages", "prompt"} if self._model else {"hide"}
         if self.config.among != "sampled":
             options.add("among")
+        if self.config.whole_log:
+            options.add("whole_log")
         exposures = self.config.exposures
         identity = asdict(self._context.language_model.identity) if self._model and self._context.language_model else None
         key = {
@@ -222,7 +236,7 @@ class CalibratedDecisions:
         return None
 
     def _estimated(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> Calibration:
-        exposures, behaviour = self._exposures(train, profiles, rng)
+        exposures, behaviour, rated = self._exposures(train, profiles, rng)
         ask = self._model.read if self._model is not None else None
         rows = gather(exposures, behaviour, self._actions, ask, rng.child("pages"))
         rates = any(action.name == "rate" for action in self._actions)
@@ -232,6 +246,7 @@ class CalibratedDecisions:
             with_model=ask is not None,
             scale=self._context.rating_scale if rates else None,
             ids={one.profile.user: one.profile.user_id for one in exposures},
+            rated=rated,
         )
         found.reference = self._model.reference if self._model is not None else {}
         split = people_split(train)
@@ -247,10 +262,10 @@ class CalibratedDecisions:
             temporary.replace(file)
         return found
 
-    def _exposures(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> tuple[list[Exposures], Behaviour]:
+    def _exposures(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> tuple[list[Exposures], Behaviour, Rated | None]:
         asked_count = self.config.people if self._model is not None else 0
         if self.config.exposures is not None:
-            return true_exposures(self.config.exposures, train, profiles, asked_count), Behaviour.fit(train)
+            return true_exposures(self.config.exposures, train, profiles, asked_count), Behaviour.fit(train), None
         split = people_split(train)
         most = min(MOST_PEOPLE, (len(split.fit) + len(split.validation) + len(split.held_out)) // 2)
         # The language model may have been tuned on the others, so that it is asked about validation people only.
@@ -265,9 +280,10 @@ class CalibratedDecisions:
         known_by = {profile.user: profile for profile in fit_profiles(observed)}
         asked = set(ours[:asked_count].tolist())
         behaviour = Behaviour.fit(observed)
+        rated = every_rating(hidden_of_each(parts.hidden, known_by), behaviour) if self.config.whole_log else None
         if self.config.among == "recommended":
             streams, size = rng.child("exposures"), self._context.page_size
-            return recommended_exposures(parts.hidden, known_by, behaviour.linear, train.n_items, size, streams, asked), behaviour
+            return recommended_exposures(parts.hidden, known_by, behaviour.linear, train.n_items, size, streams, asked), behaviour, rated
         popularity = np.bincount(observed.interactions["item"].to_numpy(), minlength=train.n_items)
         exposures = sampled_exposures(
             parts.hidden,
@@ -278,7 +294,7 @@ class CalibratedDecisions:
             rng.child("exposures"),
             asked,
         )
-        return exposures, behaviour
+        return exposures, behaviour, rated
 
     def _anchored(self, profiles: Sequence[UserProfile], generator: np.random.Generator) -> float:
         """The intercept at which the mean probability of choosing on a good recommender's pages is `choose_rate`.
@@ -291,7 +307,7 @@ class CalibratedDecisions:
         if calibration.sampled_share is None:
             return float(calibration.choice.weights[0])
         draw = np.exp(behaviour.popularity)
-        best, own, of_items = [], [], self._sampled
+        best, own, of_items = [], [], self._sampled + self._exposed
         for number in generator.permutation(len(profiles))[:ANCHOR_PEOPLE].tolist():
             profile = profiles[number]
             weights = draw.copy()
@@ -346,6 +362,7 @@ class CalibratedDecisions:
         if self._moods is not None:
             self._moods.save(folder)
         document = {"typical_items": self._priors.typical_items, "intercept": self._intercept, "usual_activity": self._usual_activity}
+        np.save(folder / EXPOSED_FILE, self._exposed)
         (folder / "calibrated_decisions.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
         if self._model is not None:
             self._model.save(folder)
@@ -354,6 +371,8 @@ class CalibratedDecisions:
         """Restores what `save` wrote."""
         self._calibration, self._key = Calibration.load(folder / FILE)
         self._knows(Behaviour.load(folder))
+        if (folder / EXPOSED_FILE).is_file():  # runs of before had none
+            self._exposed = np.load(folder / EXPOSED_FILE)
         self._moods = Moods.load(folder) if self.config.moods else None
         document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
@@ -372,13 +391,15 @@ class CalibratedDecisions:
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
         index = self._weighted(self._from(features, state.history), said, place, state.fatigue)
         index = index + self._own_level(profile) + self._sampled[items] + self._intercept
-        if self._moods is not None and situation.visit is not None:
-            index = index + self._moods.log_odds(items, situation.visit)
+        if situation.visit is not None:
+            index = index + self._exposed[items]
+            if self._moods is not None:
+                index = index + self._moods.log_odds(items, situation.visit)
         found = self._priors.page(situation)
         positive = expit(index)
         found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])
         if "rate" in found and self.calibration.rating is not None and profile.rating_histogram is not None:
-            found["rate"] = self._ratings(profile, items, features, reading)
+            found["rate"] = self._ratings(situation, features, reading)
         if self.config.stay == "visits":
             leave = next(action for action in self._actions if action.name == "leave")
             decision = decide(self._actions, situation, found, leaving_by_visits(leave, situation, positive))
@@ -394,8 +415,35 @@ class CalibratedDecisions:
     def _knows(self, behaviour: Behaviour) -> None:
         """Takes the evidence, and what the sampling of non-choices took from popular items."""
         self._behaviour = behaviour
-        sampled = self.calibration.sampled_share is not None and self.config.among == "sampled"
-        self._sampled = catalog_log_odds(behaviour.popularity) if sampled else np.zeros(len(behaviour.popularity))
+        self._sampled = catalog_log_odds(behaviour.popularity) if self._from_a_sample else np.zeros(len(behaviour.popularity))
+        self._exposed = np.zeros(len(behaviour.popularity))
+
+    @property
+    def _from_a_sample(self) -> bool:
+        """Whether what is chosen was told apart from a sample of the catalog."""
+        return self.calibration.sampled_share is not None and self.config.among == "sampled"
+
+    def _over_catalog(self, train: Dataset, generator: np.random.Generator) -> np.ndarray:
+        """What the log-odds of items lack for people to meet as much of each popularity as they did (`agents.margins.over_catalog`)."""
+        split = people_split(train)
+        some = set(generator.permutation(np.concatenate([split.fit, split.validation]))[:BALANCE_PEOPLE].tolist())
+        people = [profile for profile in fit_profiles(train) if profile.user in some and len(profile.history)]
+        assert self._behaviour is not None
+        if not people:
+            return np.zeros(train.n_items)
+        items = np.arange(train.n_items)
+        # The language model's part has no trend with popularity beyond that of the evidence, and would be a prompt for every item.
+        slope = float(self.calibration.choice.weights[1]) + self._said_slope()
+        index = np.stack([slope * self._evidence(profile, profile.history, items) for profile in people]) + self._sampled
+        met = np.stack([np.isin(items, profile.history) for profile in people])
+        return over_catalog(index, met, self._behaviour.popularity)
+
+    def _said_slope(self) -> float:
+        """How much the language model's part grows with the evidence, in the mean."""
+        choice = self.calibration.choice
+        if "language model" not in choice.names:
+            return 0.0
+        return float(choice.weights[choice.names.index("language model")]) * self.calibration.background[1]
 
     def _evidence(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         assert self._behaviour is not None
@@ -421,8 +469,9 @@ class CalibratedDecisions:
         known = self.calibration.people_effects.get(profile.user_id, 0.0)
         return known + self.config.activity_share * (activity(profile.history) - self._usual_activity)
 
-    def _ratings(self, profile: UserProfile, items: np.ndarray, features: np.ndarray, reading: Reading | None) -> np.ndarray:
+    def _ratings(self, situation: Situation, features: np.ndarray, reading: Reading | None) -> np.ndarray:
         calibration, behaviour = self.calibration, self._behaviour
+        profile, items = situation.profile, situation.page.items
         assert calibration.rating is not None
         assert behaviour is not None
         histogram = np.tile(np.array(profile.rating_histogram), (len(items), 1))
@@ -430,6 +479,8 @@ class CalibratedDecisions:
         if reading is not None and "rate" in reading.logprobs:
             shift, weight = calibration.rating_shift
             cumulative = cumulative + shift - weight * expected_stars(reading.logprobs["rate"])[:, None]
+        if self._moods is not None and situation.visit is not None and self._moods.tone:
+            cumulative = self._moods.toned(cumulative, situation.visit)
         return probabilities(cumulative)
 
     def _leaving(self, situation: Situation) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,17 +118,52 @@ def gather(exposures: Sequence[Exposures], behaviour: Behaviour, actions: Sequen
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Rated:
+    """What rows of ratings have of `Rows`: `rating_columns`, `histograms` and `ratings`."""
+
+    rating_columns: np.ndarray
+    histograms: np.ndarray
+    ratings: np.ndarray
+
+
+def every_rating(of_each: Iterable[tuple[UserProfile, np.ndarray, np.ndarray]], behaviour: Behaviour) -> Rated:
+    """One row for every rating.
+
+    Args:
+        of_each: who, item codes, and their ratings (NaN where there is none; such rows are left out). behaviour: without these ratings.
+    """
+    columns, histograms, ratings = [np.zeros((0, len(RATING_COLUMNS)))], [np.zeros((0, 5))], [np.zeros(0)]
+    for profile, items, given in of_each:
+        rated = np.isfinite(given)
+        if profile.rating_histogram is not None and rated.any():
+            found = items[rated].astype(np.int64)
+            columns.append(rating_columns(behaviour, profile, found, behaviour.features(profile, profile.history, found)))
+            histograms.append(np.tile(profile.rating_histogram, (len(found), 1)))
+            ratings.append(given[rated])
+    return Rated(np.concatenate(columns), np.concatenate(histograms), np.concatenate(ratings))
+
+
 def activity(history: np.ndarray) -> float:
     """Natural log of 1 + different items met."""
     return float(np.log1p(len(np.unique(history))))
 
 
-def estimate(rows: Rows, *, true: bool, with_model: bool, scale: tuple[float, float] | None, ids: dict[int, str]) -> Calibration:
+def estimate(
+    rows: Rows,
+    *,
+    true: bool,
+    with_model: bool,
+    scale: tuple[float, float] | None,
+    ids: dict[int, str],
+    rated: Rated | None = None,
+) -> Calibration:
     """All weights.
 
     Args:
         rows: of `gather`. true: whether they were truly shown, so that the choose rate, places and fatigue can be learned too.
         with_model: whether there is a language model. scale: (lowest, highest) rating, or None. ids: user code -> id.
+        rated: what the ratings' weights are fitted on, if not the ratings among `rows`.
     """
     design, evidence, index, told = fit_evidence(rows.features, rows.activity, rows.chosen, rows.people)
     report: dict[str, Any] = {"evidence": told | {"weights": weights_table(evidence)}}
@@ -136,7 +171,7 @@ def estimate(rows: Rows, *, true: bool, with_model: bool, scale: tuple[float, fl
     report["choice"] = told | {"weights": weights_table(choice)}
     rating, shift = None, (0.0, 0.0)
     if scale is not None:
-        rating, shift, report["rating"] = _ratings(rows, with_model, scale)
+        rating, shift, report["rating"] = _ratings(rows, rated or rows, with_model, scale)
     return Calibration(
         design=design,
         evidence=evidence,
@@ -200,12 +235,15 @@ def _people_effects(index: np.ndarray, chosen: np.ndarray, people: np.ndarray, i
     return {ids[int(user)]: float(effect) for user, effect in zip(own, effects, strict=True)} if variance > 0.0 else {}
 
 
-def _ratings(rows: Rows, with_model: bool, scale: tuple[float, float]) -> tuple[Ordinal, tuple[float, float], dict[str, Any]]:
+def _ratings(
+    rows: Rows, rated: Rows | Rated, with_model: bool, scale: tuple[float, float]
+) -> tuple[Ordinal, tuple[float, float], dict[str, Any]]:
+    fitted_on = np.isfinite(rated.ratings)
+    grades = stars(rated.ratings[fitted_on], scale)
+    model = fit_ordinal(rated.rating_columns[fitted_on], rated.histograms[fitted_on], grades, RATING_COLUMNS)
     given = np.isfinite(rows.ratings)
-    grades = stars(rows.ratings[given], scale)
-    model = fit_ordinal(rows.rating_columns[given], rows.histograms[given], grades, RATING_COLUMNS)
     told: dict[str, Any] = {
-        "ratings": int(given.sum()),
+        "ratings": int(fitted_on.sum()),
         "own histogram": model.own,
         "weights": [
             {"name": name, "weight": float(weight), "error": float(error)}

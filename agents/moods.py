@@ -4,7 +4,11 @@ The interactions of one real visit are more alike than those of one person. How 
 of what they are about (popularity, year, quality) the variance is divided into that between people, between visits of
 one person, and within visits (nested analysis of variance by moments; Searle, Casella & McCulloch, "Variance Components", 1992,
 chapter 3). A mood is a normal variable that makes the means of visits differ by as much as they do; an item's log-odds of being
-chosen move with it.
+chosen move with it. Moods go both ways, but choices do not follow evenly: one for the unpopular finds a long tail of items, one for the
+popular finds few. So each item's log-odds can be shifted once and for all, such that over all visits it is chosen as often as
+without moods (`agents.margins.over_visits`).
+
+A visit has a tone as well: the stars of one visit, less what is usual for its items, are more alike than those of one person.
 """
 
 from __future__ import annotations
@@ -13,13 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from agents.behaviour import Behaviour
+from agents.margins import over_visits
 from agents.rhythm import split_sessions
 from simulator.dataset import Dataset
 from simulator.seeds import Stream
 
 FILE = "moods.npz"
+
+LOGISTIC = np.pi**2 / 3
+"""Variance of the logistic distribution."""
 
 FEWEST_VISITS = 50
 """With fewer visits beyond the first of each person there are no moods."""
@@ -31,16 +40,21 @@ class Moods:
 
     Attributes:
         pull: log-odds of each item per unit of each independent part of a mood, shape (n_items, r); r may be 0.
+        shift: what is taken from each item's log-odds at every visit, shape (n_items,).
+        tone: standard deviation between visits of one person of the log-odds of more stars, >= 0.
     """
 
     pull: np.ndarray
+    shift: np.ndarray
+    tone: float = 0.0
 
     @classmethod
-    def fit(cls, train: Dataset, behaviour: Behaviour, gap_seconds: float) -> Moods | None:
+    def fit(cls, train: Dataset, behaviour: Behaviour, gap_seconds: float, whole: bool = False) -> Moods | None:
         """Reads moods off the training sittings.
 
         Args:
             train: rows sorted by person and time. behaviour: fitted on it. gap_seconds: longest pause within a visit.
+            whole: whether log-odds are shifted such that moods cancel out over all visits, and visits have tones.
 
         Returns:
             None if the data has no times, or too few visits to tell them from people (`FEWEST_VISITS`).
@@ -56,7 +70,18 @@ class Moods:
         values = np.column_stack([_spread(behaviour.popularity, items), behaviour.slopes.T])
         within, between, scale = nested_components(values[items], sessions.session, visitor)
         pull = values @ _directions(within, between, scale)
-        return cls(pull)
+        if not whole:
+            return cls(pull, np.zeros(len(pull)))
+        tone = 0.0
+        if train.has_ratings:
+            stars = rows["rating"].cast(pl.Float64).fill_null(strategy="mean").to_numpy() - behaviour.quality[items]
+            within, between, scale = nested_components(stars[:, None], sessions.session, visitor)
+            tone = (
+                float(np.sqrt(max(0.0, between[0, 0]) / max(within[0, 0], 1e-9) * LOGISTIC))
+                if between[0, 0] > scale * within[0, 0]
+                else 0.0
+            )
+        return cls(pull, over_visits(pull, np.bincount(items, minlength=train.n_items)), tone)
 
     def log_odds(self, items: np.ndarray, visit: Stream) -> np.ndarray:
         """What the mood of a visit adds to the log-odds of choosing each item, shape (n,).
@@ -65,18 +90,34 @@ class Moods:
             items: item codes, shape (n,). visit: randomness that the visit's pages share.
         """
         mood = visit.child("mood").generator().standard_normal(self.pull.shape[1])
-        return np.asarray(np.einsum("ij,j->i", self.pull[items], mood))
+        return np.asarray(np.einsum("ij,j->i", self.pull[items], mood) - self.shift[items])
+
+    def toned(self, cumulative: np.ndarray, visit: Stream) -> np.ndarray:
+        """Log-odds of at most so many stars (`agents.ordinal`) in a visit, stretched so that over all visits they stay as they were.
+
+        With a normal variable of variance v in them, log-odds shrink by ``sqrt(1 + v / (pi^2 / 3))``, the two being added to logistic noise
+        (Zeger, Liang & Albert, "Models for longitudinal data", Biometrics 44, 1988).
+
+        Args:
+            cumulative: shape (n, 4). visit: randomness that the visit's pages share.
+        """
+        glad = self.tone * float(visit.child("tone").generator().standard_normal())
+        return np.asarray(cumulative * np.sqrt(1.0 + self.tone**2 / LOGISTIC) - glad)
 
     def save(self, folder: Path) -> None:
         """Writes ``moods.npz``."""
-        np.savez(folder / FILE, pull=self.pull)
+        np.savez(folder / FILE, pull=self.pull, shift=self.shift, tone=self.tone)
 
     @classmethod
     def load(cls, folder: Path) -> Moods | None:
         """Restores what `save` wrote; None if it wrote nothing."""
         if not (folder / FILE).is_file():
             return None
-        return cls(np.load(folder / FILE)["pull"])
+        with np.load(folder / FILE) as stored:
+            pull = stored["pull"]
+            if "shift" not in stored:  # a run of before
+                return cls(pull, np.zeros(len(pull)))
+            return cls(pull, stored["shift"], float(stored["tone"]))
 
 
 def nested_components(values: np.ndarray, visit: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -88,7 +88,7 @@ def sampled_exposures(
     """
     negatives = Negatives(popularity)
     found = []
-    for profile, own, own_ratings in _hidden_of_each(hidden, profiles):
+    for profile, own, own_ratings in hidden_of_each(hidden, profiles):
         generator = rng.child(profile.user_id).generator()
         picked = generator.permutation(len(own))[:POSITIVES]
         positives, given = own[picked].astype(np.int64), own_ratings[picked]
@@ -136,7 +136,7 @@ def recommended_exposures(
         rng: person u draws from ``rng.child(user_id)``. asked: user codes of those whom the language model is asked about.
     """
     found = []
-    for profile, own, own_ratings in _hidden_of_each(hidden, profiles):
+    for profile, own, own_ratings in hidden_of_each(hidden, profiles):
         unseen = np.setdiff1d(np.arange(n_items), profile.history)
         best = np.argsort(-linear.scores(np.unique(profile.history), unseen), kind="stable")[:RECOMMENDED]
         items = unseen[best].astype(np.int64)
@@ -214,7 +214,7 @@ def true_exposures(file: Path, train: Dataset, profiles: Sequence[UserProfile], 
     return found
 
 
-def _hidden_of_each(hidden: pl.DataFrame, profiles: Mapping[int, UserProfile]) -> Iterator[tuple[UserProfile, np.ndarray, np.ndarray]]:
+def hidden_of_each(hidden: pl.DataFrame, profiles: Mapping[int, UserProfile]) -> Iterator[tuple[UserProfile, np.ndarray, np.ndarray]]:
     """Of each person with a profile: who, the different items among the hidden interactions, ascending, and the first rating of each."""
     users, items = hidden["user"].to_numpy(), hidden["item"].to_numpy()
     ratings = hidden["rating"].cast(pl.Float64).fill_null(float("nan")).to_numpy()

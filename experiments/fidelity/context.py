@@ -20,6 +20,7 @@ from environments.datasets.splits import Split
 from experiments import build
 from experiments.config import ExperimentConfig
 from experiments.fidelity.models import DecisionModels
+from experiments.fidelity.pages import MOST_ASKED
 from simulator.dataset import Dataset
 from simulator.errors import DataError
 from simulator.records import UserProfile
@@ -71,6 +72,11 @@ class FidelityContext:
     def page_size(self) -> int:
         """Items on a page of the experiment."""
         return self.config.recommender.feed_config().page_size
+
+    @property
+    def question_size(self) -> int:
+        """Items on a page that is asked about outside of a run: as in the experiment, and at most `MOST_ASKED`."""
+        return min(self.page_size, MOST_ASKED)
 
     @property
     def user_ids(self) -> list[str]:

@@ -20,6 +20,8 @@ class Figure:
         wanted: "at least", "at most" or "above" (then the whole interval must be). target: the number, or None if nothing is wanted.
         per_model: whether `find` depends on the model, so that the controls have it too.
         controls: takes the parts and returns further controls, name -> value. floor: the noise floor, or None.
+        of_run: the same figure from the log of the run, which has many more pages than are asked about; it goes before that of the model
+            that is judged. None if a log has no such figure.
     """
 
     key: str
@@ -30,6 +32,7 @@ class Figure:
     per_model: bool = True
     controls: Callable[[Parts], Mapping[str, float]] | None = None
     floor: Callable[[Parts, str], float | None] | None = None
+    of_run: Callable[[Parts], Estimated | None] | None = None
 
 
 def _at(parts: Any, *path: str) -> Any:
@@ -123,7 +126,12 @@ FIGURES: Sequence[Figure] = (
         "c2st_auc_content", "the same without its length", lambda p, m: _at(p, "realism", "classifier", "content", "auc"), per_model=False
     ),
     Figure(
-        "slot_ratio", "choices at top place / bottom place", lambda p, m: _at(p, "choose", "slots", "models", m, "ratio"), "at most", 1.15
+        "slot_ratio",
+        "choices at top place / bottom place",
+        lambda parts, model: _at(parts, "choose", "slots", "models", model, "ratio"),
+        "at most",
+        1.15,
+        of_run=lambda parts: _at(parts, "choose", "slots", "log", "ratio"),
     ),
     Figure("variance_ratio_ratings", "variance between people, mean rating", lambda p, m: _variance(p, "ratings"), per_model=False),
     Figure(
@@ -180,7 +188,7 @@ def headline(parts: Parts, main: str, names: Sequence[str]) -> dict[str, dict[st
     """
     found: dict[str, dict[str, Any]] = {}
     for figure in FIGURES:
-        measured = figure.find(parts, main)
+        measured = (figure.of_run(parts) if figure.of_run else None) or figure.find(parts, main)
         value = measured["value"] if measured else None
         low, high = (measured.get("low"), measured.get("high")) if measured else (None, None)
         controls: dict[str, float] = {}

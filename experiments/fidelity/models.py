@@ -14,11 +14,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments import build
 from experiments.config import DecisionSection, ExperimentConfig, LanguageModelSection
+from experiments.fidelity.pages import MOST_ASKED
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import PluginError
 from simulator.plugins import load
@@ -157,7 +159,10 @@ class DecisionModels(Mapping[str, DecisionModel]):
         blueprint = build.Blueprint(
             config, catalog or self._train.catalog, build.actions(self._train), self._train.rating_scale, self._run or self._folder
         )
-        return build.decisions(config, blueprint.context(self.language_model if self.asks(name) else None))
+        if not self.asks(name):
+            return build.decisions(config, blueprint.context(None))
+        context = blueprint.context(self.language_model)
+        return build.decisions(config, replace(context, page_size=min(context.page_size, MOST_ASKED)))
 
     def refitted(self, name: str, train: Dataset, profiles: Sequence[UserProfile]) -> DecisionModel:
         """The model for another training part, in which something was hidden; for setting thresholds.

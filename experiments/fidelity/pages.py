@@ -16,6 +16,9 @@ from simulator.seeds import Stream
 BATCH = 64
 """Pages asked about at once."""
 
+MOST_ASKED = 20
+"""Items on a page that is asked about; a run may show longer ones than a small language model's context holds beside a person."""
+
 
 def first_pages(profile: UserProfile, items: np.ndarray, page_size: int, stream: Stream, time: int = 0) -> list[Situation]:
     """Items as first pages of sessions of a person without memories, in the given order.

@@ -92,7 +92,7 @@ def _worded(
 def _instructed(
     context: FidelityContext, name: str, asked: Questions, actions: Sequence[Action], stream: Stream, report: Report
 ) -> dict[str, Any] | None:
-    catalog, size = context.train.catalog, context.page_size
+    catalog, size = context.train.catalog, context.question_size
     order = stream.child("marked").generator().permutation(len(catalog))
     marked = np.zeros(len(catalog), dtype=bool)
     marked[order[: max(1, len(catalog) // size)]] = True

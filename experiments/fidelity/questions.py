@@ -67,7 +67,7 @@ def questions(context: FidelityContext, people: np.ndarray, *, per_person: int, 
         (context.profiles[one.user], one.items, one.chosen, one.ratings, stream.child("person", context.user_ids[one.user]))
         for one in drawn
     ]
-    return gather(asked, context.page_size, train.rating_scale)
+    return gather(asked, context.question_size, train.rating_scale)
 
 
 def gather(

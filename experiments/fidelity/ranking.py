@@ -133,7 +133,7 @@ def chosen_chances(context: FidelityContext, name: str, lists: Mapping[str, np.n
     for column, (which, ranked) in enumerate(lists.items()):
         for row, user in enumerate(people.tolist()):
             items = ranked[row][ranked[row] >= 0]
-            situations += first_pages(context.profiles[user], items, context.page_size, stream.child("page", which, user))
+            situations += first_pages(context.profiles[user], items, context.question_size, stream.child("page", which, user))
             cells += ((row * len(lists) + column) * PLACES + np.arange(len(items))).tolist()
     actions = build.actions(context.train)
     choose, _, _ = answers(context.models[name], situations, actions, context.report, f"ranking, {name}")

@@ -57,7 +57,7 @@ def settings(context: FidelityContext) -> dict[str, Any]:
         "decision": config.decision.model_dump(mode="json"),
         "language_model": config.language_model.model_dump(mode="json") if config.language_model else None,
         "adapter": _adapter(config),
-        "page_size": context.page_size,
+        "page_size": context.question_size,
         "stream": [context.stream.seed, *context.stream.path],
         "people": [int(code) for code in context.people],
     }
@@ -139,7 +139,7 @@ def _pages(
     train: Dataset,
     fitted: Sequence[UserProfile],
 ) -> Asked:
-    size, situations = context.page_size, []
+    size, situations = context.question_size, []
     for user, rows in found.items():
         stream = context.stream.child("ask", context.user_ids[user])
         situations += first_pages(profiles[user], rows["item"].to_numpy(), size, stream)

@@ -31,7 +31,9 @@ def measure(context: FidelityContext) -> dict[str, Any]:
         reason = context.models.why_not(name)
         if reason is None:
             try:
-                found[name] = slot_ratio(context, scored(context, name, HELD_OUT).filter(pl.col("choose").is_finite()), context.page_size)
+                found[name] = slot_ratio(
+                    context, scored(context, name, HELD_OUT).filter(pl.col("choose").is_finite()), context.question_size
+                )
             except UsersimError as error:
                 reason = str(error)
         if reason is not None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from scipy.special import logit
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 
 from agents.actions import actions_for
 from agents.behaviour import FEATURES, Behaviour
@@ -302,7 +303,7 @@ def test_held_out_rows_change_no_weight_and_no_evidence(world, tmp_path):
 def test_no_weight_depends_on_what_only_a_later_step_may_see(world):
     """People whose evidence is judged (held out) are not among those that the weights are fitted on."""
     model = fitted(world, weights="fit")
-    exposures, _ = model._exposures(world, fit_profiles(world), Stream(7).child("decisions"))
+    exposures, _, _ = model._exposures(world, fit_profiles(world), Stream(7).child("decisions"))
     assert not {one.profile.user for one in exposures} & set(people_split(world).held_out.tolist())
 
 
@@ -463,3 +464,48 @@ def test_a_mood_acts_within_a_visit_only(world):
     changed = logit(choices(model, within)) - logit(choices(calm, asked))
     moods = np.array([float(page.visit.child("mood").generator().standard_normal(1)[0]) for page in within])
     np.testing.assert_allclose(changed, moods[:, None] * model._moods.pull[20:25, 0], atol=1e-9)
+
+
+def test_with_the_whole_log_popular_items_are_chosen_as_often_as_in_it(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("agents.sampled_pages.POSITIVES", 4)
+    profiles = fit_profiles(world)
+    items = np.arange(world.n_items)
+    met = np.stack([np.isin(items, profile.history) for profile in profiles])
+
+    def slope(model):
+        """Of true counts on expected ones, along popularity: 0 where popular items are chosen as often as in the log."""
+        index = np.stack([model._evidence(profile, profile.history, items) + model._sampled for profile in profiles])
+        own = np.array([brentq(lambda level, row=row: expit(row + level).sum() - 22, -30, 30) for row in index])
+        expected = expit(index + own[:, None]).mean(axis=0)
+        known = met.sum(axis=0) > 0
+        return np.polyfit(model._behaviour.popularity[known], (met.mean(axis=0) - expected)[known], 1)[0]
+
+    sampled, whole = fitted(world), fitted(world, whole_log=True)
+    assert abs(slope(whole)) < 0.3 * abs(slope(sampled))
+    # some ratings of each person, and all
+    assert whole.calibration.report["rating"]["ratings"] > sampled.calibration.report["rating"]["ratings"]
+    assert whole._key != sampled._key
+    whole.save(tmp_path)
+    again = make(world, whole_log=True)
+    again.load(tmp_path)
+    asked = [replace(page, visit=Stream(5).child("visit", number)) for number, page in enumerate(pages(world))]
+    assert same(again.decide(asked), whole.decide(asked))
+
+
+def test_a_tone_acts_within_a_visit_only(world):
+    model = fitted(world, whole_log=True)
+    assert model._moods is not None
+    rating = model.calibration.rating
+    model.calibration.rating = replace(rating, weights=0.05 * rating.weights)  # or taste leaves nothing open here
+    asked = pages(world, range(12))
+    within = [replace(page, visit=Stream(5).child("visit", number)) for number, page in enumerate(asked)]
+
+    def stars(situations):
+        return np.array([decision.outcomes["rate"].probabilities @ np.arange(1, 6) for decision in model.decide(situations)])
+
+    before = stars(asked)
+    model._moods = replace(model._moods, tone=0.8)
+    np.testing.assert_array_equal(stars(asked), before)
+    moved = (stars(within) - before).mean(axis=1)
+    glad = np.array([float(page.visit.child("tone").generator().standard_normal()) for page in within])
+    assert np.corrcoef(moved, glad)[0, 1] > 0.7

@@ -5,14 +5,16 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from scipy.special import expit
 
 from agents.behaviour import Behaviour
-from agents.moods import Moods, nested_components
+from agents.moods import FILE, Moods, nested_components
 from simulator.dataset import INTERACTIONS_SCHEMA, Catalog, Dataset
 from simulator.seeds import Stream
 
 GAP = 1_800.0
 N_ITEMS = 200
+CUTS = [-2.5, -1.2, 0.1, 1.6]
 
 
 def log_of_visits(pull: float, n_users: int = 60, n_visits: int = 8, size: int = 12) -> Dataset:
@@ -45,8 +47,8 @@ def log_of_visits(pull: float, n_users: int = 60, n_visits: int = 8, size: int =
     return Dataset("moody", Catalog(pl.DataFrame(items)), pl.DataFrame(users | known), table, (1.0, 5.0))
 
 
-def moods_of(data: Dataset) -> Moods | None:
-    return Moods.fit(data, Behaviour.fit(data), GAP)
+def moods_of(data: Dataset, whole: bool = False) -> Moods | None:
+    return Moods.fit(data, Behaviour.fit(data), GAP, whole)
 
 
 def spread_over_years(moods: Moods) -> float:
@@ -90,13 +92,48 @@ def test_a_mood_lasts_for_a_visit():
 
 
 def test_moods_come_back_from_disk(tmp_path):
-    moods = moods_of(log_of_visits(0.8))
+    moods = moods_of(with_tones(log_of_visits(0.8), 0.9), whole=True)
     assert moods is not None
     assert Moods.load(tmp_path) is None
     moods.save(tmp_path)
     again = Moods.load(tmp_path)
     assert again is not None
-    np.testing.assert_array_equal(again.pull, moods.pull)
+    items, visit, stars = np.arange(30), Stream(3).child("visit"), np.zeros((30, 4))
+    np.testing.assert_array_equal(again.log_odds(items, visit), moods.log_odds(items, visit))
+    np.testing.assert_array_equal(again.toned(stars, visit), moods.toned(stars, visit))
+    np.savez(tmp_path / FILE, pull=moods.pull)  # as runs of before have it
+    old = Moods.load(tmp_path)
+    assert old is not None
+    assert old.tone == 0.0
+    assert not old.shift.any()
+
+
+def with_tones(data: Dataset, tone: float) -> Dataset:
+    """The same visits with stars: logistic noise, and a normal variable of the visit times `tone`."""
+    generator = Stream(12).child("tones").generator()
+    visits = data.interactions.select(pl.struct("user", pl.col("timestamp") // 10**6).rank("dense")).to_series().to_numpy() - 1
+    heard = tone * generator.standard_normal(int(visits.max()) + 1)[visits] + generator.logistic(size=len(visits))
+    return replace(data, interactions=data.interactions.with_columns(rating=pl.Series(1.0 + np.digitize(heard, CUTS), dtype=pl.Float32)))
+
+
+def test_as_much_tone_is_found_as_visits_have_and_only_if_asked_for():
+    toned, even = (moods_of(with_tones(log_of_visits(0.8), tone), whole=True) for tone in (0.9, 0.0))
+    assert toned is not None
+    assert even is not None
+    assert toned.tone == pytest.approx(0.9, abs=0.15)
+    assert even.tone < 0.15
+    plain = moods_of(with_tones(log_of_visits(0.8), 0.9))
+    assert plain is not None
+    assert plain.tone == 0.0
+    assert not plain.shift.any()
+
+
+def test_over_all_visits_tones_leave_the_stars_as_they_were():
+    moods = Moods(np.zeros((1, 0)), np.zeros(1), 0.9)
+    stars = np.array([[-3.0, -1.5, 0.0, 1.8]])
+    drawn = np.concatenate([expit(moods.toned(stars, Stream(4).child(visit))) for visit in range(4_000)])
+    np.testing.assert_allclose(drawn.mean(axis=0), expit(stars[0]), atol=0.02)
+    assert drawn[:, 2].std() > 0.1
 
 
 def test_a_log_that_cannot_tell_has_no_moods():

@@ -5,13 +5,14 @@ import pytest
 from agents.profiles import fit_profiles
 from experiments.config import ExperimentConfig
 from experiments.fidelity.models import CALIBRATED, DecisionModels
+from experiments.fidelity.pages import MOST_ASKED
 
 SCRIPTED = {"use": "simulator.llm.scripted:ScriptedLanguageModel"}
 ALONE = "agents.decisions:LanguageModelDecisions"
 
 
-def models(film_world, folder, decision, language_model=SCRIPTED):
-    document = {"name": "compared", "decision": decision, "language_model": language_model, "dataset": {"split": "random"}}
+def models(film_world, folder, decision, language_model=SCRIPTED, **sections):
+    document = {"name": "compared", "decision": decision, "language_model": language_model, "dataset": {"split": "random"}} | sections
     config = ExperimentConfig.model_validate(document)
     return DecisionModels(config, film_world, fit_profiles(film_world), folder)
 
@@ -68,3 +69,14 @@ def test_a_model_of_another_training_part_leaves_the_first_as_it_was(film_world,
     less = film_world.with_interactions(film_world.interactions.head(150))
     other = found.refitted("evidence", less, fit_profiles(less))
     assert other is not found["evidence"]
+
+
+def test_a_language_model_is_asked_about_no_longer_pages_than_it_can_hold(film_world, tmp_path):
+    found = models(film_world, tmp_path, {"use": ALONE}, recommender={"page_size": 50})
+    assert found.unfitted("llm")._context.page_size == MOST_ASKED
+    assert found.unfitted("calibrated")._context.page_size == MOST_ASKED
+    assert found.unfitted("calibrated_no_llm")._context.page_size == 50
+    found.close()
+    short = models(film_world, tmp_path / "short", {"use": ALONE}, recommender={"page_size": 6})
+    assert short.unfitted("llm")._context.page_size == 6
+    short.close()

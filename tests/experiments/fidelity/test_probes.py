@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from agents.profiles import fit_profiles
 from agents.text import item_name
 from experiments import config
 from experiments.fidelity.context import make_context
+from experiments.fidelity.pages import MOST_ASKED
 from experiments.fidelity.probes import measure
 from experiments.fidelity.questions import Questions, gather
 from experiments.fidelity.swaps import choice_likelihood, draw_strangers, order_bias, posing_as, profile_swap, reordered
@@ -243,6 +245,14 @@ def test_all_probes_of_all_models_become_one_json_document(context):
     assert found["models"]["random"]["instruction"]["absolute_change"]["value"] == 0.0
     assert found["models"]["popularity"]["order"]["top_over_bottom"]["value"] == pytest.approx(1.0)
     assert found["models"]["popularity"]["profiles"]["choices"]["percentile"]["value"] == pytest.approx(0.5)
+
+
+def test_what_is_asked_is_on_pages_of_the_experiment_or_shorter_ones(context):
+    assert context.question_size == context.page_size < MOST_ASKED
+    recommender = context.config.recommender.model_validate({"page_size": 50})
+    longer = replace(context, config=context.config.model_copy(update={"recommender": recommender}))
+    assert longer.page_size == 50
+    assert longer.question_size == MOST_ASKED
 
 
 def test_the_report_is_the_same_every_time(context):
