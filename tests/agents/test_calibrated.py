@@ -474,7 +474,7 @@ def test_with_the_whole_log_popular_items_are_chosen_as_often_as_in_it(world, tm
 
     def slope(model):
         """Of true counts on expected ones, along popularity: 0 where popular items are chosen as often as in the log."""
-        index = np.stack([model._evidence(profile, profile.history, items) + model._sampled for profile in profiles])
+        index = np.stack([model._evidence(profile, profile.history, items) + model._sampled + model._exposed for profile in profiles])
         own = np.array([brentq(lambda level, row=row: expit(row + level).sum() - 22, -30, 30) for row in index])
         expected = expit(index + own[:, None]).mean(axis=0)
         known = met.sum(axis=0) > 0
