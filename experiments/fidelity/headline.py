@@ -180,7 +180,7 @@ def _variance(parts: Parts, name: str) -> Estimated | None:
 
 
 def headline(parts: Parts, main: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Key -> value, limits, controls, floor, target and whether it is met (None if it was not measured or nothing is wanted).
+    """Key -> value, limits, controls, floor, target, whether it is met (None: not measured, nothing wanted), and of times what took them.
 
     Args:
         parts: results of the parts; those that are missing give None.
@@ -209,6 +209,7 @@ def headline(parts: Parts, main: str, names: Sequence[str]) -> dict[str, dict[st
             "wanted": figure.wanted,
             "target": figure.target,
             "met": is_met(figure, value, low),
+            "device": (measured or {}).get("device"),
         }
     return found
 
@@ -235,7 +236,7 @@ def table(document: Mapping[str, Any]) -> list[dict[str, str]]:
         interval = "" if line["low"] is None else f" [{line['low']:.3f}, {line['high']:.3f}]"
         found.append(
             {
-                "figure": line["title"],
+                "figure": f"{line['title']} ({line['device']})" if line.get("device") else line["title"],
                 "simulated": f"{line['value']:.3f}{interval}",
                 "controls": ", ".join(f"{name} {value:.3f}" for name, value in line["controls"].items()),
                 "noise floor": "" if line["floor"] is None else f"{line['floor']:.3f}",

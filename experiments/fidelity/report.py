@@ -112,14 +112,15 @@ def add_to_benchmark(document: Mapping[str, Any], file: Path) -> None:
     """Puts the figures into a list with one object per data set and split.
 
     What is not measured this time stays as it was, so that parts of a report can be measured one by one, and with other models;
-    ``measured_with`` says of each figure with which decision model, on how many people and with which seed.
+    ``measured_with`` says of each figure with which decision model, on how many people and with which seed, and of a time on what.
 
     Raises:
         ConfigError: the file holds something else.
     """
     entry = summary(document)
     of = {"model": entry["model"], "people": entry["people"], "seed": entry["seed"]}
-    entry["measured_with"] = {key: of for key, line in document["headline"].items() if line["value"] is not None}
+    told = {key: line for key, line in document["headline"].items() if line["value"] is not None}
+    entry["measured_with"] = {key: {**of, "device": line["device"]} if line.get("device") else of for key, line in told.items()}
     try:
         known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     except json.JSONDecodeError as error:
@@ -188,7 +189,7 @@ def _tuning(config: ExperimentConfig) -> dict[str, Any]:
     """How long the language model's adapter was tuned, from its card; empty without one."""
     name = config.language_model.options.get("adapter") if config.language_model else None
     tuning = adapters.card(adapters.find(str(name))).get("tuning", {}) if name else {}
-    return {"minutes": {"value": tuning["seconds"] / 60}} if "seconds" in tuning else {}
+    return {"minutes": {"value": tuning["seconds"] / 60, "device": tuning.get("device", "")}} if "seconds" in tuning else {}
 
 
 def _log_of(context: FidelityContext) -> Any:

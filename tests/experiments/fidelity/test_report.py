@@ -10,6 +10,7 @@ import pytest
 from experiments import config as configuration
 from experiments.cli import call
 from experiments.fidelity.context import make_context, silent
+from experiments.fidelity.headline import headline, table
 from experiments.fidelity.report import Options, add_to_benchmark, measure
 from experiments.fidelity.scores import HELD_OUT, held_out_pages, scored, validation_pages
 from simulator.errors import ConfigError
@@ -251,3 +252,9 @@ def test_the_report_of_the_run_shows_the_table(finished):
 def _without_seconds(document: dict) -> dict:
     parts = {name: {key: value for key, value in part.items() if key != "seconds"} for name, part in document["parts"].items()}
     return document | {"parts": parts}
+
+
+def test_the_time_of_a_tuning_says_what_took_it():
+    lines = headline({"tuning": {"minutes": {"value": 4.0, "device": "one core"}}}, "llm", ["llm"])
+    assert [row["figure"] for row in table({"headline": lines})] == ["minutes that tuning took (one core)"]
+    assert headline({"tuning": {"minutes": {"value": 4.0}}}, "llm", ["llm"])["tune_minutes"]["device"] is None
