@@ -361,8 +361,8 @@ class CalibratedDecisions:
         self._behaviour.save(folder)
         if self._moods is not None:
             self._moods.save(folder)
-        document = {"typical_items": self._priors.typical_items, "intercept": self._intercept, "usual_activity": self._usual_activity}
         np.save(folder / EXPOSED_FILE, self._exposed)
+        document = {"typical_items": self._priors.typical_items, "intercept": self._intercept, "usual_activity": self._usual_activity}
         (folder / "calibrated_decisions.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
         if self._model is not None:
             self._model.save(folder)
@@ -432,18 +432,13 @@ class CalibratedDecisions:
         if not people:
             return np.zeros(train.n_items)
         items = np.arange(train.n_items)
-        # The language model's part has no trend with popularity beyond that of the evidence, and would be a prompt for every item.
-        slope = float(self.calibration.choice.weights[1]) + self._said_slope()
-        index = np.stack([slope * self._evidence(profile, profile.history, items) for profile in people]) + self._sampled
+        evidence = np.stack([self._evidence(profile, profile.history, items) for profile in people])
+        # What the language model would say of every item is stood for by its mean at the same evidence.
+        level, slope, _ = self.calibration.background
+        said = level + slope * evidence if self._model is not None else None
+        index = self._weighted(evidence, said, np.ones_like(evidence), 0.0) + self._sampled
         met = np.stack([np.isin(items, profile.history) for profile in people])
         return over_catalog(index, met, self._behaviour.popularity)
-
-    def _said_slope(self) -> float:
-        """How much the language model's part grows with the evidence, in the mean."""
-        choice = self.calibration.choice
-        if "language model" not in choice.names:
-            return 0.0
-        return float(choice.weights[choice.names.index("language model")]) * self.calibration.background[1]
 
     def _evidence(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         assert self._behaviour is not None

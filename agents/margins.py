@@ -56,8 +56,7 @@ def over_catalog(index: np.ndarray, met: np.ndarray, popularity: np.ndarray) -> 
 
     Person u meets item i with probability ``expit(index_ui + shift_i + a_u)``. The shift is linear in popularity between `LEVELS`, and
     by maximum likelihood with every item of the catalog as a row, so no sample of non-choices has to be corrected for: then expected and
-    true numbers agree for every person (a_u) and every level. One may have been expected to be chosen for its popularity's sake
-    and be chosen for another reason, so this differs from a fit to choices against items of equal popularity.
+    true numbers agree for every person (a_u) and every level.
 
     Args:
         index: log-odds, without constants of people, shape (p, n_items). met: bool, shape (p, n_items).
@@ -79,14 +78,12 @@ def over_catalog(index: np.ndarray, met: np.ndarray, popularity: np.ndarray) -> 
     for _ in range(NEWTON_STEPS):
         base = index + basis @ shift
         for _ in range(INNER_STEPS):
-            chance = expit(base + own[:, None])
-            spread = chance * (1.0 - chance)
+            chance, spread = _chances(base + own[:, None])
             step = np.clip((totals - chance.sum(axis=1)) / spread.sum(axis=1).clip(min=1e-9), -MOST, MOST)
             own = own + step
             if np.abs(step).max() < SETTLED:
                 break
-        chance = expit(base + own[:, None])
-        spread = chance * (1.0 - chance)
+        chance, spread = _chances(base + own[:, None])
         by_person = spread @ basis
         within = (basis * spread.sum(axis=0)[:, None]).T @ basis - by_person.T @ (by_person / spread.sum(axis=1)[:, None]) + ridge
         move = np.linalg.solve(within, basis.T @ (counts - chance.sum(axis=0)) - RIDGE * shift)
@@ -95,3 +92,9 @@ def over_catalog(index: np.ndarray, met: np.ndarray, popularity: np.ndarray) -> 
             break
     found = basis @ shift
     return np.asarray(found - (found @ counts) / counts.sum())
+
+
+def _chances(log_odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities, and the variance of an outcome of each."""
+    chance = expit(log_odds)
+    return chance, chance * (1.0 - chance)

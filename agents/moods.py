@@ -76,11 +76,8 @@ class Moods:
         if train.has_ratings:
             stars = rows["rating"].cast(pl.Float64).fill_null(strategy="mean").to_numpy() - behaviour.quality[items]
             within, between, scale = nested_components(stars[:, None], sessions.session, visitor)
-            tone = (
-                float(np.sqrt(max(0.0, between[0, 0]) / max(within[0, 0], 1e-9) * LOGISTIC))
-                if between[0, 0] > scale * within[0, 0]
-                else 0.0
-            )
+            ratio = float(between[0, 0] / max(within[0, 0], 1e-9))
+            tone = float(np.sqrt(ratio * LOGISTIC)) if ratio > scale else 0.0
         return cls(pull, over_visits(pull, np.bincount(items, minlength=train.n_items)), tone)
 
     def log_odds(self, items: np.ndarray, visit: Stream) -> np.ndarray:
