@@ -168,13 +168,18 @@ class RatingFactors:
             factors = _solve_all(by_item, people, l2)
         return cls(mean, of_item, factors, l2)
 
+    def left(self, history: np.ndarray, ratings: np.ndarray) -> tuple[float, np.ndarray]:
+        """Bias of somebody with these ratings of this history, and what each rating has beyond both biases, shape (len(history),)."""
+        left = ratings.astype(np.float64) - self.mean - self.bias[history]
+        own = float(left.sum() / (len(left) + self.PERSON_SHRINKAGE))
+        return own, left - own
+
     def person(self, history: np.ndarray, ratings: np.ndarray | None) -> tuple[float, np.ndarray]:
         """Bias and factors of somebody with this history and these ratings of it."""
         if ratings is None or len(history) == 0:
             return 0.0, np.zeros(self.factors.shape[1])
-        left = ratings.astype(np.float64) - self.mean - self.bias[history]
-        own = float(left.sum() / (len(left) + self.PERSON_SHRINKAGE))
-        return own, _solve(self.factors[history], left - own, self.l2)
+        own, left = self.left(history, ratings)
+        return own, _solve(self.factors[history], left, self.l2)
 
     def parts(self, history: np.ndarray, ratings: np.ndarray | None, items: np.ndarray) -> np.ndarray:
         """Bias of the person, bias of the item, and the factors' product, shape (len(items), 3); their sum is the rating minus `mean`."""

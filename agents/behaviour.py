@@ -7,6 +7,7 @@ Every figure can be had for anybody with a history, real or drawn, and at any po
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import polars as pl
 from scipy import sparse
 
 from agents.affinity import Factors, ItemWeights, RatingFactors
+from agents.opinions import OPINIONS, Opinions, fit_opinions
 from agents.shrinkage import normal_strength
 from simulator.dataset import Dataset
 from simulator.records import UserProfile
@@ -93,6 +95,7 @@ class Behaviour:
         groups: kind -> value -> log ratio for each item.
         level: of popularity of each item, 0 to at most `LEVELS` - 1. level_shares: of all interactions.
         slopes: `SLOPES` of each item, 0 where unknown, shape (2, n_items). slope_strengths: pseudo-observations of a person's means.
+        opinions: what ratings of some items say about others, for ratings only; None if it is not wanted.
     """
 
     popularity: np.ndarray
@@ -110,19 +113,22 @@ class Behaviour:
     level_shares: np.ndarray
     slopes: np.ndarray
     slope_strengths: np.ndarray
+    opinions: Opinions | None = None
 
     @classmethod
-    def fit(cls, train: Dataset) -> Behaviour:
-        """Computes everything from the interactions of `train`."""
+    def fit(cls, train: Dataset, *, opinions: bool = False) -> Behaviour:
+        """Computes everything from the interactions of `train`; `opinions` only if wanted, and where the data has ratings."""
         rows = train.interactions
         users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
         shape = (train.n_users, train.n_items)
         matrix = sparse.csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape)
         matrix.data[:] = 1.0
         counts = np.bincount(items, minlength=train.n_items).astype(np.float64)
-        rated = None
+        rated, thought = None, None
         if train.has_ratings:
-            rated = RatingFactors.fit(users, items, rows["rating"].to_numpy().astype(np.float64), shape, RATING_RANK, RATING_L2)
+            given = rows["rating"].to_numpy().astype(np.float64)
+            rated = RatingFactors.fit(users, items, given, shape, RATING_RANK, RATING_L2)
+            thought = fit_opinions(rated, users, items, given, train.n_users, train.catalog) if opinions else None
         genres = train.catalog.genre_matrix.astype(np.float64)
         genre_counts = counts @ genres
         years = train.catalog.items["year"]
@@ -152,6 +158,7 @@ class Behaviour:
             level_shares=level_counts / max(1.0, level_counts.sum()),
             slopes=slopes,
             slope_strengths=np.array([normal_strength(users, values[items], train.n_users) for values in slopes]),
+            opinions=thought,
         )
 
     def features(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -178,11 +185,20 @@ class Behaviour:
         """`RatingFactors.parts` for a person, each item judged by the ratings of the others; shape (len(items), 3), 0 without ratings."""
         if self.ratings is None:
             return np.zeros((len(items), 3))
-        found = self.ratings.parts(profile.history, profile.ratings, items)
-        for place in np.flatnonzero(np.isin(items, profile.history)).tolist():
-            rest = _without(profile, items[place])
-            found[place] = self.ratings.parts(rest.history, rest.ratings, items[place : place + 1])[0]
-        return found
+        fitted = self.ratings
+        return _by_the_others(lambda one, some: fitted.parts(one.history, one.ratings, some), profile, items)
+
+    def opinion_parts(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
+        """`Opinions.columns` for a person, each item judged by the ratings of the others; shape (len(items), 2), 0 without ratings."""
+        if self.ratings is None or self.opinions is None or profile.ratings is None:
+            return np.zeros((len(items), len(OPINIONS)))
+        fitted, thought = self.ratings, self.opinions
+
+        def columns(one: UserProfile, some: np.ndarray) -> np.ndarray:
+            assert one.ratings is not None
+            return thought.columns(one.history, fitted.left(one.history, one.ratings)[1], some)
+
+        return _by_the_others(columns, profile, items)
 
     def _features(self, profile: UserProfile, met: np.ndarray, items: np.ndarray) -> np.ndarray:
         genres = self.genres[met].sum(axis=0)
@@ -220,6 +236,8 @@ class Behaviour:
         if self.ratings is not None:
             arrays |= {"rating_bias": self.ratings.bias, "rating_factors": self.ratings.factors}
             document["ratings"] = {"mean": self.ratings.mean, "l2": self.ratings.l2}
+        if self.opinions is not None:
+            self.opinions.save(folder)
         np.savez(folder / "behaviour.npz", **arrays)
         (folder / "behaviour.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -241,7 +259,16 @@ class Behaviour:
             factors=Factors(stored["into"], stored["out"]),
             ratings=rated,
             groups=groups,
+            opinions=Opinions.load(folder),
         )
+
+
+def _by_the_others(columns: Callable[[UserProfile, np.ndarray], np.ndarray], profile: UserProfile, items: np.ndarray) -> np.ndarray:
+    """What a function makes of a person and items, and of each item of their history without it."""
+    found = columns(profile, items)
+    for place in np.flatnonzero(np.isin(items, profile.history)).tolist():
+        found[place] = columns(_without(profile, items[place]), items[place : place + 1])[0]
+    return found
 
 
 def _without(profile: UserProfile, item: int) -> UserProfile:

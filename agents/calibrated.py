@@ -24,6 +24,7 @@ from agents.exposures import hide, items_by_user, people_split
 from agents.hazard import SESSION_GAP, base_log_odds, fit_hazard
 from agents.margins import over_catalog
 from agents.moods import Moods
+from agents.opinions import OPINIONS
 from agents.ordinal import probabilities
 from agents.priors import Priors, VisitConfig, leaving_by_visits, visits_known
 from agents.profiles import fit_profiles
@@ -70,9 +71,9 @@ class CalibratedConfig(VisitConfig):
             estimated, and the question is a sixth of a page's tokens.
         moods: whether visits of one person differ as they do in the log (`agents.moods`), where it has times.
         whole_log: whether everything the log tells is used where a sample would do to order items: ratings are fitted on all hidden
-            interactions of everybody, not on ten of each person, and over the whole catalog and all visits as much of each level of
-            popularity is chosen as in the log (`agents.margins`). It matters where pages show anything, as random ones do. And the
-            stars of one visit have something in common (`agents.moods`).
+            interactions of everybody, not on ten of each person, and on what other ratings say of them (`agents.opinions`); over the
+            whole catalog and all visits as much of each level of popularity is chosen as in the log (`agents.margins`), which matters
+            where pages show anything, as random ones do; and the stars of one visit have something in common (`agents.moods`).
         recentre, reference_pages, texts, prompt: as in `agents.decisions.LanguageModelConfig`.
     """
 
@@ -168,7 +169,8 @@ class CalibratedDecisions:
             else:
                 self._model.fit(train, profiles, rng.child("language model"))
         self._calibration = stored or self._estimated(train, profiles, rng)
-        behaviour = Behaviour.fit(train)
+        rating = self._calibration.rating
+        behaviour = Behaviour.fit(train, opinions=rating is not None and OPINIONS[0] in rating.names)
         self._knows(behaviour)
         if self.config.whole_log and self._from_a_sample:
             self._exposed = self._over_catalog(train, rng.child("levels").generator())
@@ -190,6 +192,7 @@ class CalibratedDecisions:
             "data": train.fingerprint(),
             "page_size": self._context.page_size if self._model else None,
             "options": self.config.model_dump(mode="json", include=options),
+            **({"rating": OPINIONS} if self.config.whole_log else {}),
             "exposures": hashlib.sha256(exposures.read_bytes()).hexdigest() if exposures and exposures.is_file() else None,
             "language_model": identity,
         }
@@ -265,7 +268,7 @@ class CalibratedDecisions:
     def _exposures(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> tuple[list[Exposures], Behaviour, Rated | None]:
         asked_count = self.config.people if self._model is not None else 0
         if self.config.exposures is not None:
-            return true_exposures(self.config.exposures, train, profiles, asked_count), Behaviour.fit(train), None
+            return true_exposures(self.config.exposures, train, profiles, asked_count), self._behaviour_of(train), None
         split = people_split(train)
         most = min(MOST_PEOPLE, (len(split.fit) + len(split.validation) + len(split.held_out)) // 2)
         # The language model may have been tuned on the others, so that it is asked about validation people only.
@@ -279,7 +282,7 @@ class CalibratedDecisions:
         observed = parts.observed
         known_by = {profile.user: profile for profile in fit_profiles(observed)}
         asked = set(ours[:asked_count].tolist())
-        behaviour = Behaviour.fit(observed)
+        behaviour = self._behaviour_of(observed)
         rated = every_rating(hidden_of_each(parts.hidden, known_by), behaviour) if self.config.whole_log else None
         if self.config.among == "recommended":
             streams, size = rng.child("exposures"), self._context.page_size
@@ -295,6 +298,10 @@ class CalibratedDecisions:
             asked,
         )
         return exposures, behaviour, rated
+
+    def _behaviour_of(self, observed: Dataset) -> Behaviour:
+        """The evidence that weights are fitted to."""
+        return Behaviour.fit(observed, opinions=self.config.whole_log)
 
     def _anchored(self, profiles: Sequence[UserProfile], generator: np.random.Generator) -> float:
         """The intercept at which the mean probability of choosing on a good recommender's pages is `choose_rate`.

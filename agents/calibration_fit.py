@@ -13,6 +13,7 @@ from agents.behaviour import FEATURES, Behaviour
 from agents.calibration import Calibration, fit_evidence, identity, weights_table
 from agents.choice_model import Logit, calibration, fit_logit, likelihood_ratio
 from agents.decisions import Reading, first_page
+from agents.opinions import OPINIONS
 from agents.ordinal import Ordinal, fit_ordinal, fit_shift
 from agents.sampled_pages import Exposures
 from agents.stars import STARS, stars
@@ -20,7 +21,8 @@ from simulator.records import Action, Situation, UserProfile
 from simulator.seeds import Stream
 
 RATING_COLUMNS = ("person", "item", "taste", "linear", "factors")
-"""Columns of the ordinal model: the three parts of `agents.affinity.RatingFactors`, and two affinities of `Behaviour.features`."""
+"""Columns of the ordinal model: the three parts of `agents.affinity.RatingFactors`, and two affinities of `Behaviour.features`. With
+`Behaviour.opinions` those of `agents.opinions` follow."""
 
 MOST_LOG_ODDS = 10.0
 FEWEST_FOR_TEST = 50
@@ -34,7 +36,7 @@ class Rows:
     """Everything about the items of all exposures, one row each.
 
     Attributes:
-        features: `agents.behaviour.FEATURES`. rating_columns: `RATING_COLUMNS`, 0 without ratings. histograms: of the row's person.
+        features: `agents.behaviour.FEATURES`. rating_columns: `rating_names`, 0 without ratings. histograms: of the row's person.
         activity: natural log of 1 + items met. chosen: bool. ratings: NaN where there is none. people: user codes.
         place, fatigue: of true exposures. log_odds, said_stars: what the language model said, NaN where it was not asked.
     """
@@ -52,12 +54,19 @@ class Rows:
     said_stars: np.ndarray
 
 
+def rating_names(behaviour: Behaviour) -> tuple[str, ...]:
+    """Names of the columns of the ordinal model that this evidence gives."""
+    return RATING_COLUMNS if behaviour.opinions is None else (*RATING_COLUMNS, *OPINIONS)
+
+
 def rating_columns(behaviour: Behaviour, profile: UserProfile, items: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Columns `RATING_COLUMNS` of the ordinal model for some items of a person, shape (len(items), 5); 0 without ratings."""
+    """Columns `rating_names` of the ordinal model for some items of a person, shape (len(items), n); 0 without ratings."""
     if behaviour.ratings is None:
-        return np.zeros((len(items), len(RATING_COLUMNS)))
-    parts = behaviour.rating_parts(profile, items)
-    return np.column_stack([parts, features[:, FEATURES.index("linear")], features[:, FEATURES.index("factors")]])
+        return np.zeros((len(items), len(rating_names(behaviour))))
+    columns = [behaviour.rating_parts(profile, items), features[:, FEATURES.index("linear")], features[:, FEATURES.index("factors")]]
+    if behaviour.opinions is not None:
+        columns.append(behaviour.opinion_parts(profile, items))
+    return np.column_stack(columns)
 
 
 def log_odds(action: Action, logprobs: np.ndarray) -> np.ndarray:
@@ -104,7 +113,7 @@ def gather(exposures: Sequence[Exposures], behaviour: Behaviour, actions: Sequen
         features=stacked(features, (len(FEATURES),)),
         rating_columns=stacked(
             [rating_columns(behaviour, one.profile, one.items, found) for one, found in zip(exposures, features, strict=True)],
-            (len(RATING_COLUMNS),),
+            (len(rating_names(behaviour)),),
         ),
         histograms=stacked([np.tile(one.profile.rating_histogram or uniform, (len(one.items), 1)) for one in exposures], (5,)),
         activity=stacked([np.full(len(one.items), activity(one.history)) for one in exposures]),
@@ -133,7 +142,7 @@ def every_rating(of_each: Iterable[tuple[UserProfile, np.ndarray, np.ndarray]], 
     Args:
         of_each: who, item codes, and their ratings (NaN where there is none; such rows are left out). behaviour: without these ratings.
     """
-    columns, histograms, ratings = [np.zeros((0, len(RATING_COLUMNS)))], [np.zeros((0, 5))], [np.zeros(0)]
+    columns, histograms, ratings = [np.zeros((0, len(rating_names(behaviour))))], [np.zeros((0, 5))], [np.zeros(0)]
     for profile, items, given in of_each:
         rated = np.isfinite(given)
         if profile.rating_histogram is not None and rated.any():
@@ -240,7 +249,8 @@ def _ratings(
 ) -> tuple[Ordinal, tuple[float, float], dict[str, Any]]:
     fitted_on = np.isfinite(rated.ratings)
     grades = stars(rated.ratings[fitted_on], scale)
-    model = fit_ordinal(rated.rating_columns[fitted_on], rated.histograms[fitted_on], grades, RATING_COLUMNS)
+    columns = rated.rating_columns[fitted_on]
+    model = fit_ordinal(columns, rated.histograms[fitted_on], grades, (*RATING_COLUMNS, *OPINIONS)[: columns.shape[1]])
     given = np.isfinite(rows.ratings)
     told: dict[str, Any] = {
         "ratings": int(fitted_on.sum()),

@@ -14,6 +14,7 @@ from agents.behaviour import FEATURES, Behaviour
 from agents.calibrated import CalibratedDecisions
 from agents.decisions import first_page
 from agents.exposures import people_split
+from agents.opinions import OPINIONS
 from agents.profiles import fit_profiles
 from agents.sampled_pages import MATCHED, RANDOM, catalog_log_odds
 from simulator.dataset import Catalog, Dataset
@@ -433,6 +434,11 @@ def test_an_item_that_was_met_is_judged_by_the_rest(world):
     np.testing.assert_array_equal(found[0], behaviour.features(profile, profile.history, np.array([other]))[0])
     parts = behaviour.rating_parts(profile, np.array([item, other]))
     np.testing.assert_array_equal(parts[0], behaviour.rating_parts(without, np.array([item]))[0])
+    assert (behaviour.opinion_parts(profile, np.array([item, other])) == 0).all()
+    thoughtful = Behaviour.fit(world, opinions=True)
+    opinions = thoughtful.opinion_parts(profile, np.array([item, other]))
+    assert (opinions != 0).all()
+    np.testing.assert_array_equal(opinions[0], thoughtful.opinion_parts(without, np.array([item]))[0])
 
 
 def test_people_go_for_years_qualities_and_popularity_like_those_of_their_history(world):
@@ -485,11 +491,21 @@ def test_with_the_whole_log_popular_items_are_chosen_as_often_as_in_it(world, tm
     # some ratings of each person, and all
     assert whole.calibration.report["rating"]["ratings"] > sampled.calibration.report["rating"]["ratings"]
     assert whole._key != sampled._key
+    # and what other ratings say
+    assert whole.calibration.rating.names == (*sampled.calibration.rating.names, *OPINIONS)
+    assert whole._behaviour.opinions is not None
+    assert sampled._behaviour.opinions is None
     whole.save(tmp_path)
     again = make(world, whole_log=True)
     again.load(tmp_path)
     asked = [replace(page, visit=Stream(5).child("visit", number)) for number, page in enumerate(pages(world))]
     assert same(again.decide(asked), whole.decide(asked))
+    # weights that were fitted with more evidence bring it with them
+    (tmp_path / "weights").mkdir()
+    whole.calibration.save(tmp_path / "weights" / "calibration.json", whole._key)
+    given = fitted(world, weights=str(tmp_path / "weights"))
+    rated = [[decision.outcomes["rate"].probabilities for decision in model.decide(pages(world))] for model in (whole, given)]
+    np.testing.assert_array_equal(*rated)
 
 
 def test_a_tone_acts_within_a_visit_only(world):
