@@ -23,7 +23,7 @@ from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Readin
 from agents.exposures import hide, items_by_user, people_split
 from agents.hazard import SESSION_GAP, base_log_odds, fit_hazard
 from agents.margins import over_catalog
-from agents.moods import Moods
+from agents.moods import Moods, Visit
 from agents.opinions import OPINIONS
 from agents.ordinal import probabilities
 from agents.priors import Priors, VisitConfig, leaving_by_visits, visits_known
@@ -174,7 +174,10 @@ class CalibratedDecisions:
         self._knows(behaviour)
         if self.config.whole_log and self._from_a_sample:
             self._exposed = self._over_catalog(train, rng.child("levels").generator())
-        self._moods = Moods.fit(train, behaviour, SESSION_GAP, whole=self.config.whole_log) if self.config.moods else None
+        if self.config.moods:
+            # Whose interactions are hidden at random is judged by the rest of the same visits.
+            same = self.config.whole_log and self._order(train) == "random"
+            self._moods = Moods.fit(train, behaviour, SESSION_GAP, whole=self.config.whole_log, centred=same)
         self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
         self._intercept = self._anchored(profiles, rng.child("anchor").generator())
 
@@ -275,10 +278,7 @@ class CalibratedDecisions:
         ours = rng.child("validation").generator().permutation(split.validation)
         others = rng.child("others").generator().permutation(split.fit)[: max(0, most - len(ours))]
         people = np.sort(np.concatenate([ours, others]))
-        order: Literal["random", "temporal"] = (
-            "temporal" if self.config.hide == "latest" or (self.config.hide == "auto" and train.has_times) else "random"
-        )
-        parts = hide(train, people, HIDDEN_SHARE, order, rng.child("hide"))
+        parts = hide(train, people, HIDDEN_SHARE, self._order(train), rng.child("hide"))
         observed = parts.observed
         known_by = {profile.user: profile for profile in fit_profiles(observed)}
         asked = set(ours[:asked_count].tolist())
@@ -298,6 +298,10 @@ class CalibratedDecisions:
             asked,
         )
         return exposures, behaviour, rated
+
+    def _order(self, train: Dataset) -> Literal["random", "temporal"]:
+        """Which interactions are hidden to learn from."""
+        return "temporal" if self.config.hide == "latest" or (self.config.hide == "auto" and train.has_times) else "random"
 
     def _behaviour_of(self, observed: Dataset) -> Behaviour:
         """The evidence that weights are fitted to."""
@@ -401,7 +405,7 @@ class CalibratedDecisions:
         if situation.visit is not None:
             index = index + self._exposed[items]
             if self._moods is not None:
-                index = index + self._moods.log_odds(items, situation.visit)
+                index = index + self._moods.log_odds(items, self._visit(situation, situation.visit))
         found = self._priors.page(situation)
         positive = expit(index)
         found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])
@@ -418,6 +422,12 @@ class CalibratedDecisions:
             return decision
         told = self.prompts.told(situation.memories)
         return replace(decision, memories_told=told, thought=reading.thought, thought_status=reading.thought_status)
+
+    def _visit(self, situation: Situation, stream: Stream) -> Visit:
+        """The visit that a page belongs to."""
+        profile, known = situation.profile, situation.profile.rhythm.visits
+        own = Stream(self._context.seed).child("visits", profile.user_id)
+        return Visit(stream, own, situation.state.session, 1 if known is None else 1 + len(known.gaps))
 
     def _knows(self, behaviour: Behaviour) -> None:
         """Takes the evidence, and what the sampling of non-choices took from popular items."""
@@ -482,7 +492,7 @@ class CalibratedDecisions:
             shift, weight = calibration.rating_shift
             cumulative = cumulative + shift - weight * expected_stars(reading.logprobs["rate"])[:, None]
         if self._moods is not None and situation.visit is not None and self._moods.tone:
-            cumulative = self._moods.toned(cumulative, situation.visit)
+            cumulative = self._moods.toned(cumulative, self._visit(situation, situation.visit))
         return probabilities(cumulative)
 
     def _leaving(self, situation: Situation) -> np.ndarray:

@@ -9,6 +9,10 @@ popular finds few. So each item's log-odds can be shifted once and for all, such
 without moods (`agents.margins.over_visits`).
 
 A visit has a tone as well: the stars of one visit, less what is usual for its items, are more alike than those of one person.
+
+What is known of a person is the mean of the visits they made, moods and tones included. Who is held against other interactions of these
+very visits (as where a random part of the log is held out) would get them twice, so there the moods of one person cancel out
+over as many visits as they made: they are centred.
 """
 
 from __future__ import annotations
@@ -34,6 +38,21 @@ FEWEST_VISITS = 50
 """With fewer visits beyond the first of each person there are no moods."""
 
 
+@dataclass(frozen=True)
+class Visit:
+    """One visit of a person among those they made.
+
+    Attributes:
+        stream: randomness that the visit's pages share. own: randomness that all visits of the person share.
+        number: of the visit, from 0. visits: how many the person made in the training part, at least 1.
+    """
+
+    stream: Stream
+    own: Stream
+    number: int
+    visits: int
+
+
 @dataclass(frozen=True, eq=False)
 class Moods:
     """How visits of one person differ.
@@ -42,19 +61,22 @@ class Moods:
         pull: log-odds of each item per unit of each independent part of a mood, shape (n_items, r); r may be 0.
         shift: what is taken from each item's log-odds at every visit, shape (n_items,).
         tone: standard deviation between visits of one person of the log-odds of more stars, >= 0.
+        centred: whether the moods and tones of one person cancel out over as many visits as they made.
     """
 
     pull: np.ndarray
     shift: np.ndarray
     tone: float = 0.0
+    centred: bool = False
 
     @classmethod
-    def fit(cls, train: Dataset, behaviour: Behaviour, gap_seconds: float, whole: bool = False) -> Moods | None:
+    def fit(cls, train: Dataset, behaviour: Behaviour, gap_seconds: float, whole: bool = False, centred: bool = False) -> Moods | None:
         """Reads moods off the training sittings.
 
         Args:
             train: rows sorted by person and time. behaviour: fitted on it. gap_seconds: longest pause within a visit.
             whole: whether log-odds are shifted such that moods cancel out over all visits, and visits have tones.
+            centred: see above.
 
         Returns:
             None if the data has no times, or too few visits to tell them from people (`FEWEST_VISITS`).
@@ -71,39 +93,47 @@ class Moods:
         within, between, scale = nested_components(values[items], sessions.session, visitor)
         pull = values @ _directions(within, between, scale)
         if not whole:
-            return cls(pull, np.zeros(len(pull)))
+            return cls(pull, np.zeros(len(pull)), centred=centred)
         tone = 0.0
         if train.has_ratings:
             stars = rows["rating"].cast(pl.Float64).fill_null(strategy="mean").to_numpy() - behaviour.quality[items]
             within, between, scale = nested_components(stars[:, None], sessions.session, visitor)
             ratio = float(between[0, 0] / max(within[0, 0], 1e-9))
             tone = float(np.sqrt(ratio * LOGISTIC)) if ratio > scale else 0.0
-        return cls(pull, over_visits(pull, np.bincount(items, minlength=train.n_items)), tone)
+        return cls(pull, over_visits(pull, np.bincount(items, minlength=train.n_items)), tone, centred)
 
-    def log_odds(self, items: np.ndarray, visit: Stream) -> np.ndarray:
-        """What the mood of a visit adds to the log-odds of choosing each item, shape (n,).
+    def log_odds(self, items: np.ndarray, visit: Visit) -> np.ndarray:
+        """What the mood of a visit adds to the log-odds of choosing each item, shape (n,); `items` are item codes, shape (n,)."""
+        mood = self._drawn("mood", self.pull.shape[1], visit)
+        # The shift grows with the variance of the moods that it makes up for.
+        return np.asarray(np.einsum("ij,j->i", self.pull[items], mood) - self._share(visit) * self.shift[items])
 
-        Args:
-            items: item codes, shape (n,). visit: randomness that the visit's pages share.
-        """
-        mood = visit.child("mood").generator().standard_normal(self.pull.shape[1])
-        return np.asarray(np.einsum("ij,j->i", self.pull[items], mood) - self.shift[items])
-
-    def toned(self, cumulative: np.ndarray, visit: Stream) -> np.ndarray:
+    def toned(self, cumulative: np.ndarray, visit: Visit) -> np.ndarray:
         """Log-odds of at most so many stars (`agents.ordinal`) in a visit, stretched so that over all visits they stay as they were.
 
         With a normal variable of variance v in them, log-odds shrink by ``sqrt(1 + v / (pi^2 / 3))``, the two being added to logistic noise
         (Zeger, Liang & Albert, "Models for longitudinal data", Biometrics 44, 1988).
 
         Args:
-            cumulative: shape (n, 4). visit: randomness that the visit's pages share.
+            cumulative: shape (n, 4). visit: which.
         """
-        glad = self.tone * float(visit.child("tone").generator().standard_normal())
-        return np.asarray(cumulative * np.sqrt(1.0 + self.tone**2 / LOGISTIC) - glad)
+        glad = self.tone * float(self._drawn("tone", 1, visit)[0])
+        return np.asarray(cumulative * np.sqrt(1.0 + self._share(visit) * self.tone**2 / LOGISTIC) - glad)
+
+    def _share(self, visit: Visit) -> float:
+        """Variance of a mood, 1 for one that is not centred."""
+        return 1.0 - 1.0 / visit.visits if self.centred else 1.0
+
+    def _drawn(self, name: str, size: int, visit: Visit) -> np.ndarray:
+        """Normal variables, shape (size,)."""
+        if not self.centred:
+            return visit.stream.child(name).generator().standard_normal(size)
+        every = visit.own.child(name).generator().standard_normal((visit.visits, size))
+        return np.asarray(every[visit.number % visit.visits] - every.mean(axis=0))
 
     def save(self, folder: Path) -> None:
         """Writes ``moods.npz``."""
-        np.savez(folder / FILE, pull=self.pull, shift=self.shift, tone=self.tone)
+        np.savez(folder / FILE, pull=self.pull, shift=self.shift, tone=self.tone, centred=self.centred)
 
     @classmethod
     def load(cls, folder: Path) -> Moods | None:
@@ -114,7 +144,7 @@ class Moods:
             pull = stored["pull"]
             if "shift" not in stored:  # a run of before
                 return cls(pull, np.zeros(len(pull)))
-            return cls(pull, stored["shift"], float(stored["tone"]))
+            return cls(pull, stored["shift"], float(stored["tone"]), bool(stored["centred"]) if "centred" in stored else False)
 
 
 def nested_components(values: np.ndarray, visit: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

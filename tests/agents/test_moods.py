@@ -8,7 +8,7 @@ import pytest
 from scipy.special import expit
 
 from agents.behaviour import Behaviour
-from agents.moods import FILE, Moods, nested_components
+from agents.moods import FILE, Moods, Visit, nested_components
 from simulator.dataset import INTERACTIONS_SCHEMA, Catalog, Dataset
 from simulator.seeds import Stream
 
@@ -47,6 +47,10 @@ def log_of_visits(pull: float, n_users: int = 60, n_visits: int = 8, size: int =
     return Dataset("moody", Catalog(pl.DataFrame(items)), pl.DataFrame(users | known), table, (1.0, 5.0))
 
 
+def visited(stream: Stream, number: int = 0, visits: int = 1) -> Visit:
+    return Visit(stream, Stream(8).child("somebody"), number, visits)
+
+
 def moods_of(data: Dataset, whole: bool = False) -> Moods | None:
     return Moods.fit(data, Behaviour.fit(data), GAP, whole)
 
@@ -55,7 +59,7 @@ def spread_over_years(moods: Moods) -> float:
     """Standard deviation between visits of the log-odds that one deviation of the year gains."""
     years = np.arange(N_ITEMS) // 4 + 1950
     z = (years - years.mean()) / years.std()
-    drawn = np.array([np.polyfit(z, moods.log_odds(np.arange(N_ITEMS), Stream(1).child(visit)), 1)[0] for visit in range(400)])
+    drawn = np.array([np.polyfit(z, moods.log_odds(np.arange(N_ITEMS), visited(Stream(1).child(visit))), 1)[0] for visit in range(400)])
     return float(drawn.std())
 
 
@@ -85,10 +89,10 @@ def test_as_much_mood_is_found_as_visits_have():
 def test_a_mood_lasts_for_a_visit():
     moods = moods_of(log_of_visits(0.8))
     assert moods is not None
-    items, visit = np.arange(20), Stream(3).child("user", 1, "session", 4)
+    items, visit = np.arange(20), visited(Stream(3).child("user", 1, "session", 4))
     whole = moods.log_odds(items, visit)
     np.testing.assert_array_equal(np.concatenate([moods.log_odds(items[:7], visit), moods.log_odds(items[7:], visit)]), whole)
-    assert np.abs(whole - moods.log_odds(items, Stream(3).child("user", 1, "session", 5))).max() > 0.01
+    assert np.abs(whole - moods.log_odds(items, visited(Stream(3).child("user", 1, "session", 5)))).max() > 0.01
 
 
 def test_moods_come_back_from_disk(tmp_path):
@@ -98,7 +102,7 @@ def test_moods_come_back_from_disk(tmp_path):
     moods.save(tmp_path)
     again = Moods.load(tmp_path)
     assert again is not None
-    items, visit, stars = np.arange(30), Stream(3).child("visit"), np.zeros((30, 4))
+    items, visit, stars = np.arange(30), visited(Stream(3).child("visit")), np.zeros((30, 4))
     np.testing.assert_array_equal(again.log_odds(items, visit), moods.log_odds(items, visit))
     np.testing.assert_array_equal(again.toned(stars, visit), moods.toned(stars, visit))
     np.savez(tmp_path / FILE, pull=moods.pull)  # as runs of before have it
@@ -131,9 +135,34 @@ def test_as_much_tone_is_found_as_visits_have_and_only_if_asked_for():
 def test_over_all_visits_tones_leave_the_stars_as_they_were():
     moods = Moods(np.zeros((1, 0)), np.zeros(1), 0.9)
     stars = np.array([[-3.0, -1.5, 0.0, 1.8]])
-    drawn = np.concatenate([expit(moods.toned(stars, Stream(4).child(visit))) for visit in range(4_000)])
+    drawn = np.concatenate([expit(moods.toned(stars, visited(Stream(4).child(visit)))) for visit in range(4_000)])
     np.testing.assert_allclose(drawn.mean(axis=0), expit(stars[0]), atol=0.02)
     assert drawn[:, 2].std() > 0.1
+
+
+def test_centred_moods_and_tones_of_a_person_cancel_out_over_their_visits(tmp_path):
+    items, stars = np.arange(3), np.zeros((1, 4))
+    moods = Moods(np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]), np.array([0.0, 0.0, 0.3]), 0.9, centred=True)
+    moods.save(tmp_path)
+    assert Moods.load(tmp_path).centred
+
+    def visits(person, count):
+        return [Visit(Stream(1).child(person, n), Stream(2).child(person), n, count) for n in range(count)]
+
+    four = np.array([[moods.log_odds(items, visit) for visit in visits(person, 4)] for person in range(2_000)])
+    np.testing.assert_allclose(four[:, :, :2].sum(axis=1), 0.0, atol=1e-12)
+    assert four[:, :, 0].var() == pytest.approx(1 - 1 / 4, abs=0.03)
+    # visits of one person differ by as much as if each mood were drawn by itself
+    assert four[:, :, 0].var(axis=1, ddof=1).mean() == pytest.approx(1.0, abs=0.04)
+    assert four[:, :, 2].mean() == pytest.approx(-0.3 * (1 - 1 / 4), abs=1e-9)
+    # who came once was met in that mood already; a visit more has the mood of the first
+    (once,) = visits(0, 1)
+    assert (moods.log_odds(items, once) == 0).all()
+    np.testing.assert_array_equal(moods.toned(np.ones((1, 4)), once), np.ones((1, 4)))
+    again = replace(visits(0, 4)[0], number=4)
+    np.testing.assert_array_equal(moods.log_odds(items, again), moods.log_odds(items, visits(0, 4)[0]))
+    tones = np.array([[moods.toned(stars, visit)[0, 0] for visit in visits(person, 2)] for person in range(200)])
+    np.testing.assert_allclose(tones.sum(axis=1), 0.0, atol=1e-12)
 
 
 def test_a_log_that_cannot_tell_has_no_moods():
