@@ -181,24 +181,33 @@ class Behaviour:
             found[place] = self._features(_without(profile, item), met[met != item], items[place : place + 1])[0]
         return found
 
-    def rating_parts(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
-        """`RatingFactors.parts` for a person, each item judged by the ratings of the others; shape (len(items), 3), 0 without ratings."""
-        if self.ratings is None:
-            return np.zeros((len(items), 3))
-        fitted = self.ratings
-        return _by_the_others(lambda one, some: fitted.parts(one.history, one.ratings, some), profile, items)
+    def rated(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
+        """How a person's ratings go beyond their items' level, and what they say of some items, each judged by the ratings of the others.
 
-    def opinion_parts(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
-        """`Opinions.columns` for a person, each item judged by the ratings of the others; shape (len(items), 2), 0 without ratings."""
-        if self.ratings is None or self.opinions is None or profile.ratings is None:
-            return np.zeros((len(items), len(OPINIONS)))
+        Returns:
+            The person's level (`RatingFactors.left`), and with `opinions` their columns; shape (len(items), 1 or 3), 0 without ratings.
+        """
         fitted, thought = self.ratings, self.opinions
+        width = 1 if thought is None else 1 + len(OPINIONS)
+        if fitted is None or profile.ratings is None:
+            return np.zeros((len(items), width))
 
         def columns(one: UserProfile, some: np.ndarray) -> np.ndarray:
             assert one.ratings is not None
-            return thought.columns(one.history, fitted.left(one.history, one.ratings)[1], some)
+            own, left = fitted.left(one.history, one.ratings)
+            found = np.full((len(some), width), own)
+            if thought is not None:
+                found[:, 1:] = thought.columns(one.history, left, some)
+            return found
 
         return _by_the_others(columns, profile, items)
+
+    def _taste(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
+        """What the factors of ratings make of the others of a person's ratings, shape (len(items),); 0 without ratings."""
+        if self.ratings is None:
+            return np.zeros(len(items))
+        fitted = self.ratings
+        return _by_the_others(lambda one, some: fitted.parts(one.history, one.ratings, some)[:, 2], profile, items)
 
     def _features(self, profile: UserProfile, met: np.ndarray, items: np.ndarray) -> np.ndarray:
         genres = self.genres[met].sum(axis=0)
@@ -221,7 +230,7 @@ class Behaviour:
         found[:, 11] = _lift(self.level, self.level_shares, met, items)
         for column, (values, strength) in enumerate(zip(self.slopes, self.slope_strengths.tolist(), strict=True), start=12):
             found[:, column] = values[met].sum() / (len(met) + strength) * values[items]
-        found[:, 14] = self.rating_parts(profile, items)[:, 2]
+        found[:, 14] = self._taste(profile, items)
         return found
 
     def save(self, folder: Path) -> None:

@@ -63,10 +63,9 @@ def rating_columns(behaviour: Behaviour, profile: UserProfile, items: np.ndarray
     """Columns `rating_names` of the ordinal model for some items of a person, shape (len(items), n); 0 without ratings."""
     if behaviour.ratings is None:
         return np.zeros((len(items), len(rating_names(behaviour))))
-    columns = [behaviour.rating_parts(profile, items), features[:, FEATURES.index("linear")], features[:, FEATURES.index("factors")]]
-    if behaviour.opinions is not None:
-        columns.append(behaviour.opinion_parts(profile, items))
-    return np.column_stack(columns)
+    rated = behaviour.rated(profile, items)
+    of_item = features[:, [FEATURES.index(name) for name in ("quality", "taste", "linear", "factors")]]
+    return np.column_stack([rated[:, :1], of_item, rated[:, 1:]])
 
 
 def log_odds(action: Action, logprobs: np.ndarray) -> np.ndarray:

@@ -432,13 +432,11 @@ def test_an_item_that_was_met_is_judged_by_the_rest(world):
     found = behaviour.features(profile, profile.history, np.array([other, item]))
     np.testing.assert_array_equal(found[1], behaviour.features(without, without.history, np.array([item]))[0])
     np.testing.assert_array_equal(found[0], behaviour.features(profile, profile.history, np.array([other]))[0])
-    parts = behaviour.rating_parts(profile, np.array([item, other]))
-    np.testing.assert_array_equal(parts[0], behaviour.rating_parts(without, np.array([item]))[0])
-    assert (behaviour.opinion_parts(profile, np.array([item, other])) == 0).all()
-    thoughtful = Behaviour.fit(world, opinions=True)
-    opinions = thoughtful.opinion_parts(profile, np.array([item, other]))
-    assert (opinions != 0).all()
-    np.testing.assert_array_equal(opinions[0], thoughtful.opinion_parts(without, np.array([item]))[0])
+    for made, columns in ((behaviour, 1), (Behaviour.fit(world, opinions=True), 3)):
+        rated = made.rated(profile, np.array([item, other]))
+        assert rated.shape == (2, columns)
+        assert (rated != 0).all()
+        np.testing.assert_array_equal(rated[0], made.rated(without, np.array([item]))[0])
 
 
 def test_people_go_for_years_qualities_and_popularity_like_those_of_their_history(world):
