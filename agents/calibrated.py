@@ -427,7 +427,8 @@ class CalibratedDecisions:
         """The visit that a page belongs to."""
         profile, known = situation.profile, situation.profile.rhythm.visits
         own = Stream(self._context.seed).child("visits", profile.user_id)
-        return Visit(stream, own, situation.state.session, 1 if known is None else 1 + len(known.gaps))
+        sizes = np.ones(1) if known is None else np.concatenate([known.first.values, known.later.values]).astype(np.float64)
+        return Visit(stream, own, situation.state.session, sizes / sizes.sum())
 
     def _knows(self, behaviour: Behaviour) -> None:
         """Takes the evidence, and what the sampling of non-choices took from popular items."""

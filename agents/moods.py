@@ -12,7 +12,7 @@ A visit has a tone as well: the stars of one visit, less what is usual for its i
 
 What is known of a person is the mean of the visits they made, moods and tones included. Who is held against other interactions of these
 very visits (as where a random part of the log is held out) would get them twice, so there the moods of one person cancel out
-over as many visits as they made: they are centred.
+over visits like those they made, the longer ones weighing more: they are centred.
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ class Visit:
 
     Attributes:
         stream: randomness that the visit's pages share. own: randomness that all visits of the person share.
-        number: of the visit, from 0. visits: how many the person made in the training part, at least 1.
+        number: of the visit, from 0. shares: of each visit that the person made in the training part among their interactions, in order;
+            positive, sum to 1, shape (visits,).
     """
 
     stream: Stream
     own: Stream
     number: int
-    visits: int
+    shares: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class Moods:
         pull: log-odds of each item per unit of each independent part of a mood, shape (n_items, r); r may be 0.
         shift: what is taken from each item's log-odds at every visit, shape (n_items,).
         tone: standard deviation between visits of one person of the log-odds of more stars, >= 0.
-        centred: whether the moods and tones of one person cancel out over as many visits as they made.
+        centred: whether the moods and tones of one person cancel out over visits like those they made.
     """
 
     pull: np.ndarray
@@ -106,7 +107,7 @@ class Moods:
         """What the mood of a visit adds to the log-odds of choosing each item, shape (n,); `items` are item codes, shape (n,)."""
         mood = self._drawn("mood", self.pull.shape[1], visit)
         # The shift grows with the variance of the moods that it makes up for.
-        return np.asarray(np.einsum("ij,j->i", self.pull[items], mood) - self._share(visit) * self.shift[items])
+        return np.asarray(np.einsum("ij,j->i", self.pull[items], mood) - self._variance(visit) * self.shift[items])
 
     def toned(self, cumulative: np.ndarray, visit: Visit) -> np.ndarray:
         """Log-odds of at most so many stars (`agents.ordinal`) in a visit, stretched so that over all visits they stay as they were.
@@ -118,18 +119,21 @@ class Moods:
             cumulative: shape (n, 4). visit: which.
         """
         glad = self.tone * float(self._drawn("tone", 1, visit)[0])
-        return np.asarray(cumulative * np.sqrt(1.0 + self._share(visit) * self.tone**2 / LOGISTIC) - glad)
+        return np.asarray(cumulative * np.sqrt(1.0 + self._variance(visit) * self.tone**2 / LOGISTIC) - glad)
 
-    def _share(self, visit: Visit) -> float:
+    def _variance(self, visit: Visit) -> float:
         """Variance of a mood, 1 for one that is not centred."""
-        return 1.0 - 1.0 / visit.visits if self.centred else 1.0
+        if not self.centred:
+            return 1.0
+        own = float(visit.shares[visit.number % len(visit.shares)])
+        return 1.0 - 2.0 * own + float(np.square(visit.shares).sum())
 
     def _drawn(self, name: str, size: int, visit: Visit) -> np.ndarray:
         """Normal variables, shape (size,)."""
         if not self.centred:
             return visit.stream.child(name).generator().standard_normal(size)
-        every = visit.own.child(name).generator().standard_normal((visit.visits, size))
-        return np.asarray(every[visit.number % visit.visits] - every.mean(axis=0))
+        every = visit.own.child(name).generator().standard_normal((len(visit.shares), size))
+        return np.asarray(every[visit.number % len(every)] - np.einsum("i,ij->j", visit.shares, every))
 
     def save(self, folder: Path) -> None:
         """Writes ``moods.npz``."""

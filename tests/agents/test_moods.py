@@ -47,8 +47,8 @@ def log_of_visits(pull: float, n_users: int = 60, n_visits: int = 8, size: int =
     return Dataset("moody", Catalog(pl.DataFrame(items)), pl.DataFrame(users | known), table, (1.0, 5.0))
 
 
-def visited(stream: Stream, number: int = 0, visits: int = 1) -> Visit:
-    return Visit(stream, Stream(8).child("somebody"), number, visits)
+def visited(stream: Stream) -> Visit:
+    return Visit(stream, Stream(8).child("somebody"), 0, np.ones(1))
 
 
 def moods_of(data: Dataset, whole: bool = False) -> Moods | None:
@@ -146,23 +146,28 @@ def test_centred_moods_and_tones_of_a_person_cancel_out_over_their_visits(tmp_pa
     moods.save(tmp_path)
     assert Moods.load(tmp_path).centred
 
-    def visits(person, count):
-        return [Visit(Stream(1).child(person, n), Stream(2).child(person), n, count) for n in range(count)]
+    def visits(person, *sizes):
+        shares = np.array(sizes) / sum(sizes)
+        return [Visit(Stream(1).child(person, n), Stream(2).child(person), n, shares) for n in range(len(sizes))]
 
-    four = np.array([[moods.log_odds(items, visit) for visit in visits(person, 4)] for person in range(2_000)])
-    np.testing.assert_allclose(four[:, :, :2].sum(axis=1), 0.0, atol=1e-12)
-    assert four[:, :, 0].var() == pytest.approx(1 - 1 / 4, abs=0.03)
+    sizes = (60, 20, 10, 10)
+    four = np.array([[moods.log_odds(items, visit) for visit in visits(person, *sizes)] for person in range(3_000)])
+    np.testing.assert_allclose(np.einsum("pvi,v->pi", four[:, :, :2], sizes), 0.0, atol=1e-9)
+    # what one long visit and the level of the person have in common is not counted twice; short ones are further from it
+    expected = [1 - 2 * size / 100 + (0.6**2 + 0.2**2 + 2 * 0.1**2) for size in sizes]
+    np.testing.assert_allclose(four[:, :, 0].var(axis=0), expected, rtol=0.1)
+    np.testing.assert_allclose(four[:, :, 2].mean(axis=0), -0.3 * np.array(expected), atol=0.04)
+    even = np.array([[moods.log_odds(items, visit)[0] for visit in visits(person, 1, 1, 1)] for person in range(2_000)])
     # visits of one person differ by as much as if each mood were drawn by itself
-    assert four[:, :, 0].var(axis=1, ddof=1).mean() == pytest.approx(1.0, abs=0.04)
-    assert four[:, :, 2].mean() == pytest.approx(-0.3 * (1 - 1 / 4), abs=1e-9)
+    assert even.var(axis=1, ddof=1).mean() == pytest.approx(1.0, abs=0.05)
     # who came once was met in that mood already; a visit more has the mood of the first
-    (once,) = visits(0, 1)
-    assert (moods.log_odds(items, once) == 0).all()
-    np.testing.assert_array_equal(moods.toned(np.ones((1, 4)), once), np.ones((1, 4)))
-    again = replace(visits(0, 4)[0], number=4)
-    np.testing.assert_array_equal(moods.log_odds(items, again), moods.log_odds(items, visits(0, 4)[0]))
-    tones = np.array([[moods.toned(stars, visit)[0, 0] for visit in visits(person, 2)] for person in range(200)])
-    np.testing.assert_allclose(tones.sum(axis=1), 0.0, atol=1e-12)
+    (once,) = visits(0, 30)
+    np.testing.assert_allclose(moods.log_odds(items, once), 0.0, atol=1e-12)
+    np.testing.assert_allclose(moods.toned(np.ones((1, 4)), once), 1.0)
+    first = visits(0, *sizes)[0]
+    np.testing.assert_array_equal(moods.log_odds(items, replace(first, number=4)), moods.log_odds(items, first))
+    tones = np.array([[moods.toned(stars, visit)[0, 0] for visit in visits(person, 3, 1)] for person in range(200)])
+    np.testing.assert_allclose(tones @ [3, 1], 0.0, atol=1e-12)
 
 
 def test_a_log_that_cannot_tell_has_no_moods():
