@@ -117,8 +117,8 @@ STEPS: dict[tuple[str, str], dict[str, Any]] = {
     ("ml-1m-811", "NGCF"): {"batch_size": 8_192, "learning_rate": 0.002, "layers": 1, "l2": 0.01},
     ("lastfm-811", "LightGCN"): {"patience": 20},
 }
-"""Options of those that propagate over a graph in every step: fewer and longer steps on a large one, more patience on a small one. NGCF's
-normalised layers cannot overfit, but the factors beside them do: a strong ridge on these is what it wanted, and then one layer learns quicker."""
+"""Options of those that propagate over a graph in every step: fewer and longer steps on a large one, more patience on a small one. The
+layers of NGCF are normalised and cannot overfit, the factors beside them can: a ridge on these helps, and one layer learns quickest."""
 TARGETS = [
     Target("random-75", "Popularity", {"MAP@10": 0.0550, "nDCG@10": 0.2529, "P@10": 0.2246, "R@10": 0.1117}, "0.001"),
     Target("ncf-loo", "Popularity", {"HR@10": 0.4531, "NDCG@10": 0.2542}, "0.002"),
