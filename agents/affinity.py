@@ -17,6 +17,18 @@ MOST_DENSE = 5_000
 """Dense item-item weights cover at most so many items, the most popular ones (100 MB); the factors cover all."""
 
 
+def most_frequent(counts: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The items that dense weights cover: those that occur, at most so many, the most frequent ones.
+
+    Returns:
+        Their codes in ascending order, shape (m,), and the row of each item among them, or -1, int32, shape (n_items,).
+    """
+    covered = np.sort(np.argsort(-counts, kind="stable")[: min(most, int((counts > 0).sum()))])
+    place = np.full(len(counts), -1, dtype=np.int32)
+    place[covered] = np.arange(len(covered), dtype=np.int32)
+    return covered, place
+
+
 class ItemWeights:
     """A linear item-item model, standardised per history.
 
@@ -45,9 +57,7 @@ class ItemWeights:
             matrix: 0/1, shape (n_users, n_items). strength: of the regularisation, > 0. debias: in [0, 1]. most: items covered.
         """
         counts = np.asarray(matrix.sum(axis=0)).ravel()
-        covered = np.sort(np.argsort(-counts, kind="stable")[: min(most, int((counts > 0).sum()))])
-        place = np.full(matrix.shape[1], -1, dtype=np.int32)
-        place[covered] = np.arange(len(covered), dtype=np.int32)
+        covered, place = most_frequent(counts, most)
         down = counts[covered] ** -debias
         part = (matrix[:, covered] @ sparse.diags(down)).tocsr().astype(np.float64)
         gram = np.asfortranarray((part.T @ part).toarray())
@@ -158,7 +168,7 @@ class RatingFactors:
             of_item = np.bincount(items, weights=left, minlength=shape[1]) / (item_counts + cls.ITEM_SHRINKAGE)
             left = ratings - mean - of_item[items]
             of_user = np.bincount(users, weights=left, minlength=shape[0]) / (user_counts + cls.PERSON_SHRINKAGE)
-        by_user = sparse.csr_matrix((ratings - mean - of_item[items] - of_user[users], (users, items)), shape=shape)
+        by_user = sparse.csr_matrix((left - of_user[users], (users, items)), shape=shape)
         by_item = by_user.T.tocsr()
         # Deterministic start: cosines of different frequency over the items, small.
         factors = 0.1 * np.cos(np.outer(np.arange(1, shape[1] + 1) * 0.618034, np.arange(1, rank + 1)) * 2.0 * np.pi)
@@ -179,7 +189,7 @@ class RatingFactors:
         if ratings is None or len(history) == 0:
             return 0.0, np.zeros(self.factors.shape[1])
         own, left = self.left(history, ratings)
-        return own, _solve(self.factors[history], left, self.l2)
+        return own, ridge(self.factors[history], left, self.l2)
 
     def parts(self, history: np.ndarray, ratings: np.ndarray | None, items: np.ndarray) -> np.ndarray:
         """Bias of the person, bias of the item, and the factors' product, shape (len(items), 3); their sum is the rating minus `mean`."""
@@ -191,11 +201,21 @@ def _solve_all(matrix: sparse.csr_matrix, factors: np.ndarray, l2: float) -> np.
     solved = np.zeros((matrix.shape[0], factors.shape[1]))
     for row, (start, end) in enumerate(zip(matrix.indptr[:-1].tolist(), matrix.indptr[1:].tolist(), strict=True)):
         if end > start:
-            solved[row] = _solve(factors[matrix.indices[start:end]], matrix.data[start:end], l2)
+            solved[row] = ridge(factors[matrix.indices[start:end]], matrix.data[start:end], l2)
     return solved
 
 
-def _solve(factors: np.ndarray, values: np.ndarray, l2: float) -> np.ndarray:
+def ridge(factors: np.ndarray, values: np.ndarray, l2: float) -> np.ndarray:
+    """The ridge regression of values, shape (n,), on rows, shape (n, k): weights, shape (k,)."""
     square = np.einsum("ni,nj->ij", factors, factors)
     square[np.diag_indices_from(square)] += l2
     return np.asarray(np.linalg.solve(square, np.einsum("ni,n->i", factors, values)))
+
+
+def standardised(values: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Values of all items, of mean 0 and variance 1 over these items where they are known, and 0 where not."""
+    found = values[items]
+    found = found[np.isfinite(found)]
+    if not len(found) or found.std() < 1e-9:
+        return np.zeros(len(values))
+    return np.where(np.isfinite(values), (values - found.mean()) / found.std(), 0.0)

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from agents.affinity import Factors, ItemWeights, RatingFactors
+from agents.affinity import Factors, ItemWeights, RatingFactors, standardised
 from agents.opinions import OPINIONS, Opinions, fit_opinions
 from agents.shrinkage import normal_strength
 from simulator.dataset import Dataset
@@ -141,7 +141,7 @@ class Behaviour:
         bounds = np.quantile(popularity[items], np.arange(1, LEVELS) / LEVELS) if len(items) else np.zeros(0)
         level = np.searchsorted(bounds, popularity)
         level_counts = np.bincount(level, weights=counts)
-        slopes = np.stack([_standardised(years.cast(pl.Float64).fill_null(np.nan).to_numpy(), items), _standardised(quality, items)])
+        slopes = np.stack([standardised(years.cast(pl.Float64).fill_null(np.nan).to_numpy(), items), standardised(quality, items)])
         return cls(
             popularity=popularity,
             quality=quality,
@@ -284,15 +284,6 @@ def _without(profile: UserProfile, item: int) -> UserProfile:
     """The person as known without an item of their history."""
     rest = profile.history != item
     return replace(profile, history=profile.history[rest], ratings=None if profile.ratings is None else profile.ratings[rest])
-
-
-def _standardised(values: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Values of all items, of mean 0 and variance 1 over these items where they are known, and 0 where not."""
-    found = values[items]
-    found = found[np.isfinite(found)]
-    if not len(found) or found.std() < 1e-9:
-        return np.zeros(len(values))
-    return np.where(np.isfinite(values), (values - found.mean()) / found.std(), 0.0)
 
 
 def _lift(kind: np.ndarray, shares: np.ndarray, met: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -402,15 +402,16 @@ class CalibratedDecisions:
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
         index = self._weighted(self._from(features, state.history), said, place, state.fatigue)
         index = index + self._own_level(profile) + self._sampled[items] + self._intercept
+        visit = self._visit(situation)
         if situation.visit is not None:
             index = index + self._exposed[items]
-            if self._moods is not None:
-                index = index + self._moods.log_odds(items, self._visit(situation, situation.visit))
+        if self._moods is not None and visit is not None:
+            index = index + self._moods.log_odds(items, visit)
         found = self._priors.page(situation)
         positive = expit(index)
         found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])
         if "rate" in found and self.calibration.rating is not None and profile.rating_histogram is not None:
-            found["rate"] = self._ratings(situation, features, reading)
+            found["rate"] = self._ratings(situation, features, reading, visit)
         if self.config.stay == "visits":
             leave = next(action for action in self._actions if action.name == "leave")
             decision = decide(self._actions, situation, found, leaving_by_visits(leave, situation, positive))
@@ -423,12 +424,14 @@ class CalibratedDecisions:
         told = self.prompts.told(situation.memories)
         return replace(decision, memories_told=told, thought=reading.thought, thought_status=reading.thought_status)
 
-    def _visit(self, situation: Situation, stream: Stream) -> Visit:
-        """The visit that a page belongs to."""
+    def _visit(self, situation: Situation) -> Visit | None:
+        """The visit that a page belongs to, where visits have moods; None outside of any."""
+        if self._moods is None or situation.visit is None:
+            return None
         profile, known = situation.profile, situation.profile.rhythm.visits
         own = Stream(self._context.seed).child("visits", profile.user_id)
         sizes = np.ones(1) if known is None else np.concatenate([known.first.values, known.later.values]).astype(np.float64)
-        return Visit(stream, own, situation.state.session, sizes / sizes.sum())
+        return Visit(situation.visit, own, situation.state.session, sizes / sizes.sum())
 
     def _knows(self, behaviour: Behaviour) -> None:
         """Takes the evidence, and what the sampling of non-choices took from popular items."""
@@ -482,7 +485,7 @@ class CalibratedDecisions:
         known = self.calibration.people_effects.get(profile.user_id, 0.0)
         return known + self.config.activity_share * (activity(profile.history) - self._usual_activity)
 
-    def _ratings(self, situation: Situation, features: np.ndarray, reading: Reading | None) -> np.ndarray:
+    def _ratings(self, situation: Situation, features: np.ndarray, reading: Reading | None, visit: Visit | None) -> np.ndarray:
         calibration, behaviour = self.calibration, self._behaviour
         profile, items = situation.profile, situation.page.items
         assert calibration.rating is not None
@@ -492,8 +495,8 @@ class CalibratedDecisions:
         if reading is not None and "rate" in reading.logprobs:
             shift, weight = calibration.rating_shift
             cumulative = cumulative + shift - weight * expected_stars(reading.logprobs["rate"])[:, None]
-        if self._moods is not None and situation.visit is not None and self._moods.tone:
-            cumulative = self._moods.toned(cumulative, self._visit(situation, situation.visit))
+        if self._moods is not None and visit is not None and self._moods.tone:
+            cumulative = self._moods.toned(cumulative, visit)
         return probabilities(cumulative)
 
     def _leaving(self, situation: Situation) -> np.ndarray:

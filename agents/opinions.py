@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from agents.affinity import MOST_DENSE, RatingFactors
+from agents.affinity import MOST_DENSE, RatingFactors, most_frequent, ridge, standardised
 from simulator.dataset import Catalog
 
 OPINIONS = ("neighbours", "contents")
@@ -63,9 +63,7 @@ class Opinions:
             n_users: people in the data. catalog: what the items are.
         """
         counts = np.bincount(items, minlength=len(catalog))
-        covered = np.sort(np.argsort(-counts, kind="stable")[: min(MOST_DENSE, int((counts > 0).sum()))])
-        place = np.full(len(catalog), -1, dtype=np.int32)
-        place[covered] = np.arange(len(covered), dtype=np.int32)
+        covered, place = most_frequent(counts, MOST_DENSE)
         return cls(place, _similarity(users, place[items], left, n_users, len(covered)), _contents(catalog, counts))
 
     def columns(self, history: np.ndarray, left: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -83,10 +81,7 @@ class Opinions:
         if known.any() and len(covered):
             weights = self.similarity[np.ix_(rows[covered], self.place[history[known]])].astype(np.float64)
             found[covered, 0] = np.einsum("ij,j->i", weights, left[known]) / (FEW + weights.sum(axis=1))
-        rated = self.contents[history]
-        square = np.einsum("ni,nj->ij", rated, rated)
-        square[np.diag_indices_from(square)] += CONTENTS_L2
-        found[:, 1] = np.einsum("ij,j->i", self.contents[items], np.linalg.solve(square, np.einsum("ni,n->i", rated, left)))
+        found[:, 1] = np.einsum("ij,j->i", self.contents[items], ridge(self.contents[history], left, CONTENTS_L2))
         return found
 
     def save(self, folder: Path) -> None:
@@ -138,10 +133,8 @@ def _contents(catalog: Catalog, counts: np.ndarray) -> np.ndarray:
     newest, oldest = (np.nanmax(years), np.nanmin(years)) if np.isfinite(years).any() else (0.0, 0.0)
     marks = np.arange(newest, oldest - YEARS, -YEARS)
     near = np.nan_to_num(np.maximum(0.0, 1.0 - np.abs(years[:, None] - marks) / YEARS))
-    popularity = np.log1p(counts.astype(np.float64))
-    spread = max(float(popularity.std()), 1e-9)
     parts = (catalog.genre_matrix.astype(np.float64), near)
     lengths = [np.sqrt(np.square(part).sum(axis=1, keepdims=True)) for part in parts]
     scaled = [np.divide(part, length, out=np.zeros_like(part), where=length > 0) for part, length in zip(parts, lengths, strict=True)]
-    away = popularity - popularity.mean() if spread > 1e-9 else np.zeros(len(popularity))
-    return np.column_stack([*scaled, away / spread])
+    popularity = standardised(np.log1p(counts.astype(np.float64)), np.arange(len(counts)))
+    return np.column_stack([*scaled, popularity])
