@@ -1,15 +1,15 @@
 """The pages a language model is tuned on: the very prompts of the simulation, with what people really did as answers.
 
 A part of each person's training interactions is hidden (`agents.exposures.hide`). Profile, and so the prompt, come from the
-rest; the hidden items stand on pages among items the person never interacted with, half of them random and half matched in
+rest; the hidden items stand on pages among items the person never interacted with, random ones and others matched in
 popularity. "choose" is true for the hidden items, and "rate" is known for them where the data has ratings. When people
 leave is not in such data, so that probe is left alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from agents.stars import stars
 from agents.text import item_name
 from experiments.tuning.examples_config import ExamplesConfig
 from experiments.tuning.packs import Ask, Branch, Pack, PackBuilder
+from experiments.tuning.teacher import Teacher
 from simulator.dataset import Dataset
 from simulator.errors import ModelError
 from simulator.llm.llama_prompts import Compiled, Compiler, Place
@@ -47,6 +48,7 @@ def examples(
     share: float,
     order: Literal["random", "temporal"],
     rng: Stream,
+    teacher: Teacher | None = None,
 ) -> Pack:
     """One pass over the people: a part of what each did is hidden and asked.
 
@@ -55,6 +57,7 @@ def examples(
         prompts: writes the prompts. compiler: of the language model.
         config: how. share, order: how many and which interactions are hidden, as in `agents.exposures.hide`.
         rng: of everything drawn; different streams give different examples of the same people.
+        teacher: says how probable each choice was; None: it is taught as it was.
 
     Raises:
         ModelError: a label of an action has several tokens in this model, so that it cannot be read at one place.
@@ -63,7 +66,18 @@ def examples(
     profiles = {profile.user: profile for profile in fit_profiles(hidden.observed)}
     drawn = _mixed(train, hidden, config, rng.child("candidates"))
     told = (_situations(train, profiles[one.user], one, config, rng.child("pages", one.user)) for one in drawn if one.user in profiles)
-    return pack(told, prompts, compiler, config.row_tokens, train.rating_scale)
+    found = pack(told, prompts, compiler, config.row_tokens, train.rating_scale)
+    return found if teacher is None else _taught(found, teacher, hidden.observed, profiles, prompts)
+
+
+def _taught(found: Pack, teacher: Teacher, observed: Dataset, profiles: Mapping[int, UserProfile], prompts: PromptBuilder) -> Pack:
+    """The pack with a teacher's probabilities at the probes of choosing."""
+    choose = next(action for action in prompts.item_actions if action.name == CHOOSE.name)
+    rows = np.flatnonzero((found.probe_kind == found.kinds.index(CHOOSE.name)) & (found.probe_label >= 0))
+    shares = found.probe_share.copy()
+    chosen = found.probe_label[rows] == choose.values.index(True)
+    shares[rows] = teacher.shares(observed, profiles, found.probe_user[rows], found.probe_item[rows], chosen)
+    return replace(found, probe_share=shares)
 
 
 def pack(
@@ -141,7 +155,7 @@ def _spellings(prompt: Compiled, names: Sequence[str], items: int, per_item: int
 
 
 def _mixed(train: Dataset, hidden: Hidden, config: ExamplesConfig, rng: Stream) -> Iterator[Candidates]:
-    """Hidden items of each person among random and popularity-matched others, shuffled."""
+    """Hidden items of each person among popularity-matched and random others, shuffled."""
     popularity = np.bincount(hidden.observed.interactions["item"].to_numpy(), minlength=train.n_items)
     negatives = Negatives(popularity)
     known = items_by_user(train.interactions, train.n_users)
@@ -155,8 +169,8 @@ def _mixed(train: Dataset, hidden: Hidden, config: ExamplesConfig, rng: Stream) 
         rows = rows[generator.permutation(first)[: config.positives]]
         positives = items[rows].astype(np.int64)
         wanted = generator.choice(positives, size=max(1, round(config.negatives * len(positives))), replace=config.negatives > 1)
-        half = len(wanted) // 2
-        drawn = np.concatenate(negatives.both(wanted[:half], len(wanted) - half, (known[user],), generator))
+        matched = int(config.matched * len(wanted))
+        drawn = np.concatenate(negatives.both(wanted[:matched], len(wanted) - matched, (known[user],), generator))
         mix = generator.permutation(len(positives) + len(drawn))
         yield Candidates(
             user,

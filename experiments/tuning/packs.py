@@ -32,7 +32,8 @@ class Pack:
         starts: first token of each row and the end of the last, int64, shape (rows + 1,).
         probe_at: token behind which a probe is read, as index into `tokens`, ascending, int64, shape (p,).
         probe_kind: which entry of `kinds`, int8, shape (p,).
-        probe_label: which label is true, int8, shape (p,); -1 where that is not known.
+        probe_label: which label is true, int8, shape (p,); -1 where that is not known. probe_share: how much of the answer that is
+            taught is this label, the other labels having equal parts of the rest, float32 in [0, 1], shape (p,); 1: all of it.
         probe_user, probe_item: whose probe it is, and about which item (-1: none), int32, shape (p,).
         probe_place: place of the item on its page, from 1 (0: none), int16, shape (p,).
         kinds: names of the actions. label_tokens: per kind and label, the tokens that can begin the label.
@@ -49,6 +50,7 @@ class Pack:
     probe_user: np.ndarray
     probe_item: np.ndarray
     probe_place: np.ndarray
+    probe_share: np.ndarray
     kinds: tuple[str, ...]
     label_tokens: tuple[tuple[tuple[int, ...], ...], ...]
 
@@ -91,7 +93,8 @@ class Pack:
         """Reads what `save` wrote."""
         with np.load(path) as stored:
             header = json.loads(str(stored["header"]))
-            arrays = {name: stored[name] for name in _ARRAYS}
+            arrays = {name: stored[name] for name in _ARRAYS if name in stored.files}
+            arrays.setdefault("probe_share", np.ones(len(arrays["probe_at"]), np.float32))
         tokens = tuple(tuple(tuple(label) for label in kind) for kind in header["label_tokens"])
         return cls(**arrays, kinds=tuple(header["kinds"]), label_tokens=tokens)
 
@@ -108,6 +111,7 @@ _ARRAYS = (
     "probe_user",
     "probe_item",
     "probe_place",
+    "probe_share",
 )
 
 
@@ -187,6 +191,7 @@ class PackBuilder:
             probe_user=probes[:, 3].astype(np.int32),
             probe_item=probes[:, 4].astype(np.int32),
             probe_place=probes[:, 5].astype(np.int16),
+            probe_share=np.ones(len(probes), np.float32),
             kinds=self._kinds,
             label_tokens=self._label_tokens,
         )

@@ -4,6 +4,7 @@ The loss is read where the simulation reads: at the probes. For a probe with tru
 
     loss = log sum_v exp(logit_v)  -  log sum_{v in S_l} exp(logit_v)
 
+(or, where only a share of the answer is to be the true label, the mean of this over the labels, each with its share),
 so the labels keep the probability mass that the simulation wants to find there. `language_loss` times the mean next-token loss over
 the text about the person is added: it keeps the model a language model, and liked titles that predict each other are
 knowledge about taste.
@@ -168,7 +169,7 @@ class Batch:
     Attributes:
         tokens, positions: shape (b, t). allowed: whether place i may see place j, bool, shape (b, 1, t, t).
         personal: places whose token is part of the text about the person, bool, shape (b, t).
-        row, place: of each probe. kind, label: of each probe. probes: their numbers in the pack.
+        row, place: of each probe. kind, label, share: of each probe (see `Pack`). probes: their numbers in the pack.
         pages: the parts of the rows, on a CPU (see `experiments.tuning.page_attention`).
     """
 
@@ -180,6 +181,7 @@ class Batch:
     place: torch.Tensor
     kind: torch.Tensor
     label: torch.Tensor
+    share: torch.Tensor
     probes: np.ndarray
     pages: Pages | None
 
@@ -218,6 +220,7 @@ class Batch:
             tensor(np.concatenate(place)),
             tensor(pack.probe_kind[chosen].astype(np.int64)),
             tensor(pack.probe_label[chosen].astype(np.int64)),
+            tensor(pack.probe_share[chosen]),
             chosen,
             Pages.of(branches) if device.type == "cpu" else None,
         )
@@ -272,7 +275,12 @@ def losses(model: Any, batch: Batch, reader: Reader, weights: torch.Tensor, lang
     used = weight > 0
     logits = _head(model)(states[batch.row[used], batch.place[used]]).float()
     shares = reader.log_shares(logits, batch.kind[used])
-    total = -(shares.gather(1, batch.label[used][:, None])[:, 0] * weight[used]).sum()
+    true, share = shares.gather(1, batch.label[used][:, None])[:, 0], batch.share[used]
+    if bool((share < 1).any()):
+        there = torch.isfinite(shares)
+        others = shares.masked_fill(~there, 0.0).sum(dim=1) - true
+        true = share * true + (1 - share) / (there.sum(dim=1) - 1).clamp(min=1) * others
+    total = -(true * weight[used]).sum()
     if language > 0:
         # A vector is not a word that could be predicted.
         words = batch.personal[:, 1:] & batch.personal[:, :-1] & (batch.tokens[:, 1:] < FIRST)

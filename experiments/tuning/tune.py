@@ -29,6 +29,7 @@ from experiments.tuning.examples import examples
 from experiments.tuning.item_factors import item_factors
 from experiments.tuning.packs import Pack
 from experiments.tuning.settings import FACTORS, Progress, TrainingConfig
+from experiments.tuning.teacher import Teacher
 from experiments.tuning.vocabulary import KeptVocabulary
 from simulator.errors import ConfigError, ModelError
 from simulator.llm import adapters, formats, models, vectors
@@ -152,6 +153,11 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
         prompts = PromptBuilder(train.catalog, [action for action in build.actions(train) if action.scope != "page"], prompt)
         stream, shares = Stream(config.seed).child("tune"), tuning.examples.hidden_shares
         some = split.validation[: tuning.validation_people]
+        teacher = None
+        if tuning.examples.teacher != "choices":
+            say("fitting the evidence that teaches", 0, 0)
+            net = tuning.examples.teacher == "taste"
+            teacher = Teacher.fit(train, build.actions(train), order, stream.child("teacher"), net=net, seed=config.seed)
         say("writing examples", 0, tuning.packs + 1)
         fewer = tuning.examples.model_copy(update={"positives": min(20, tuning.examples.positives)})
         checked = examples(train, some, prompts, compiler, fewer, shares[0], order, stream.child("validation"))
@@ -161,7 +167,7 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
             # Where people are split by time, every other pack hides random interactions: more of what each person likes is met.
             which = order if number % 2 == 0 else "random"
             share = shares[number % len(shares)]
-            pack = examples(train, split.fit, prompts, compiler, tuning.examples, share, which, stream.child("pass", number))
+            pack = examples(train, split.fit, prompts, compiler, tuning.examples, share, which, stream.child("pass", number), teacher)
             if not len(pack):
                 raise ConfigError("nobody of the people to learn from has two training interactions, so there is nothing to tune on.")
             pack.save(packs / f"{number:03d}.npz")

@@ -4,11 +4,12 @@ import pytest
 
 from agents.actions import actions_for
 from agents.decisions import first_page
-from agents.exposures import people_split
+from agents.exposures import Negatives, people_split
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder, PromptConfig
 from experiments.tuning.examples import Situations, examples, pack
 from experiments.tuning.examples_config import ExamplesConfig
+from experiments.tuning.teacher import Teacher
 from simulator.errors import ModelError
 from simulator.llm.llama_prompts import Compiler
 from simulator.records import Probe, Prompt, Segment
@@ -131,3 +132,62 @@ def test_data_without_ratings_has_no_stars_to_learn(parts, film_world):
     found = examples(plain, np.arange(6), prompts, parts[3], ExamplesConfig(), 0.4, "random", Stream(0))
     assert found.kinds == ("choose", "leave")
     assert found.labels > 0
+
+
+def test_a_teacher_says_how_probable_each_choice_was_and_changes_nothing_else(parts):
+    world, _, prompts, compiler = parts
+    people, config = people_split(world).fit, ExamplesConfig(positives=5)
+    plain = examples(world, people, prompts, compiler, config, 0.4, "random", Stream(0))
+    assert (plain.probe_share == 1).all()
+    teacher = Teacher.fit(world, actions_for(world), "random", Stream(1), net=False)
+    taught = examples(world, people, prompts, compiler, config, 0.4, "random", Stream(0), teacher)
+    assert np.array_equal(taught.tokens, plain.tokens)
+    assert np.array_equal(taught.probe_label, plain.probe_label)
+    choose = plain.probe_kind == plain.kinds.index("choose")
+    assert (taught.probe_share[~choose] == 1).all()
+    assert ((taught.probe_share[choose] > 0) & (taught.probe_share[choose] < 1)).all()
+    # Calibrated on these very choices: as many are expected as were made, and what happened was more probable than not.
+    yes = taught.probe_label[choose] == 0
+    expected = np.where(yes, taught.probe_share[choose], 1 - taught.probe_share[choose])
+    assert expected.sum() == pytest.approx(yes.sum(), rel=0.01)
+    assert expected[yes].mean() > expected[~yes].mean() + 0.01
+
+
+def test_a_teacher_of_taste_says_nothing_that_popularity_says(parts):
+    world = parts[0]
+    profiles = {profile.user: profile for profile in fit_profiles(world)}
+    users = np.repeat(np.arange(world.n_users), 20)
+    items = Stream(3).generator().integers(0, world.n_items, len(users))
+    counts = np.bincount(world.interactions["item"].to_numpy(), minlength=world.n_items)
+    popular = np.log1p(counts[items])
+    chosen = Stream(4).generator().random(len(users)) < popular / popular.max()
+    told = {}
+    for net in (False, True):
+        teacher = Teacher.fit(world, actions_for(world), "random", Stream(1), net=net)
+        share = teacher.shares(world, profiles, users, items, chosen).astype(np.float64)
+        probability = np.where(chosen, share, 1 - share)
+        told[net] = np.corrcoef(np.log(probability / (1 - probability)), popular)[0, 1]
+    assert abs(told[True]) < 0.01
+    assert told[False] > 0.2
+
+
+@pytest.mark.parametrize("matched", [0.0, 0.5, 1.0])
+def test_as_many_negatives_as_wanted_are_matched_in_popularity(parts, monkeypatch, matched):
+    world, _, prompts, compiler = parts
+    asked = []
+    both = Negatives.both
+
+    def noted(self, matched_to, random, *rest):
+        asked.append((len(matched_to), random))
+        return both(self, matched_to, random, *rest)
+
+    monkeypatch.setattr(Negatives, "both", noted)
+    examples(world, np.arange(4), prompts, compiler, ExamplesConfig(positives=5, matched=matched), 0.4, "random", Stream(0))
+    assert len(asked) == 4
+    assert all(found == int(matched * (found + drawn)) for found, drawn in asked)
+
+
+def test_options_that_came_later_are_not_written_down_while_they_are_as_before():
+    assert not {"matched", "teacher"} & set(ExamplesConfig().model_dump())
+    assert ExamplesConfig(matched=1.0, teacher="taste").model_dump(mode="json")["teacher"] == "taste"
+    assert ExamplesConfig.model_validate(ExamplesConfig(matched=1.0).model_dump()).matched == 1.0

@@ -84,6 +84,28 @@ def test_tuning_learns_who_chooses_what(tmp_path):
     assert json.dumps(found)
 
 
+def test_a_share_of_one_is_the_plain_loss_and_labels_that_a_kind_lacks_do_not_matter():
+    pack, model = a_pack(6), tiny()
+    rows = np.arange(len(pack))
+    weights = torch.ones(len(pack.kinds))
+
+    def total(share, labels=0):
+        label_tokens = (*pack.label_tokens, tuple((token,) for token in range(40, 40 + labels)))
+        told = replace(
+            pack, probe_share=np.full(len(pack.probe_at), share, np.float32), kinds=("choose", "rate"), label_tokens=label_tokens
+        )
+        batch = training.Batch.of(told, rows, torch.device("cpu"))
+        return float(training.losses(model, batch, training.Reader(told, torch.device("cpu")), torch.ones(2), 0.0)[0])
+
+    assert weights.shape == (1,)
+    others = replace(pack, probe_label=1 - pack.probe_label)
+    batch = training.Batch.of(others, rows, torch.device("cpu"))
+    opposite = float(training.losses(model, batch, training.Reader(pack, torch.device("cpu")), weights, 0.0)[0])
+    assert total(0.0) == pytest.approx(opposite, rel=1e-5)
+    assert total(0.25) == pytest.approx(0.25 * total(1.0) + 0.75 * opposite, rel=1e-5)
+    assert total(0.25, labels=5) == pytest.approx(total(0.25), rel=1e-5)
+
+
 def whole_and_resumed(folder, validation, config):
     """What a tuning in folder a says, and one in folder b that was interrupted after half of its steps."""
     given = (folder / "none", [folder / "000.npz"], validation, config)

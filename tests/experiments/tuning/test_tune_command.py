@@ -47,10 +47,11 @@ def test_what_cannot_be_tuned_is_one_sentence(experiment, tmp_path, capsys):
 
 
 @pytest.mark.model
-def test_examples_are_made_once_and_held_out_rows_do_not_matter(experiment, film_files, tmp_path):
+@pytest.mark.parametrize("teacher", ["choices", "taste"])
+def test_examples_are_made_once_and_held_out_rows_do_not_matter(experiment, film_files, tmp_path, teacher):
     if not models.is_present(models.DEFAULT):
         pytest.skip("the default model is not installed")
-    config = configuration.read(experiment)
+    config = configuration.read(experiment, [f"tuning.examples.teacher={teacher}"])
     told = prepare(config, tmp_path / "a", lambda *_: None)
     first = {file.name: file.read_bytes() for file in (tmp_path / "a" / "packs").iterdir()}
     stamps = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "a" / "packs").iterdir()}
@@ -70,7 +71,7 @@ def test_examples_are_made_once_and_held_out_rows_do_not_matter(experiment, film
         last = sorted(numbers, key=lambda number: int(rows[number][3]))[-1]
         rows[last][2] = "1" if rows[last][2] != "1" else "5"
     (changed / "u.data").write_text("".join("\t".join(row) + "\n" for row in rows))
-    other = configuration.read(experiment, [f"dataset.path={changed}"])
+    other = configuration.read(experiment, [f"dataset.path={changed}", f"tuning.examples.teacher={teacher}"])
     again = prepare(other, tmp_path / "b", lambda *_: None)
     assert again["data"]["fingerprint"] == told["data"]["fingerprint"]
     assert {file.name: file.read_bytes() for file in (tmp_path / "b" / "packs").iterdir()} == first
