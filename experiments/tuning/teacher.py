@@ -11,25 +11,30 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import minimize
+from numpy.polynomial import Polynomial
 from scipy.special import expit
 
 from agents.behaviour import Behaviour
 from agents.calibrated import CalibratedConfig, CalibratedDecisions
 from agents.calibration import Calibration
 from agents.calibration_fit import activity
+from agents.choice_model import fit_logit
 from agents.profiles import fit_profiles
 from simulator.dataset import Dataset
 from simulator.protocols import DecisionContext
 from simulator.records import Action, UserProfile
 from simulator.seeds import Stream
 
+DEGREE = 3
+"""Of the polynomial of log popularity that is taken out of the log-odds where taste alone is taught."""
+
 
 class Teacher:
     """Knows how probable a choice was.
 
     Args:
-        weights: of the evidence. net: whether what popularity says is taken out, so that only taste is taught.
+        weights: of the evidence. net: whether what popularity says is taken out (the least-squares polynomial of log popularity over
+            all that is asked), so that only taste is taught.
     """
 
     def __init__(self, weights: Calibration, *, net: bool) -> None:
@@ -70,33 +75,11 @@ class Teacher:
         for user in np.unique(users).tolist():
             rows, profile = np.flatnonzero(users == user), profiles[user]
             features = behaviour.features(profile, profile.history, items[rows].astype(np.int64))
-            odds[rows] = self._weights.evidence.index(
-                self._weights.design.columns(features, np.full(len(rows), activity(profile.history)))
-            )
+            odds[rows] = self._weights.evidence.index(self._weights.design.columns(features, np.full(len(rows), activity(profile.history))))
         if self._net:
             counts = np.bincount(observed.interactions["item"].to_numpy(), minlength=observed.n_items)
-            odds = less(odds, np.log1p(counts[items]))
-        intercept, slope = _logistic(odds, chosen)
-        probability = expit(intercept + slope * odds)
+            popularity = np.log1p(counts[items])
+            odds = odds - Polynomial.fit(popularity, odds, DEGREE)(popularity)
+        scale = fit_logit(odds[:, None], chosen, users, ("evidence",), l2=1e-2)
+        probability = expit(scale.index(odds[:, None]))
         return np.where(chosen, probability, 1.0 - probability).astype(np.float32)
-
-
-def less(values: np.ndarray, of: np.ndarray, degree: int = 3) -> np.ndarray:
-    """What a polynomial of `of` leaves of `values` (least squares), shape (n,)."""
-    centred = of - of.mean()
-    powers = np.column_stack([centred**k for k in range(degree + 1)])
-    return np.asarray(values - powers @ np.linalg.lstsq(powers, values, rcond=None)[0])
-
-
-def _logistic(odds: np.ndarray, chosen: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope of the regression of choices on log-odds, a little ridge on both for the sake of separable ones."""
-    sign = np.where(chosen, 1.0, -1.0)
-
-    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (at[0] + at[1] * odds)
-        slope = -sign * expit(-margin)
-        gradient = np.array([slope.sum(), (slope * odds).sum()]) + 1e-2 * (at - [0.0, 1.0])
-        return float(np.logaddexp(0.0, -margin).sum() + 5e-3 * ((at - [0.0, 1.0]) ** 2).sum()), gradient
-
-    found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B").x
-    return float(found[0]), float(found[1])
