@@ -41,6 +41,12 @@ from simulator.seeds import Stream
 Say = Callable[[str, int, int], None]
 """(what is done, steps done, steps in all)."""
 
+FREE = ("device", "micro_tokens")
+"""Settings that decide where a tuning is computed and not what it is."""
+
+OPEN = ("minutes", "passes", "evaluations", "patience")
+"""Settings that an unfinished tuning may go on with in other values."""
+
 CONTEXT = 8_192
 """Longest prompt in tokens that examples may have; far above what any page needs."""
 
@@ -181,7 +187,8 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
     """Tunes the language model of an experiment on the training part of its data.
 
     Only people of the fit part (`agents.exposures.people_split`) are learned from, and only their training interactions;
-    validation people decide when to stop. An interrupted tuning continues; a finished one is not done again.
+    validation people decide when to stop. An interrupted tuning continues; a finished one is not done again, and neither is taken for
+    one with other settings. Other examples (data, prompts, ``[tuning.examples]``) replace what is there.
 
     Args:
         config: the experiment. folder: of the adapter. training: how.
@@ -191,10 +198,11 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
         The card: what the adapter was tuned on, with which settings, and how well label probabilities fit before and after.
 
     Raises:
-        UsersimError: the data, the model or the options are wrong, or a package is missing.
+        UsersimError: the data, the model or the options are wrong, a package is missing, or the folder holds a tuning with other settings.
     """
     started = time.perf_counter()
     told = prepare(config, folder, say)
+    _refuse_others(folder, training)
     write_atomically(folder / "training.json", (json.dumps(asdict(training), indent=1) + "\n").encode())
     if prepare_only:
         return {"prepared": str(folder), **told}
@@ -206,6 +214,24 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
     card = {"name": folder.name, **told, "tuning": result}
     write_atomically(folder / adapters.CARD, (json.dumps(card, indent=1) + "\n").encode())
     return card
+
+
+def _refuse_others(folder: Path, training: TrainingConfig) -> None:
+    """An adapter says in its card how it was tuned, and half of a tuning has the shapes that it began with."""
+    finished = (folder / "result.json").is_file()
+    if not finished and not (folder / "checkpoint.pt").is_file():
+        return
+    before = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(asdict(training)))
+    same = FREE if finished else (*FREE, *OPEN)
+    others = [key for key, value in now.items() if key in before and key not in same and before[key] != value]
+    if not others:
+        return
+    told = ", ".join(f"{key} = {json.dumps(before[key])} (now {json.dumps(now[key])})" for key in others)
+    raise ConfigError(
+        f"[tuning.training] '{folder.name}' {'was tuned' if finished else 'is half tuned'} with {told}; ask for the same again, take "
+        f"another --name, or remove {folder} to begin anew."
+    )
 
 
 def _write_adapter(folder: Path, base: str) -> None:

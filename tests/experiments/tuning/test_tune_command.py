@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -6,6 +7,7 @@ from experiments import config as configuration
 from experiments.cli import call
 from experiments.tuning.settings import TrainingConfig
 from experiments.tuning.tune import prepare, tune
+from simulator.errors import ConfigError
 from simulator.llm import adapters, models
 
 
@@ -91,6 +93,34 @@ def test_a_tuned_model_is_an_adapter_that_a_run_can_name(experiment, tmp_path, c
     assert adapters.find(str(folder)) == folder
     assert json.loads((folder / "card.json").read_text())["model"]["sha256"] == models.known()[models.DEFAULT].sha256
     assert tune(config, folder, quick, lambda *_: None) == card
+    assert tune(config, folder, replace(quick, micro_tokens=100), lambda *_: None) == card
+    with pytest.raises(ConfigError, match=r"was tuned with rank = 2 \(now 3\)"):
+        tune(config, folder, replace(quick, rank=3), lambda *_: None)
+    with pytest.raises(ConfigError, match=r"minutes = 0.05 \(now 1.0\)"):
+        tune(config, folder, replace(quick, minutes=1.0), lambda *_: None)
+    assert json.loads((folder / "training.json").read_text())["rank"] == 2
+
+
+@pytest.mark.model
+def test_half_a_tuning_goes_on_with_more_minutes_and_not_with_another_rank(experiment, tmp_path):
+    pytest.importorskip("peft")
+    if not models.is_present(models.DEFAULT):
+        pytest.skip("the default model is not installed")
+    config = configuration.read(experiment, ["tuning.packs=1", "tuning.validation_people=2"])
+    folder = tmp_path / "films"
+    folder.mkdir()
+    quick = TrainingConfig(rank=2, alpha=4.0, batch_tokens=200, micro_tokens=200, minutes=1.0, evaluations=1, device="cpu")
+
+    def stopped(what, done, total):
+        if what.startswith("tuning:"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(config, folder, quick, stopped)
+    assert (folder / "checkpoint.pt").is_file()
+    with pytest.raises(ConfigError, match=r"is half tuned with rank = 2 \(now 3\).*another --name"):
+        tune(config, folder, replace(quick, rank=3), lambda *_: None)
+    assert tune(config, folder, replace(quick, minutes=0.05), lambda *_: None)["tuning"]["steps"] >= 1
 
 
 @pytest.mark.model
