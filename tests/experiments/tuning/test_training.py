@@ -95,12 +95,14 @@ def test_a_share_of_one_is_the_plain_loss_and_labels_that_a_kind_lacks_do_not_ma
             pack, probe_share=np.full(len(pack.probe_at), share, np.float32), kinds=("choose", "rate"), label_tokens=label_tokens
         )
         batch = training.Batch.of(told, rows, torch.device("cpu"))
-        return float(training.losses(model, batch, training.Reader(told, torch.device("cpu")), torch.ones(2), 0.0)[0])
+        return float(
+            training.losses(model, batch, training.Reader(told, torch.device("cpu")), torch.ones(len(told.kinds)), 0.0)[0].detach()
+        )
 
     assert weights.shape == (1,)
     others = replace(pack, probe_label=1 - pack.probe_label)
     batch = training.Batch.of(others, rows, torch.device("cpu"))
-    opposite = float(training.losses(model, batch, training.Reader(pack, torch.device("cpu")), weights, 0.0)[0])
+    opposite = float(training.losses(model, batch, training.Reader(pack, torch.device("cpu")), weights, 0.0)[0].detach())
     assert total(0.0) == pytest.approx(opposite, rel=1e-5)
     assert total(0.25) == pytest.approx(0.25 * total(1.0) + 0.75 * opposite, rel=1e-5)
     assert total(0.25, labels=5) == pytest.approx(total(0.25), rel=1e-5)
