@@ -16,7 +16,17 @@ from scipy.special import expit, logit
 
 from agents.behaviour import Behaviour
 from agents.calibration import VERSION, Calibration, weights_table
-from agents.calibration_fit import Rated, activity, estimate, every_rating, expected_stars, gather, log_odds, rating_columns
+from agents.calibration_fit import (
+    Rated,
+    activity,
+    estimate,
+    every_rating,
+    evidence_log_odds,
+    expected_stars,
+    gather,
+    log_odds,
+    rating_columns,
+)
 from agents.choices import close, decide, unusable
 from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
@@ -467,8 +477,7 @@ class CalibratedDecisions:
 
     def _from(self, features: np.ndarray, history: np.ndarray) -> np.ndarray:
         """Log-odds of the evidence, as in the sample that it was fitted on."""
-        calibration = self.calibration
-        return calibration.evidence.index(calibration.design.columns(features, np.full(len(features), activity(history))))
+        return evidence_log_odds(self.calibration, features, history)
 
     def _weighted(self, evidence: np.ndarray, said: np.ndarray | None, place: np.ndarray, fatigue: float) -> np.ndarray:
         choice = self.calibration.choice

@@ -157,6 +157,15 @@ def activity(history: np.ndarray) -> float:
     return float(np.log1p(len(np.unique(history))))
 
 
+def evidence_log_odds(weights: Calibration, features: np.ndarray, history: np.ndarray) -> np.ndarray:
+    """What the evidence says of items, as in the sample that it was fitted on, shape (n,).
+
+    Args:
+        weights: of the evidence. features: of the items (`agents.behaviour`), shape (n, features). history: of the person, item codes.
+    """
+    return weights.evidence.index(weights.design.columns(features, np.full(len(features), activity(history))))
+
+
 def estimate(
     rows: Rows,
     *,

@@ -17,7 +17,7 @@ from scipy.special import expit
 from agents.behaviour import Behaviour
 from agents.calibrated import CalibratedConfig, CalibratedDecisions
 from agents.calibration import Calibration
-from agents.calibration_fit import activity
+from agents.calibration_fit import evidence_log_odds
 from agents.choice_model import fit_logit
 from agents.profiles import fit_profiles
 from simulator.dataset import Dataset
@@ -75,7 +75,7 @@ class Teacher:
         for user in np.unique(users).tolist():
             rows, profile = np.flatnonzero(users == user), profiles[user]
             features = behaviour.features(profile, profile.history, items[rows].astype(np.int64))
-            odds[rows] = self._weights.evidence.index(self._weights.design.columns(features, np.full(len(rows), activity(profile.history))))
+            odds[rows] = evidence_log_odds(self._weights, features, profile.history)
         if self._net:
             counts = np.bincount(observed.interactions["item"].to_numpy(), minlength=observed.n_items)
             popularity = np.log1p(counts[items])
