@@ -186,10 +186,11 @@ def _measured(context: FidelityContext, name: str) -> dict[str, Any]:
 
 
 def _tuning(config: ExperimentConfig) -> dict[str, Any]:
-    """How long the language model's adapter was tuned, from its card; empty without one."""
+    """How long the language model's adapter was tuned, what it began with included, from its card; empty without one."""
     name = config.language_model.options.get("adapter") if config.language_model else None
-    tuning = adapters.card(adapters.find(str(name))).get("tuning", {}) if name else {}
-    return {"minutes": {"value": tuning["seconds"] / 60, "device": tuning.get("device", "")}} if "seconds" in tuning else {}
+    card = adapters.card(adapters.find(str(name))) if name else {}
+    seconds = adapters.seconds_learned(card)
+    return {} if seconds is None else {"minutes": {"value": seconds / 60, "device": card["tuning"].get("device", "")}}
 
 
 def _log_of(context: FidelityContext) -> Any:

@@ -8,6 +8,9 @@ from typing import Any, ClassVar, Literal
 FACTORS = "factors.npz"
 """File of a prepared folder: ``factors`` of the items and, in their order, the ``items``' ids."""
 
+START = "start.npz"
+"""File of a prepared folder: the updates that learning begins with, as ``updates.npz`` has them."""
+
 Method = Literal["lora", "soft-prompt", "collaborative", "collaborative-lora"]
 """What is learned: low-rank updates of the weights; vectors in front of every prompt; a map from factors of items to vectors beside
 their titles; or the last together with updates."""
@@ -19,7 +22,9 @@ class TrainingConfig:
 
     Attributes:
         method: what is learned. All methods have the same examples, probes, loss and schedule.
-        rank: of the updates. alpha: their scale is alpha / rank.
+        start: adapter whose updates learning begins with, a name or a folder, such as one of another log or of a shorter tuning; None:
+            updates that are zero.
+        rank: of the updates, and of those that they begin with. alpha: their scale is alpha / rank.
         soft_tokens: vectors of a soft prompt. item_factors: factors of an item that are projected; hidden: width of the projector.
         soft_rate, projector_rate: highest learning rates of a soft prompt and of a projector, whose results are in units of the
             embeddings' deviation; the first is high as in Lester et al. (2021, section 3.2).
@@ -41,6 +46,7 @@ class TrainingConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     method: Method = "lora"
+    start: str | None = None
     soft_tokens: int = 16
     item_factors: int = 32
     hidden: int = 64

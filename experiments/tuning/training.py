@@ -40,7 +40,7 @@ from experiments.tuning.learned import LearnedVectors
 from experiments.tuning.packs import Pack, alike, batches, steps
 from experiments.tuning.page_attention import Pages
 from experiments.tuning.page_attention import use as take_pages_apart
-from experiments.tuning.settings import FACTORS, Progress, TrainingConfig
+from experiments.tuning.settings import FACTORS, START, Progress, TrainingConfig
 from simulator.llm.vectors import FIRST
 from simulator.seeds import Stream
 
@@ -128,17 +128,37 @@ def with_updates(model: Any, config: TrainingConfig) -> Any:
     return peft
 
 
+def begin_with(model: Any, path: Path) -> None:
+    """Sets the low-rank updates of a model to those of a file that `save_updates` wrote, of the same rank and scale."""
+    with np.load(path) as stored, torch.no_grad():
+        for name, value in model.named_parameters():
+            key = _update_key(name)
+            if key is not None:
+                value.copy_(torch.from_numpy(stored[key].astype(np.float32)))
+
+
+def _update_key(name: str) -> str | None:
+    """The name in ``updates.npz`` of a parameter, if it is part of an update."""
+    if ".lora_A." not in name and ".lora_B." not in name:
+        return None
+    parts = name.split(".")
+    layer, module = parts[parts.index("layers") + 1], next(part for part in parts if part in LINEAR)
+    return f"{layer}.{module}.{'a' if '.lora_A.' in name else 'b'}"
+
+
 def trainable(model: Any, config: TrainingConfig, pack: Pack, folder: Path) -> Any:
     """The model with what is to be learned, everything else frozen.
 
     Args:
         model: as loaded. config: what is learned. pack: any examples; a soft prompt starts from the rules in them.
-        folder: holds `FACTORS` where vectors of items are learned.
+        folder: holds `FACTORS` where vectors of items are learned, and `START` where updates begin with others.
     """
     if next(model.parameters()).device.type == "cpu":
         take_pages_apart(model)
     if config.updates:
         model = with_updates(model, config)
+        if config.start is not None:
+            begin_with(model, folder / START)
     else:
         torch.manual_seed(config.seed)
         model.requires_grad_(False)
@@ -354,7 +374,7 @@ def train(
         gguf: the model. packs: examples, one file per pass over the people; gone through in order, `config.passes` times.
         validation: other people's examples, for early stopping.
         config: how. folder: gets ``updates.npz`` (the best updates so far) and ``checkpoint.pt``, which is removed at the end;
-            holds `FACTORS` where vectors of items are learned.
+            holds `FACTORS` where vectors of items are learned, and `START` where updates begin with others.
         report: told about the progress.
         started: when it began (`time.perf_counter`), where work before this call counts too.
 
@@ -445,7 +465,7 @@ class _Trainer:
         return "passes"
 
     def _begin(self) -> None:
-        """The measurement before the first step: updates are zero there, vectors are what they start from."""
+        """The measurement before the first step: updates and vectors are what they start from."""
         if self._config.minutes is not None:
             self.state.people = self._affordable(ONE_MEASUREMENT * 60 * self._config.minutes)
             self._validation = _some_people(self._validation, self.state.people)
@@ -626,10 +646,9 @@ def save_updates(model: Any, path: Path, config: TrainingConfig) -> None:
     learned = _vectors(model)
     arrays |= learned.arrays() if learned is not None else {}
     for name, value in model.state_dict().items():
-        if ".lora_A." in name or ".lora_B." in name:
-            parts = name.split(".")
-            layer, module = parts[parts.index("layers") + 1], next(part for part in parts if part in LINEAR)
-            arrays[f"{layer}.{module}.{'a' if '.lora_A.' in name else 'b'}"] = value.float().cpu().numpy().astype(np.float16)
+        key = _update_key(name)
+        if key is not None:
+            arrays[key] = value.float().cpu().numpy().astype(np.float16)
     temporary = path.with_suffix(".part")
     with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)

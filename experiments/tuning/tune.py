@@ -7,6 +7,7 @@ Everything lives in one folder per adapter, in the cache unless another is named
                  checkpoint.pt       while the tuning goes on; an interrupted one continues
                  updates.npz  result.json
                  factors.npz         of the items, where their vectors are learned
+                 start.npz  start.json       the adapter that it began with, where there is one
                  adapter_config.json  adapter_model.safetensors  vectors.safetensors  card.json       the adapter
 """
 
@@ -28,7 +29,7 @@ from experiments.config import ExperimentConfig
 from experiments.tuning.examples import examples
 from experiments.tuning.item_factors import item_factors
 from experiments.tuning.packs import Pack
-from experiments.tuning.settings import FACTORS, Progress, TrainingConfig
+from experiments.tuning.settings import FACTORS, START, Progress, TrainingConfig
 from experiments.tuning.teacher import Teacher
 from experiments.tuning.vocabulary import KeptVocabulary
 from simulator.errors import ConfigError, ModelError
@@ -203,6 +204,7 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
     started = time.perf_counter()
     told = prepare(config, folder, say)
     _refuse_others(folder, training)
+    began = _begun_with(folder, training, told)
     write_atomically(folder / "training.json", (json.dumps(asdict(training), indent=1) + "\n").encode())
     if prepare_only:
         return {"prepared": str(folder), **told}
@@ -211,7 +213,7 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
         write_atomically(result_path, (json.dumps(_trained(config, folder, training, say, started), indent=1) + "\n").encode())
     result = json.loads(result_path.read_text(encoding="utf-8"))
     _write_adapter(folder, told["model"]["name"])
-    card = {"name": folder.name, **told, "tuning": result}
+    card = {"name": folder.name, **told, **({"start": began} if began else {}), "tuning": result}
     write_atomically(folder / adapters.CARD, (json.dumps(card, indent=1) + "\n").encode())
     return card
 
@@ -221,10 +223,10 @@ def _refuse_others(folder: Path, training: TrainingConfig) -> None:
     finished = (folder / "result.json").is_file()
     if not finished and not (folder / "checkpoint.pt").is_file():
         return
-    before = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    before = asdict(TrainingConfig()) | json.loads((folder / "training.json").read_text(encoding="utf-8"))
     now = json.loads(json.dumps(asdict(training)))
     same = FREE if finished else (*FREE, *OPEN)
-    others = [key for key, value in now.items() if key in before and key not in same and before[key] != value]
+    others = [key for key, value in now.items() if key not in same and before[key] != value]
     if not others:
         return
     told = ", ".join(f"{key} = {json.dumps(before[key])} (now {json.dumps(now[key])})" for key in others)
@@ -232,6 +234,53 @@ def _refuse_others(folder: Path, training: TrainingConfig) -> None:
         f"[tuning.training] '{folder.name}' {'was tuned' if finished else 'is half tuned'} with {told}; ask for the same again, take "
         f"another --name, or remove {folder} to begin anew."
     )
+
+
+def _begun_with(folder: Path, training: TrainingConfig, told: dict[str, Any]) -> dict[str, Any] | None:
+    """What is known of the adapter that a tuning begins with, whose updates are kept in the folder; None if it begins with none.
+
+    Raises:
+        ConfigError: updates like those cannot go on, or may have been learned from people who are held out here.
+        ModelError: there is no such adapter, or it is damaged.
+    """
+    if training.start is None:
+        return None
+    kept = folder / "start.json"
+    if (folder / "checkpoint.pt").is_file() or (folder / "result.json").is_file():
+        known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        return known
+    where = f"tuning.training.start = '{training.start}'"
+    if training.method != "lora":
+        raise ConfigError(f"{where} goes with tuning.training.method = 'lora' only, not with '{training.method}'.")
+    found = adapters.find(training.start)
+    if vectors.present(found):
+        raise ConfigError(f"{where} holds learned vectors, and only updates can be begun with; name an adapter of method 'lora'.")
+    updates, card = adapters.read(found), adapters.card(found)
+    rank = len(next(values for name, values in updates.items() if name.endswith(".a")))
+    alpha = float(updates["scale"]) * rank
+    if (rank, alpha) != (training.rank, training.alpha):
+        raise ConfigError(
+            f"{where} has rank {rank} and alpha {alpha:g}, and this tuning has {training.rank} and {training.alpha:g}; set "
+            f"tuning.training.rank = {rank} and tuning.training.alpha = {alpha:g}."
+        )
+    if not {"model", "data", "tuning"} <= set(card):
+        raise ConfigError(f"{where} has no {adapters.CARD} of usersim tune, so nobody knows what it learned from; name one that has.")
+    if card["model"]["sha256"] != told["model"]["sha256"]:
+        raise ConfigError(f"{where} belongs to {card['model']['name']}, and {told['model']['name']} is tuned; name an adapter of that one.")
+    for data in adapters.learned_from(card):
+        if data["name"] == told["data"]["name"] and data["fingerprint"] != told["data"]["fingerprint"]:
+            raise ConfigError(
+                f"{where} was tuned on another training part of '{data['name']}', so that it may have learned from what is held out here; "
+                "name one that was tuned with the same data and split."
+            )
+    temporary = folder / "start.part"
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **updates)
+    temporary.replace(folder / START)
+    about = {"sha256": adapters.identity(found), **{key: card[key] for key in ("name", "data", "people", "examples", "start") if key in card}}
+    about["tuning"] = {key: card["tuning"][key] for key in ("steps", "tokens", "seconds", "device") if key in card["tuning"]}
+    write_atomically(kept, (json.dumps(about, indent=1) + "\n").encode())
+    return about
 
 
 def _write_adapter(folder: Path, base: str) -> None:

@@ -372,3 +372,14 @@ def test_inference_projects_factors_as_the_tuning_does(tmp_path):
     tokens = torch.tensor([[5, FIRST + 3, 6]])
     assert layer(tokens)[0, 1].detach().numpy() == pytest.approx(vectors.read(tmp_path).table[3], abs=1e-5)
     assert torch.equal(layer(tokens)[0, ::2], layer.inner(tokens[:, ::2])[0])
+
+
+def test_learning_begins_with_the_updates_of_another_tuning(tmp_path):
+    a_pack().save(tmp_path / "000.npz")
+    config = replace(CONFIG, passes=60, learning_rate=1e-2, evaluations=1)
+    first = training.train(tmp_path / "none", [tmp_path / "000.npz"], a_pack(20, seed=9), config, tmp_path)
+    (tmp_path / "updates.npz").rename(tmp_path / "start.npz")
+    more = training.train(tmp_path / "none", [tmp_path / "000.npz"], a_pack(20, seed=9), replace(config, start="other", passes=1), tmp_path)
+    # The start is kept in half precision.
+    assert more["before"]["choose_loss"] == pytest.approx(first["after"]["choose_loss"], abs=2e-3)
+    assert more["before"]["choose_auc"] > 0.9

@@ -99,6 +99,30 @@ def test_a_tuned_model_is_an_adapter_that_a_run_can_name(experiment, tmp_path, c
     with pytest.raises(ConfigError, match=r"minutes = 0.05 \(now 1.0\)"):
         tune(config, folder, replace(quick, minutes=1.0), lambda *_: None)
     assert json.loads((folder / "training.json").read_text())["rank"] == 2
+    goes_on_from(folder, experiment, config, replace(quick, start=str(folder), minutes=0.02), tmp_path)
+
+
+def goes_on_from(folder, experiment, config, quick, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(ConfigError, match=r"rank 2 and alpha 4.*this tuning has 3 and 4; set tuning.training.rank = 2"):
+        tune(config, other, replace(quick, rank=3), lambda *_: None)
+    with pytest.raises(ConfigError, match="method = 'lora' only"):
+        tune(config, other, replace(quick, method="soft-prompt"), lambda *_: None)
+    again = tune(config, other, quick, lambda *_: None)
+    assert again["start"]["name"] == folder.name
+    assert again["start"]["sha256"] == adapters.identity(folder)
+    assert tune(config, other, quick, lambda *_: None) == again
+    seconds = json.loads((folder / "card.json").read_text())["tuning"]["seconds"]
+    assert adapters.seconds_learned(again) == pytest.approx(seconds + again["tuning"]["seconds"])
+    # With another split, people who are held out there may have been learned from, also through two tunings.
+    split = configuration.read(experiment, ["tuning.validation_people=2", "dataset.test_share=0.4"])
+    (tmp_path / "third").mkdir()
+    with pytest.raises(ConfigError, match="another training part of 'ml-100k'"):
+        tune(split, tmp_path / "third", replace(quick, start=str(other)), lambda *_: None)
+    (folder / "card.json").unlink()
+    with pytest.raises(ConfigError, match=r"has no card.json of usersim tune"):
+        tune(config, tmp_path / "third", quick, lambda *_: None)
 
 
 @pytest.mark.model
