@@ -208,6 +208,7 @@ class CalibratedDecisions:
             **({"rating": OPINIONS} if self.config.whole_log else {}),
             "exposures": hashlib.sha256(exposures.read_bytes()).hexdigest() if exposures and exposures.is_file() else None,
             "language_model": identity,
+            **({"second_step": "every row"} if self._model else {}),
         }
         plain: dict[str, Any] = json.loads(json.dumps(key, default=str))
         return plain

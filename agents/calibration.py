@@ -2,8 +2,8 @@
 
 Of people on whom no language model was tuned, a share of the training interactions is hidden again (`agents.exposures`); all
 evidence is computed from the rest, and the model learns to tell the hidden ones from items that the person never met. In
-two steps: the weights of the evidence, on many people; then how far to trust that evidence and how much the language model
-adds to it, on those people of whom it was asked.
+two steps: the weights of the evidence, on many people; then how far to trust that evidence, on the same people, and how much the
+language model adds to it, on those of them about whom it was asked.
 """
 
 from __future__ import annotations

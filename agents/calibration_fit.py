@@ -205,13 +205,24 @@ def estimate(
 def _second_step(
     rows: Rows, index: np.ndarray, true: bool, with_model: bool, ids: dict[int, str]
 ) -> tuple[Logit, tuple[float, float, float], dict[str, float], dict[str, Any]]:
+    """How far to trust the evidence, and what the language model adds to it.
+
+    Where the model was not asked, it is taken to have said what it says on average at that evidence: that tells nothing of its weight, so
+    the weight comes from the rows that it was asked about, and how far to trust the evidence from all of them. A slope from the few asked
+    rows alone is as uncertain as the model's weight, and its error does more harm than the model does good.
+    """
     names = ["evidence", *(["language model"] if with_model else []), *(["log place", "fatigue"] if true else [])]
-    used = np.isfinite(rows.log_odds) if with_model else np.full(len(index), true)
-    if not used.any():
+    asked = np.isfinite(rows.log_odds)
+    if not (asked.any() if with_model else true and len(index)):
         return identity(names), (0.0, 0.0, 0.0), {}, {"people": 0, "rows": 0}
-    y, people, base = rows.chosen[used], rows.people[used], index[used]
-    columns = {"evidence": base, "language model": rows.log_odds[used], "fatigue": rows.fatigue[used]}
-    columns["log place"] = np.log(np.maximum(rows.place[used], 1.0))
+    y, people, base = rows.chosen, rows.people, index
+    columns = {"evidence": base, "fatigue": rows.fatigue, "log place": np.log(np.maximum(rows.place, 1.0))}
+    background = (0.0, 0.0, 0.0)
+    if with_model:
+        said, at = rows.log_odds[asked], base[asked]
+        slope, level = np.polyfit(at, said, 1) if at.std() > 0 else (0.0, float(said.mean()))
+        background = (float(level), float(slope), float((said - level - slope * at).std()))
+        columns["language model"] = np.where(asked, rows.log_odds, level + slope * base)
     x = np.column_stack([columns[name] for name in names])
     # The evidence's log-odds are the offset, so that the ridge draws its weight to 1 and all others to 0.
     fitted = fit_logit(x, y, people, names, l2=SECOND_L2, offset=base)
@@ -220,14 +231,16 @@ def _second_step(
     model = Logit(fitted.names, weights, fitted.errors, fitted.log_likelihood, fitted.n)
     told: dict[str, Any] = {"people": len(np.unique(people)), "rows": len(y)}
     effects: dict[str, float] = {}
-    background = (0.0, 0.0, 0.0)
     if with_model:
-        said = columns["language model"]
-        slope, level = np.polyfit(base, said, 1) if base.std() > 0 else (0.0, float(said.mean()))
-        background = (float(level), float(slope), float((said - level - slope * base).std()))
-        odds = np.log(y.mean() / (1.0 - y.mean())) if 0.0 < y.mean() < 1.0 else 0.0
-        told |= {"language model alone": calibration(expit(said + odds), y), "after": calibration(expit(model.index(x)), y)}
-        if len(y) >= FEWEST_FOR_TEST:
+        rate = y[asked].mean()
+        odds = np.log(rate / (1.0 - rate)) if 0.0 < rate < 1.0 else 0.0
+        told |= {
+            "asked": int(asked.sum()),
+            "asked people": len(np.unique(people[asked])),
+            "language model alone": calibration(expit(said + odds), y[asked]),
+            "after": calibration(expit(model.index(x[asked])), y[asked]),
+        }
+        if asked.sum() >= FEWEST_FOR_TEST:
             larger = fit_logit(x, y, people, names)
             fewer = [k for k, name in enumerate(names) if name != "language model"]
             smaller = fit_logit(x[:, fewer], y, people, [names[k] for k in fewer])

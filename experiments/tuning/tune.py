@@ -277,7 +277,8 @@ def _begun_with(folder: Path, training: TrainingConfig, told: dict[str, Any]) ->
     with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **updates)
     temporary.replace(folder / START)
-    about = {"sha256": adapters.identity(found), **{key: card[key] for key in ("name", "data", "people", "examples", "start") if key in card}}
+    kept_of_card = ("name", "data", "people", "examples", "start")
+    about = {"sha256": adapters.identity(found), **{key: card[key] for key in kept_of_card if key in card}}
     about["tuning"] = {key: card["tuning"][key] for key in ("steps", "tokens", "seconds", "device") if key in card["tuning"]}
     write_atomically(kept, (json.dumps(about, indent=1) + "\n").encode())
     return about
