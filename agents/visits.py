@@ -256,15 +256,15 @@ def _paces(sessions: Sessions, times: np.ndarray, kept: float, n: int) -> tuple[
         a and the person's part, shape (n,); standard deviation between visits of a person, and of the log seconds between two
         different times of one visit, which stands for that of pages; slope.
     """
-    pages = _between_pauses(sessions, times)
+    visit, seconds = _pauses(sessions, times)
+    pages = _between_pauses(visit, np.log(seconds))
     took = (sessions.ends - sessions.starts).astype(np.float64)
     timed = took > 0
     if timed.sum() < 2:
         return np.full(n, np.log(30.0)), 0.5, pages, 0.0
     # What is left behind last takes no time that the log could show.
     last = np.bincount(sessions.session[times == sessions.ends[sessions.session]], minlength=len(took))
-    new = np.flatnonzero((np.diff(times) > 0) & (np.diff(sessions.session) == 0)) + 1
-    pauses = np.bincount(sessions.session[new], minlength=len(took))[timed]
+    pauses = np.bincount(visit, minlength=len(took))[timed]
     chance = np.log1p(np.expm1(pages**2) / pauses)
     owners, logs = sessions.people[timed], np.log(took[timed] * kept / (sessions.sizes - last)[timed]) + 0.5 * chance
     x = np.column_stack([np.ones(len(logs)), np.log(sessions.sizes[timed] / kept)])
@@ -288,11 +288,15 @@ def _paces(sessions: Sessions, times: np.ndarray, kept: float, n: int) -> tuple[
     return line[0] + people, float(np.sqrt(spread - between)), pages, slope
 
 
-def _between_pauses(sessions: Sessions, times: np.ndarray) -> float:
-    """Standard deviation, within visits, of the log seconds between two different times."""
+def _pauses(sessions: Sessions, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The seconds between two different times of one visit, and which visit that was, each of shape (pauses,)."""
     steps = np.diff(times).astype(np.float64)
     known = (np.diff(sessions.session) == 0) & (steps > 0)
-    visit, pauses = sessions.session[1:][known], np.log(steps[known])
+    return sessions.session[1:][known], steps[known]
+
+
+def _between_pauses(visit: np.ndarray, pauses: np.ndarray) -> float:
+    """Standard deviation, within visits, of the log seconds of pauses."""
     counts = np.bincount(visit)
     centre = np.bincount(visit, weights=pauses) / np.maximum(counts, 1)
     freedom = int(np.maximum(counts - 1, 0).sum())

@@ -8,20 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments.commands.options import Json, Set, Workers
 from experiments.console import emit, emit_table, note, stages
 
 Config = Annotated[
     Path, typer.Argument(help="Experiment file (.toml) with a section [augmentation], or the name of one that comes with usersim.")
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
 Output = Annotated[
     Path | None,
     typer.Option("--output", help="Folder; one with the same settings is continued [default: results/<name>/augment-<settings>]."),
 ]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; changes nothing but the speed [default: cores].")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="First seed, instead of the file's.")]
 Benchmark = Annotated[bool, typer.Option("--benchmark", help="Also write results/benchmarks/augmentation.json.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 BENCHMARK = Path("results/benchmarks/augmentation.json")
 

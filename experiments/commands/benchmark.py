@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.fetching import Json
+from experiments.commands.options import Json
 from experiments.commands.run import Config, Set
 from experiments.console import emit, emit_table, note
 from simulator.errors import ConfigError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.commands.options import Json, Seed, Workers
 from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ Seeds = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting of every arm; repeatable.")]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder of the comparison [default: results/<experiment>/<date and time>].")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; changes nothing but the speed [default: cores].")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 DOCUMENT = "comparison.json"
 

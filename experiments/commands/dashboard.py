@@ -10,17 +10,16 @@ from typing import Annotated
 
 import typer
 
+from experiments.commands.options import Seed, Set
 from experiments.console import emit, note, stages
 
 Target = Annotated[
     Path,
     typer.Argument(metavar="CONFIG|RUN", help="Experiment file or name; or the folder of a complete run, whose people go on from there."),
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
 People = Annotated[int, typer.Option("--people", min=1, max=256, help="People who browse live.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port on loopback; 0 takes a free one.")]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (address, process, people) when the page can be opened.")]
 
 

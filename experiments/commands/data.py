@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from environments.datasets import sources
-from experiments.commands.fetching import From, FromOption, Json, fetched
+from experiments.commands.fetching import From, FromOption, fetched
+from experiments.commands.options import Json
 from experiments.console import emit, emit_table
 
 app = typer.Typer(help="List, fetch and describe data sets.", no_args_is_help=True, rich_markup_mode=None)

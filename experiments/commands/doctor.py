@@ -6,13 +6,12 @@ import platform
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from experiments.commands.options import Json
 from experiments.console import emit_table
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from experiments.commands.options import Json, Workers
 from experiments.console import emit, emit_table, finite, note, stages
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ Unsupported = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Show numbers although the support is too small.")]
 Truth = Annotated[bool, typer.Option("--truth", help="Run the policy in the simulator, and say how far each estimator was off.")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="With --truth: runs of both policies, for bias, spread and coverage.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; changes nothing but the speed [default: cores].")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -7,13 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments.commands.options import Json, Seed, Set
 from experiments.console import emit, emit_table, note, progress, stderr
 
 Config = Annotated[Path, typer.Argument(help="Evaluation file (.toml), or the name of one that comes with usersim.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder of the results [default: results/<name>].")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 ACCURACY = ("ndcg", "recall", "hit_rate")
 LISTS = {"coverage": "cover", "novelty": "bits", "tail_share": "tail", "diversity": "diverse", "miscalibration": "off"}

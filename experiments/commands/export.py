@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from experiments.commands.options import Json, Run
 from experiments.console import emit, stderr
 
-Run = Annotated[Path, typer.Argument(help="Folder of a complete run.")]
 Format = Annotated[str, typer.Option("--format", help="recbole, movielens, huggingface, csv or parquet.")]
 Output = Annotated[
     Path | None,
@@ -18,7 +18,6 @@ Output = Annotated[
 IncludeReal = Annotated[
     bool, typer.Option("--include-real", help="Put the training interactions of the same people first, marked as real.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 
 def register(app: typer.Typer) -> None:

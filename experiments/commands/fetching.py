@@ -11,8 +11,6 @@ import typer
 from experiments.console import emit, note, progress
 from simulator.downloads import Fetched, Progress
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
-
 
 class From(StrEnum):
     """Where to fetch from."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.commands.options import Json
 from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ Parts = Annotated[
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of people behind every interval.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the report, instead of the experiment's.")]
 Benchmark = Annotated[bool, typer.Option("--benchmark", help="Also write results/benchmarks/fidelity.json.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 BENCHMARK = Path("results/benchmarks/fidelity.json")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from experiments.commands.options import Run
 from experiments.console import emit, note, stderr, stdout
 
-Run = Annotated[Path, typer.Argument(help="Folder of a complete run.")]
 User = Annotated[str, typer.Option("--user", help="Id of the person, as in the log.")]
 Ask = Annotated[
     list[str] | None, typer.Option("--ask", help="A question; may be repeated. Without it, questions are read from the terminal.")

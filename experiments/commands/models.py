@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.commands.fetching import From, FromOption, Json, fetched
+from experiments.commands.fetching import From, FromOption, fetched
+from experiments.commands.options import Json
 from experiments.console import emit, emit_table, progress
 from simulator.llm import models
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from experiments.commands.options import Json, Run
 from experiments.console import emit, stderr
 
-Run = Annotated[Path, typer.Argument(help="Folder of a complete run.")]
 Figure = Annotated[str | None, typer.Option("--figure", help="Only this figure; the report is left as it is.")]
 User = Annotated[str | None, typer.Option("--user", help="Id of the person whose timeline is drawn; default: an ordinary one.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -10,22 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.commands.options import Config, Json, Seed, Set, Workers
 from experiments.console import emit, stages
 
 if TYPE_CHECKING:
     from simulator.simulation import CohortResult
 
-Config = Annotated[Path, typer.Argument(help="Experiment file (.toml), or the name of one that comes with usersim.")]
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as results/movielens/20260101-120000.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
 SetAgain = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Changes what a server may cost or how it is reached; may be repeated."),
 ]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder of the run [default: results/<experiment>/<date and time>].")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; changes nothing but the speed [default: cores].")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands.run import Json, Seed, Workers, reporting
+from experiments.commands.options import Json, Seed, Workers
+from experiments.commands.run import reporting
 from experiments.console import emit, emit_table, note
 
 Target = Annotated[

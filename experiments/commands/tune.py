@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from experiments import config as configuration
+from experiments.commands.options import Config, Json, Seed, Set
 from experiments.console import emit, emit_table, note, progress, stderr
 
-Config = Annotated[Path, typer.Argument(help="Experiment file (.toml), or the name of one that comes with usersim.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting; may be repeated.")]
 Name = Annotated[str | None, typer.Option("--name", help="Name of the adapter [default: the experiment's name].")]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder of the adapter [default: in the cache, by name].")]
 Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Be done after this time, everything included.")]
@@ -21,8 +20,6 @@ PrepareOnly = Annotated[
     bool,
     typer.Option("--prepare-only", help="Only write the examples, to tune on another machine (python -m experiments.tuning.training)."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
 
 
 VECTORS = ("item_vectors", "history_vectors")

@@ -79,7 +79,9 @@ class Teacher:
         if self._net:
             counts = np.bincount(observed.interactions["item"].to_numpy(), minlength=observed.n_items)
             popularity = np.log1p(counts[items])
-            odds = odds - Polynomial.fit(popularity, odds, DEGREE)(popularity)
+            # With fewer different popularities a polynomial of less degree goes through all of them.
+            degree = min(DEGREE, len(np.unique(popularity)) - 1)
+            odds = odds - Polynomial.fit(popularity, odds, degree)(popularity)
         scale = fit_logit(odds[:, None], chosen, users, ("evidence",), l2=1e-2)
         probability = expit(scale.index(odds[:, None]))
         return np.where(chosen, probability, 1.0 - probability).astype(np.float32)
