@@ -372,9 +372,9 @@ class CalibratedDecisions:
     def preferences(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         """Log-odds, up to a constant of the person, of choosing each item by the evidence alone, before a session; shape (len(items),).
 
-        No page is made, no language model is asked and nothing is drawn: it is what the evidence alone would recommend.
+        No page is made, no language model is asked and nothing is drawn: it is what the evidence alone would recommend of the catalog.
         """
-        return self._evidence(profile, profile.history, items)
+        return self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items]
 
     def save(self, folder: Path) -> None:
         """Writes the weights (``calibration.json``), the evidence, and what the language model's own preferences are."""
@@ -465,10 +465,7 @@ class CalibratedDecisions:
             return np.zeros(train.n_items)
         items = np.arange(train.n_items)
         evidence = np.stack([self._evidence(profile, profile.history, items) for profile in people])
-        # What the language model would say of every item is stood for by its mean at the same evidence.
-        level, slope, _ = self.calibration.background
-        said = level + slope * evidence if self._model is not None else None
-        index = self._weighted(evidence, said, np.ones_like(evidence), 0.0) + self._sampled
+        index = self._unasked(evidence) + self._sampled
         met = np.stack([np.isin(items, profile.history) for profile in people])
         return over_catalog(index, met, self._behaviour.popularity)
 
@@ -490,6 +487,12 @@ class CalibratedDecisions:
             if name in columns:
                 index = index + weight * columns[name]
         return index
+
+    def _unasked(self, evidence: np.ndarray) -> np.ndarray:
+        """Log-odds where no page is made: what the language model would say is stood for by its mean at the same evidence."""
+        level, slope, _ = self.calibration.background
+        said = level + slope * evidence if self._model is not None else None
+        return self._weighted(evidence, said, np.ones_like(evidence), 0.0)
 
     def _own_level(self, profile: UserProfile) -> float:
         known = self.calibration.people_effects.get(profile.user_id, 0.0)

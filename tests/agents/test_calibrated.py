@@ -418,6 +418,14 @@ def test_among_recommended_items_people_are_told_apart_from_what_a_linear_model_
     assert preferences[suits].mean() > preferences[~suits].mean() + 0.5
 
 
+def test_preferences_for_the_catalog_are_those_that_decide_and_not_those_of_the_sample(world):
+    made = fitted(world, weights="fit")
+    profile = fit_profiles(world)[3]
+    items = np.setdiff1d(np.arange(world.n_items), profile.history)[:5]
+    difference = made.preferences(profile, items) - logit(choices(made, [first_page(profile, items, Stream(1))])[0])
+    assert difference == pytest.approx(np.full(5, difference[0]), abs=1e-9)
+
+
 def test_weights_for_sampled_items_are_not_used_for_recommended_ones(world):
     sampled, recommended = fitted(world), fitted(world, among="recommended")
     assert "among" not in sampled._key["options"]
