@@ -155,3 +155,14 @@ def test_the_merged_shipped_model_scores_as_peft_does(model_file):
     ours = score.logprobs[0][0] - score.logprobs[0][1]
     assert ours == pytest.approx(float(logits[yes[0]] - logits[no[0]]), abs=0.1)
     assert score.mass[0] > 0.9
+
+
+def test_a_card_tells_data_and_minutes_of_all_that_it_descends_from():
+    first = {"data": {"name": "large", "fingerprint": "a"}, "tuning": {"seconds": 60.0}}
+    second = {"data": {"name": "large", "fingerprint": "b"}, "tuning": {"seconds": 30.0}, "start": first}
+    third = {"data": {"name": "small", "fingerprint": "c"}, "tuning": {"seconds": 10.0}, "start": second}
+    assert [data["fingerprint"] for data in adapters.learned_from(third)] == ["c", "b", "a"]
+    assert adapters.seconds_learned(third) == 100.0
+    assert adapters.seconds_learned(first) == 60.0
+    assert adapters.seconds_learned({**third, "start": {"data": first["data"]}}) is None
+    assert adapters.seconds_learned({}) is None
