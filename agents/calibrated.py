@@ -374,7 +374,7 @@ class CalibratedDecisions:
 
         No page is made, no language model is asked and nothing is drawn: it is what the evidence alone would recommend of the catalog.
         """
-        return self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items]
+        return np.asarray(self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items])
 
     def save(self, folder: Path) -> None:
         """Writes the weights (``calibration.json``), the evidence, and what the language model's own preferences are."""

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.options import Json
-from experiments.commands.run import Config, Set
+from experiments.commands.options import Config, Json, Set
 from experiments.console import emit, emit_table, note
 from simulator.errors import ConfigError
 
