@@ -186,11 +186,18 @@ def _measured(context: FidelityContext, name: str) -> dict[str, Any]:
 
 
 def _tuning(config: ExperimentConfig) -> dict[str, Any]:
-    """How long the language model's adapter was tuned, what it began with included, from its card; empty without one."""
+    """How long the language model's adapter was tuned on its data, from its card, and what it began with; empty without one."""
     name = config.language_model.options.get("adapter") if config.language_model else None
-    card = adapters.card(adapters.find(str(name))) if name else {}
-    seconds = adapters.seconds_learned(card)
-    return {} if seconds is None else {"minutes": {"value": seconds / 60, "device": card["tuning"].get("device", "")}}
+    cards = adapters.descent(adapters.card(adapters.find(str(name)))) if name else []
+    if not cards or "seconds" not in cards[0].get("tuning", {}):
+        return {}
+    seconds: dict[str, float] = {}
+    for card in cards:
+        data = str(card.get("data", {}).get("name", "unknown data"))
+        seconds[data] = seconds.get(data, 0.0) + card["tuning"]["seconds"]
+    own, *others = seconds
+    began = "".join(f", after {seconds[other] / 60:.0f} minutes on {other}" for other in others)
+    return {"minutes": {"value": seconds[own] / 60, "device": cards[0]["tuning"].get("device", "") + began}}
 
 
 def _log_of(context: FidelityContext) -> Any:

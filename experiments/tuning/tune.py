@@ -267,7 +267,7 @@ def _begun_with(folder: Path, training: TrainingConfig, told: dict[str, Any]) ->
         raise ConfigError(f"{where} has no {adapters.CARD} of usersim tune, so nobody knows what it learned from; name one that has.")
     if card["model"]["sha256"] != told["model"]["sha256"]:
         raise ConfigError(f"{where} belongs to {card['model']['name']}, and {told['model']['name']} is tuned; name an adapter of that one.")
-    for data in adapters.learned_from(card):
+    for data in (one["data"] for one in adapters.descent(card)):
         if data["name"] == told["data"]["name"] and data["fingerprint"] != told["data"]["fingerprint"]:
             raise ConfigError(
                 f"{where} was tuned on another training part of '{data['name']}', so that it may have learned from what is held out here; "

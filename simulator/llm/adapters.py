@@ -82,17 +82,9 @@ def card(folder: Path) -> dict[str, Any]:
     return found
 
 
-def learned_from(card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The data of a card, and of the adapters that its tuning began with, one after another."""
-    found = [card["data"]] if "data" in card else []
-    return found + (learned_from(card["start"]) if "start" in card else [])
-
-
-def seconds_learned(card: Mapping[str, Any]) -> float | None:
-    """How long the tuning of a card took, those that it began with included; None if a card does not say."""
-    own = card.get("tuning", {}).get("seconds")
-    before = seconds_learned(card["start"]) if "start" in card else 0.0
-    return None if own is None or before is None else own + before
+def descent(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The card of an adapter, what it holds of that of the adapter whose updates its tuning began with, and so on."""
+    return [card, *(descent(card["start"]) if "start" in card else [])]
 
 
 def write(folder: Path, updates: Mapping[str, np.ndarray], base: str) -> None:

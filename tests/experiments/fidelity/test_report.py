@@ -3,12 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
 from experiments import config as configuration
 from experiments.cli import call
+from experiments.config import LanguageModelSection
+from experiments.fidelity import report
 from experiments.fidelity.context import make_context, silent
 from experiments.fidelity.headline import headline, table
 from experiments.fidelity.report import Options, add_to_benchmark, measure
@@ -258,3 +261,15 @@ def test_the_time_of_a_tuning_says_what_took_it():
     lines = headline({"tuning": {"minutes": {"value": 4.0, "device": "one core"}}}, "llm", ["llm"])
     assert [row["figure"] for row in table({"headline": lines})] == ["minutes that tuning took (one core)"]
     assert headline({"tuning": {"minutes": {"value": 4.0}}}, "llm", ["llm"])["tune_minutes"]["device"] is None
+
+
+def test_the_time_of_a_tuning_is_that_on_its_own_data_and_names_what_it_began_with(tmp_path):
+    def card(data, seconds, **more):
+        return {"data": {"name": data}, "tuning": {"seconds": seconds, "device": "cpu"}, **more}
+
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "card.json").write_text(json.dumps(card("small", 600, start=card("large", 3000, start=card("large", 6000)))))
+    model = {"use": "simulator.llm.llama_cpp:LlamaCpp", "adapter": str(tmp_path)}
+    config = SimpleNamespace(language_model=LanguageModelSection.model_validate(model))
+    assert report._tuning(config) == {"minutes": {"value": 10.0, "device": "cpu, after 150 minutes on large"}}
+    assert report._tuning(SimpleNamespace(language_model=None)) == {}

@@ -157,12 +157,8 @@ def test_the_merged_shipped_model_scores_as_peft_does(model_file):
     assert score.mass[0] > 0.9
 
 
-def test_a_card_tells_data_and_minutes_of_all_that_it_descends_from():
-    first = {"data": {"name": "large", "fingerprint": "a"}, "tuning": {"seconds": 60.0}}
-    second = {"data": {"name": "large", "fingerprint": "b"}, "tuning": {"seconds": 30.0}, "start": first}
-    third = {"data": {"name": "small", "fingerprint": "c"}, "tuning": {"seconds": 10.0}, "start": second}
-    assert [data["fingerprint"] for data in adapters.learned_from(third)] == ["c", "b", "a"]
-    assert adapters.seconds_learned(third) == 100.0
-    assert adapters.seconds_learned(first) == 60.0
-    assert adapters.seconds_learned({**third, "start": {"data": first["data"]}}) is None
-    assert adapters.seconds_learned({}) is None
+def test_a_card_tells_all_that_it_descends_from():
+    first = {"name": "first"}
+    second = {"name": "second", "start": first}
+    assert adapters.descent({"name": "third", "start": second}) == [{"name": "third", "start": second}, second, first]
+    assert adapters.descent(first) == [first]
