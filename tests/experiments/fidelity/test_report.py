@@ -11,7 +11,7 @@ import pytest
 from experiments import config as configuration
 from experiments.cli import call
 from experiments.config import LanguageModelSection
-from experiments.fidelity import report
+from experiments.fidelity import report as reports
 from experiments.fidelity.context import make_context, silent
 from experiments.fidelity.headline import headline, table
 from experiments.fidelity.report import Options, add_to_benchmark, measure
@@ -271,5 +271,5 @@ def test_the_time_of_a_tuning_is_that_on_its_own_data_and_names_what_it_began_wi
     (tmp_path / "card.json").write_text(json.dumps(card("small", 600, start=card("large", 3000, start=card("large", 6000)))))
     model = {"use": "simulator.llm.llama_cpp:LlamaCpp", "adapter": str(tmp_path)}
     config = SimpleNamespace(language_model=LanguageModelSection.model_validate(model))
-    assert report._tuning(config) == {"minutes": {"value": 10.0, "device": "cpu, after 150 minutes on large"}}
-    assert report._tuning(SimpleNamespace(language_model=None)) == {}
+    assert reports._tuning(config) == {"minutes": {"value": 10.0, "device": "cpu, after 150 minutes on large"}}
+    assert reports._tuning(SimpleNamespace(language_model=None)) == {}
