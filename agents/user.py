@@ -11,6 +11,7 @@ import numpy as np
 from agents.arrivals import History, Sessions, Window, next_arrival, one_arrival, relived_arrival
 from agents.experience import records_of_page, records_of_session
 from agents.hazard import SESSION_GAP
+from agents.requests import Repeat, page_request, page_stream, person_stream
 from agents.visits import seconds_on_page
 from simulator.dataset import Catalog
 from simulator.protocols import Memory
@@ -49,7 +50,7 @@ class Habits:
     sessions: Sessions = "one"
     recall: Literal["session", "page"] = "session"
     history: History = "behind"
-    repeat: Literal["session", "never", "allow"] = "session"
+    repeat: Repeat = "session"
 
 
 @dataclass(slots=True)
@@ -101,9 +102,9 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         self._round = round_number
         self._window = window
         self._origin = origin
-        self._stream = stream.child("user", profile.user)
+        self._stream = person_stream(stream, profile.user)
         self._chosen = np.array(past.chosen, dtype=np.int32)
-        self._shown_before = past.shown if habits.repeat == "never" else ()
+        self._shown_before = past.shown
         self._next_record = len(past.records)
         self._session = past.sessions
         self._last_end = past.last_end
@@ -123,10 +124,17 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
 
     def request(self) -> PageRequest:
         """Asks for the next page."""
-        shown = () if self._habits.repeat == "allow" else (*self._shown_before, *self._here.shown)
-        stream = self._page_stream().child("feed")
-        met = self._chosen if self._habits.history == "ahead" else self._history
-        return PageRequest(self.profile.user, self._here.page, met, np.array(shown, dtype=np.int32), stream)
+        return page_request(
+            self.profile.user,
+            self._here.page,
+            training=self.profile.history,
+            chosen=self._chosen,
+            shown_before=self._shown_before,
+            shown_here=self._here.shown,
+            history=self._habits.history,
+            repeat=self._habits.repeat,
+            stream=self._page_stream(),
+        )
 
     def perceive(self, page: Page) -> Situation:
         """Looks at a page, with what it brings to mind."""
@@ -190,8 +198,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
                 next_record=self._next_record,
             )
         )
-        if self._habits.repeat == "never":
-            self._shown_before = (*self._shown_before, *visit.shown)
+        self._shown_before = (*self._shown_before, *visit.shown)
         self._session += 1
         self._sessions_this_round += 1
         self._last_end = visit.time
@@ -242,7 +249,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         )
 
     def _page_stream(self) -> Stream:
-        return self._stream.child("session", self._session, "page", self._here.page)
+        return page_stream(self._stream, self._session, self._here.page)
 
     def _dwell(self, items: int, chosen: int, stream: Stream) -> int:
         """Seconds on a page: the person's median seconds per item times the items, times a lognormal factor (log-sd 0.5).

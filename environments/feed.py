@@ -64,6 +64,11 @@ class _RequestStreams(Stream):
         return Stream.child(self, *names) if own is None else own.child("recommend", *names[1:])
 
 
+def takes_exclude(recommender: Recommender) -> bool:
+    """Whether a recommender can be told which items to leave out, as one that draws its lists must (see `Feed`)."""
+    return "exclude" in inspect.signature(recommender.recommend).parameters
+
+
 class Feed:
     """Serves pages (`simulator.protocols.Environment`): one call of the recommender for a batch, then one exposure rule.
 
@@ -87,7 +92,7 @@ class Feed:
         self._policy = policy
         self._n_items = n_items
         self._name = type(recommender).__name__
-        self._takes_exclude = "exclude" in inspect.signature(recommender.recommend).parameters
+        self._takes_exclude = takes_exclude(recommender)
 
     @property
     def repairs(self) -> Counter[str]:
@@ -126,32 +131,45 @@ class Feed:
         Raises:
             RecommenderError, ValueError: as `serve`.
         """
-        users = np.array([request.user for request in requests], dtype=np.int32)
         streams = {request.user: request.stream for request in requests}
         if len(streams) < len(requests):
             raise ValueError("a batch of page requests names a person twice")
         rng = _RequestStreams(requests[0].stream.seed, ("recommend",), streams)
-        histories = [request.history for request in requests]
         suppresses = self.config.repeat != "allow"
         shown = [request.shown if suppresses else request.shown[:0] for request in requests]
         wanted = self.config.page_size if self.config.exploration == "none" else self.config.candidates
+        return self.without(requests, wanted, rng, shown, suppresses=suppresses)
+
+    def without(
+        self, requests: Sequence[PageRequest], n: int, rng: Stream, left_out: Sequence[np.ndarray], *, suppresses: bool = True
+    ) -> list[Slate]:
+        """Checked slates of the n best items for each person that are neither in their history nor left out.
+
+        Args:
+            requests: at most one per person; only the person and the history are read.
+            n: items that are wanted of each. rng: given to the recommender. left_out: item codes, one array per request.
+            suppresses: whether anything may be left out at all, so that a recommender that draws must know of it.
+
+        Raises:
+            RecommenderError: as `serve`.
+        """
+        users = np.array([request.user for request in requests], dtype=np.int32)
+        histories = [request.history for request in requests]
         if self._takes_exclude:
-            excluding: dict[str, Sequence[np.ndarray]] = {"exclude": shown}
-            n, left_out = wanted, [np.concatenate(pair) for pair in zip(histories, shown, strict=True)]
+            excluding: dict[str, Sequence[np.ndarray]] = {"exclude": left_out}
+            asked, forbidden = n, [np.concatenate(pair) for pair in zip(histories, left_out, strict=True)]
         else:
             excluding = {}
-            n, left_out = wanted + max(len(items) for items in shown), histories
-        slates = self._recommender.recommend(users, histories, n, rng, **excluding)
-        check_slates(slates, left_out, n, self._n_items, self._name)
+            asked, forbidden = n + max(len(items) for items in left_out), histories
+        slates = self._recommender.recommend(users, histories, asked, rng, **excluding)
+        check_slates(slates, forbidden, asked, self._n_items, self._name)
         for slate in slates:
             self._refuse_guesses(slate, suppresses)
         if self._takes_exclude:
             return slates
-        kept = _outside([slate.items for slate in slates], shown, self._n_items)
+        kept = _outside([slate.items for slate in slates], left_out, self._n_items)
         return [
-            Slate(
-                slate.items[keep][:wanted], slate.scores[keep][:wanted], None if slate.propensities is None else slate.propensities[:wanted]
-            )
+            Slate(slate.items[keep][:n], slate.scores[keep][:n], None if slate.propensities is None else slate.propensities[:n])
             for slate, keep in zip(slates, kept, strict=True)
         ]
 

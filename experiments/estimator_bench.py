@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import build
 from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
 from experiments.arms import run_once
 from experiments.config import ExperimentConfig
 from experiments.offline_evaluation import Evaluation, Options, evaluate, reward_of
 from experiments.policy_on_log import Report
-from experiments.target_policy import OFFLINE
+from experiments.target_policy import OFFLINE, policy_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def bench(path: Path, target: ExperimentConfig, options: Options, seeds: int, wo
         logging = path if turn == 0 else run_once(logged.model_copy(update=with_seed), kept / "logging" / f"seed-{seed}", workers, tell)
         aimed = target.model_copy(update=with_seed)
         evaluations.append(evaluate(logging, aimed, options, tell))
-        folders.append(run_once(aimed, kept / build.policy_id(target) / f"seed-{seed}", workers, tell, [logging]))
+        folders.append(run_once(aimed, kept / policy_name(target, logged) / f"seed-{seed}", workers, tell, [logging]))
         truths.append(true_value(folders[-1], options.reward))
     return Bench(numbers, tuple(truths), tuple(evaluations), verdicts(evaluations, truths), tuple(folders))
 

@@ -5,6 +5,7 @@ A run's log and the training part of its data determine both, so nothing of this
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +14,15 @@ import numpy as np
 import polars as pl
 
 from agents.profiles import fit_profiles
-from agents.synthetic import synthesise
+from agents.requests import page_request, page_stream, person_stream
 from experiments import build
 from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
 from experiments.config import ExperimentConfig
+from experiments.run import take_part
 from simulator.dataset import Dataset
 from simulator.errors import RunError
-from simulator.records import PageRequest
+from simulator.records import PageRequest, UserProfile
 from simulator.seeds import Stream
 
 KEY = ("user", "session", "page", "position")
@@ -72,28 +74,23 @@ def read_logged_pages(path: Path) -> LoggedPages:
         path: folder of a complete run.
 
     Raises:
-        RunError: the run is not complete, shows nothing, has no propensities, or its data set is no longer the same.
+        RunError: the run is not complete, shows nothing, has no propensities or impossible ones, or its data set is no longer the same.
     """
     run = FinishedRun(path)
     impressions = run.impressions
-    if "propensity" not in impressions.columns or impressions["propensity"].null_count():
-        raise RunError(
-            f"{path / 'impressions.parquet'} has no propensity for every row, so nothing can be said about another policy; "
-            "a log needs the probability with which each item was shown."
-        )
-    if impressions.is_empty():
-        raise RunError(f"the run {path} has shown nothing, so there is nothing to evaluate a policy on.")
+    _check_propensities(impressions, path / "impressions.parquet")
     config = configuration.of_run(run.directory.config_path)
     train = build.data(config).train
     stored = run.manifest.get("data", {}).get("fingerprint")
     if stored != train.fingerprint():
         raise RunError(f"the data of the run {path} has changed since it was made, so its people's histories cannot be rebuilt.")
     impressions = impressions.sort(KEY)
-    items, users = _codes(impressions, train, config, path)
+    items = _items(impressions, train, path)
     new = (impressions.select(pl.struct("user", "session", "page").rle_id()).to_series()).to_numpy().astype(np.int64)
     starts = np.flatnonzero(np.diff(new, prepend=-1) > 0)
     place = np.arange(len(new)) - starts[new]
     rounds = impressions["round"].to_numpy()[starts].astype(np.int64)
+    people = {person.user_id: person for person in take_part(config, train, fit_profiles(train))}
     return LoggedPages(
         run=run,
         config=config,
@@ -103,10 +100,33 @@ def read_logged_pages(path: Path) -> LoggedPages:
         place=place,
         items=items,
         people=impressions.select(pl.col("user").rle_id()).to_series().to_numpy().astype(np.int64),
-        requests=_requests(impressions, items, users, starts, _histories(train, config), config),
+        requests=_requests(impressions, items, starts, people, config, path),
         rounds=rounds,
         fitted_rounds=fitted_rounds(rounds, config),
     )
+
+
+def _check_propensities(impressions: pl.DataFrame, file: Path) -> None:
+    """Every shown item needs the probability with which it was shown, in (0, 1].
+
+    Raises:
+        RunError: one has none, or an impossible one; or nothing was shown.
+    """
+    if "propensity" not in impressions.columns or impressions["propensity"].null_count():
+        raise RunError(
+            f"{file} has no propensity for every row, so nothing can be said about another policy; "
+            "a log needs the probability with which each item was shown."
+        )
+    if impressions.is_empty():
+        raise RunError(f"the run {file.parent} has shown nothing, so there is nothing to evaluate a policy on.")
+    known = impressions["propensity"].cast(pl.Float64)
+    wrong = impressions.filter(~(known.is_finite() & (known > 0) & (known <= 1)))
+    if wrong.height:
+        where = ", ".join(f"{name} {value}" for name, value in zip(KEY, wrong.select(KEY).row(0), strict=True))
+        raise RunError(
+            f"{file}: {wrong.height:,} of {impressions.height:,} rows have an impossible propensity, the first {wrong['propensity'][0]} "
+            f"({where}). An item that was shown had a probability above 0 and at most 1; log that one, or null where nobody knows it."
+        )
 
 
 def fitted_rounds(rounds: np.ndarray, config: ExperimentConfig) -> np.ndarray:
@@ -114,64 +134,50 @@ def fitted_rounds(rounds: np.ndarray, config: ExperimentConfig) -> np.ndarray:
     return np.zeros_like(rounds) if config.recommender.refit == "never" else rounds
 
 
-def _codes(impressions: pl.DataFrame, train: Dataset, config: ExperimentConfig, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Item and user codes of the impressions."""
+def _items(impressions: pl.DataFrame, train: Dataset, path: Path) -> np.ndarray:
+    """Item codes of the impressions."""
     known = train.catalog.items.select("item_id", "item")
     items = impressions.select(pl.col("item").alias("item_id")).join(known, on="item_id", how="left", maintain_order="left")["item"]
     if items.null_count():
         unknown = impressions["item"].filter(items.is_null())[0]
         raise RunError(f"the run {path} shows item '{unknown}', which its data set does not have; a policy fitted on it cannot know it.")
-    names = pl.DataFrame(
-        {
-            "user": [*train.users["user_id"].to_list(), *(f"synthetic-{i:04d}" for i in range(config.population.synthetic))],
-            "code": np.arange(train.n_users + config.population.synthetic, dtype=np.int32),
-        }
-    )
-    users = impressions.select("user").join(names, on="user", how="left", maintain_order="left")["code"]
-    if users.null_count():
-        unknown = impressions["user"].filter(users.is_null())[0]
-        raise RunError(f"the run {path} has a person '{unknown}', whom neither its data set nor its configuration has.")
-    return items.to_numpy().astype(np.int64), users.to_numpy()
-
-
-def _histories(train: Dataset, config: ExperimentConfig) -> dict[int, np.ndarray]:
-    """Training items of each person, oldest first; those of synthetic people are drawn again as in the run."""
-    real = train.interactions.group_by("user", maintain_order=True).agg("item")
-    histories = {int(user): np.array(items, dtype=np.int32) for user, items in real.iter_rows()}
-    if config.population.synthetic:
-        stream = Stream(config.seed).child("population", "synthesise")
-        for person in synthesise(fit_profiles(train), config.population.synthetic, train, stream):
-            histories[person.user] = person.history
-    return histories
+    return items.to_numpy().astype(np.int64)
 
 
 def _requests(
     impressions: pl.DataFrame,
     items: np.ndarray,
-    users: np.ndarray,
     starts: np.ndarray,
-    histories: dict[int, np.ndarray],
+    people: Mapping[str, UserProfile],
     config: ExperimentConfig,
+    path: Path,
 ) -> tuple[PageRequest, ...]:
-    """What `agents.user.UserAgent.request` asked for at each page."""
-    repeat = config.recommender.feed_config().repeat
-    session, page = impressions["session"].to_numpy()[starts], impressions["page"].to_numpy()[starts]
-    chosen = impressions["chosen"].to_numpy()
+    """What people asked for at each page, from what they had met and been shown until then (`agents.requests.page_request`)."""
+    repeat, history = config.recommender.feed_config().repeat, config.population.history
+    names = impressions["user"].gather(starts).to_list()
+    session, page = impressions["session"].to_numpy()[starts].tolist(), impressions["page"].to_numpy()[starts].tolist()
     codes = items.astype(np.int32)
-    taken = np.flatnonzero(chosen)
+    taken = np.flatnonzero(impressions["chosen"].to_numpy())
     taken_before = np.searchsorted(taken, starts)
-    seed = Stream(config.seed)
-    nothing = np.zeros(0, dtype=np.int32)
-    requests, first_of_person, first_of_session, person = [], 0, 0, -1
+    run = Stream(config.seed)
+    requests, first_of_person, first_of_session = [], 0, 0
     for number, start in enumerate(starts.tolist()):
-        user = int(users[start])
-        if user != person:
-            person, first_of_person, first_of_session = user, start, start
+        if number == 0 or names[number] != names[number - 1]:
+            if names[number] not in people:
+                raise RunError(f"the run {path} has a person '{names[number]}', whom neither its data set nor its configuration has.")
+            person, first_of_person, first_of_session = people[names[number]], start, start
         elif session[number] != session[number - 1]:
             first_of_session = start
-        since = {"session": first_of_session, "never": first_of_person, "allow": start}[repeat]
-        own = taken[np.searchsorted(taken, first_of_person) : taken_before[number]]
-        history = np.concatenate([histories.get(user, nothing), codes[own]])
-        stream = seed.child("user", user, "session", int(session[number]), "page", int(page[number]), "feed")
-        requests.append(PageRequest(user, int(page[number]), history, codes[since:start], stream))
+        request = page_request(
+            person.user,
+            page[number],
+            training=person.history,
+            chosen=codes[taken[np.searchsorted(taken, first_of_person) : taken_before[number]]],
+            shown_before=codes[first_of_person:first_of_session],
+            shown_here=codes[first_of_session:start],
+            history=history,
+            repeat=repeat,
+            stream=page_stream(person_stream(run, person.user), session[number], page[number]),
+        )
+        requests.append(request)
     return tuple(requests)

@@ -200,8 +200,9 @@ def _reproduced(logging: PolicyOnLog | None, log: LoggedPages, options: Options)
     difference = float(np.abs(logged_probabilities(logging, log) / log.propensity - 1.0).max())
     if difference > 1e-6 and not options.force:
         raise RunError(
-            f"the policy of the run {log.run.path}, asked again, gives other probabilities than its log (by up to {difference:.1%}): the "
-            "recommender's code, its stored state or the data has changed since. Make the run anew, or use --force."
+            f"the policy of the run {log.run.path}, asked again, gives other probabilities than its log (by up to {difference:.1%}), "
+            "though its data is the same: the recommender's code, its stored state or the log itself has changed since. Make the run "
+            "anew, or use --force."
         )
     return difference
 

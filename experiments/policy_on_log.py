@@ -8,7 +8,6 @@ standard error is reported.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,8 +19,7 @@ from environments.propensities import PageRule
 from experiments.logged_pages import LoggedPages
 from simulator.errors import RecommenderError
 from simulator.protocols import Recommender
-from simulator.records import PageRequest, Slate
-from simulator.seeds import Stream
+from simulator.records import Slate
 
 WIDTH = 100
 """Candidates whose scores are kept for a policy that does not explore: enough to say how far down a logged item stands."""
@@ -140,7 +138,7 @@ class Sampled:
     """
 
     log: LoggedPages
-    recommenders: Mapping[int, Recommender]
+    feeds: Mapping[int, Feed]
     draws: int
 
     def next_items(self, place: int, pages: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,14 +146,14 @@ class Sampled:
         items = np.full((len(pages), self.draws), -1, dtype=np.int64)
         place_of = {int(page): row for row, page in enumerate(pages)}
         for batch in batches(self.log, pages):
-            recommender = self.recommenders[int(self.log.fitted_rounds[batch[0]])]
+            feed = self.feeds[int(self.log.fitted_rounds[batch[0]])]
             asked = [self.log.requests[page] for page in batch]
             excluded = [np.concatenate([self.log.requests[page].shown, self.log.shown[page, :place]]).astype(np.int32) for page in batch]
             rows = [place_of[int(page)] for page in batch]
             for draw in range(self.draws):
                 # Keyed by person and page through the batch's own name, so that the same log gives the same numbers.
                 rng = asked[0].stream.child("offline", place, draw)
-                slates = _recommend(recommender, asked, 1, rng, excluded)
+                slates = feed.without(asked, 1, rng, excluded)
                 items[rows, draw] = [int(slate.items[0]) if len(slate.items) else -1 for slate in slates]
         return items, np.where(items >= 0, 1.0 / self.draws, 0.0)
 
@@ -169,11 +167,12 @@ class Sampled:
         result = np.full((len(pages), PAGE_DRAWS, places), -1, dtype=np.int64)
         row_of = {int(page): row for row, page in enumerate(pages)}
         for batch in batches(self.log, pages):
-            recommender = self.recommenders[int(self.log.fitted_rounds[batch[0]])]
+            feed = self.feeds[int(self.log.fitted_rounds[batch[0]])]
             asked = [self.log.requests[page] for page in batch]
             for draw in range(PAGE_DRAWS):
                 rng = asked[0].stream.child("offline", "own pages", draw)
-                for page, slate in zip(batch, _recommend(recommender, asked, places, rng, [r.shown for r in asked]), strict=True):
+                slates = feed.without(asked, places, rng, [request.shown for request in asked])
+                for page, slate in zip(batch, slates, strict=True):
                     result[row_of[int(page)], draw, : len(slate.items)] = slate.items
         return result
 
@@ -199,27 +198,28 @@ def policy_on_log(
     """
     n = len(log.requests)
     everything = np.arange(n)
-    first = recommenders[int(log.fitted_rounds[0])]
-    probe = _recommend(first, [log.requests[0]], 1, log.requests[0].stream, [log.requests[0].shown])
-    drawing = any(slate.propensities is not None for slate in probe)
     wide = config.candidates if config.exploration != "none" else max(WIDTH, config.page_size)
     # Exploration asks for candidates instead of a page; which rule then fills the page is not the feed's business here.
     asking = config.model_copy(update={"exploration": "plackett-luce", "candidates": wide})
     slates: list[Slate | None] = [None] * n
     done = 0
+    plain = config.model_copy(update={"exploration": "none"})  # one that draws is asked without a rule on top
     feeds = {number: Feed(recommender, "", asking, log.train.n_items) for number, recommender in recommenders.items()}
+    drawn = {number: Feed(recommender, "", plain, log.train.n_items) for number, recommender in recommenders.items()}
+    one = log.requests[0]
+    probe = drawn[int(log.fitted_rounds[0])].without([one], 1, one.stream, [one.shown])
+    drawing = any(slate.propensities is not None for slate in probe)
+    if drawing and config.exploration != "none":
+        name = type(recommenders[int(log.fitted_rounds[0])]).__name__
+        raise RecommenderError(f"{name} already draws its ranking at random; use recommender.exploration = 'none' with it.")
     for batch in batches(log, everything):
         fitted = int(log.fitted_rounds[batch[0]])
         asked = [log.requests[page] for page in batch]
         if drawing:
-            if config.exploration != "none":
-                raise RecommenderError(
-                    f"{type(first).__name__} already draws its ranking at random; use recommender.exploration = 'none' with it."
-                )
             shown = [request.shown for request in asked]
-            answers = _recommend(recommenders[fitted], asked, log.train.n_items, asked[0].stream, shown)
+            answers = drawn[fitted].without(asked, log.train.n_items, asked[0].stream, shown)
             if not all(_is_uniform(slate) for slate in answers):
-                return Sampled(log, recommenders, draws)
+                return Sampled(log, drawn, draws)
         else:
             answers = feeds[fitted].candidates(asked)
         for page, slate in zip(batch, answers, strict=True):
@@ -273,22 +273,6 @@ def blocks(log: LoggedPages) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
         for start in range(0, len(rows), BLOCK):
             part = rows[start : start + BLOCK]
             yield part, place, log.page[part]
-
-
-def _recommend(
-    recommender: Recommender, requests: Sequence[PageRequest], n: int, rng: Stream, exclude: Sequence[np.ndarray]
-) -> list[Slate]:
-    users = np.array([request.user for request in requests], dtype=np.int32)
-    histories = [request.history for request in requests]
-    if "exclude" in inspect.signature(recommender.recommend).parameters:
-        return recommender.recommend(users, histories, n, rng, exclude=exclude)  # type: ignore[call-arg]
-    slates = recommender.recommend(users, histories, n, rng)
-    if any(slate.propensities is not None for slate in slates):
-        raise RecommenderError(
-            f"{type(recommender).__name__} draws its ranking at random, and its recommend has no keyword 'exclude', so it cannot be "
-            "asked what it would show below given items (see environments/feed.py)."
-        )
-    return slates
 
 
 def _is_uniform(slate: Slate) -> bool:

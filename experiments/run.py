@@ -26,6 +26,7 @@ from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.people_tables import items_table, people_table, real_table
+from experiments.round_recommender import fit_recommender
 from experiments.same_settings import CHANGEABLE, take_over
 from simulator.dataset import Dataset, require
 from simulator.errors import ConfigError, RunError
@@ -268,21 +269,6 @@ def _prepare(
         if model is not None:
             model.close()
     return people
-
-
-def fit_recommender(run: RunDirectory, config: ExperimentConfig, train: Dataset, round_number: int, simulated: pl.DataFrame) -> None:
-    """Fits the recommender of a round on the training part and what people did so far, and saves it, unless it is there already."""
-    folder = run.recommender_folder(round_number)
-    if folder.is_dir():
-        return
-    recommender = build.recommender(config)
-    if config.recommender.refit == "warm" and round_number > 0:
-        recommender.load(run.recommender_folder(round_number - 1))
-    # diagonal: what people do here has no review, where the data has them
-    log = pl.concat([train.interactions, simulated], how="diagonal") if simulated.height else train.interactions
-    recommender.fit(log, train.catalog, Stream(config.seed).child("recommender", round_number))
-    with run.new_folder(*folder.relative_to(run.path).parts) as new:
-        recommender.save(new)
 
 
 def _write_tables(run: RunDirectory, train: Dataset, people: Sequence[UserProfile], treatments: pl.DataFrame | None) -> None:

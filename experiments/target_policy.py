@@ -14,9 +14,11 @@ from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
 from experiments.config import ExperimentConfig
 from experiments.logged_pages import LoggedPages, fitted_rounds
+from experiments.round_recommender import fit_recommender, loaded
 from simulator.errors import ConfigError
 from simulator.protocols import Recommender
-from simulator.seeds import Stream
+from simulator.run_directory import RunDirectory
+from simulator.simulation import interactions_of
 from simulator.tables import IMPRESSIONS
 
 OFFLINE = "offline"
@@ -62,7 +64,7 @@ def recommenders_of_run(log: LoggedPages) -> dict[int, Recommender] | None:
     folders = {int(number): log.run.directory.recommender_folder(int(number)) for number in set(log.fitted_rounds.tolist())}
     if not all(folder.is_dir() for folder in folders.values()):
         return None
-    return {number: _loaded(log.config, folder) for number, folder in folders.items()}
+    return {number: loaded(log.config, folder) for number, folder in folders.items()}
 
 
 def on_target(log: LoggedPages, target: ExperimentConfig) -> LoggedPages:
@@ -79,33 +81,26 @@ def fitted_target(log: LoggedPages, target: ExperimentConfig) -> dict[int, Recom
         log: the pages, see `on_target`.
         target: the experiment with the target's recommender.
     """
-    numbers = sorted(set(log.fitted_rounds.tolist()))
     own = configuration.of_run(log.run.directory.config_path)
     if _same_recommender(own, target) and (found := recommenders_of_run(log)) is not None:
         return found
-    fitted = {}
-    for number in numbers:
-        folder = policy_folder(log.run, target) / "recommenders" / f"round-{number:03d}"
-        if not folder.is_dir():
-            recommender = build.recommender(target)
-            simulated = _interactions_before(log, number)
-            rows = pl.concat([log.train.interactions, simulated]) if simulated.height else log.train.interactions
-            recommender.fit(rows, log.train.catalog, Stream(target.seed).child("recommender", number))
-            with log.run.directory.new_folder(*folder.relative_to(log.run.path).parts) as new:
-                recommender.save(new)
-        fitted[number] = _loaded(target, folder)
-    return fitted
+    numbers = sorted(set(log.fitted_rounds.tolist()))
+    kept = RunDirectory(policy_folder(log.run, target))
+    # What goes on from round to round is fitted in every round, also in those in which nobody came.
+    for number in range(numbers[-1] + 1) if target.recommender.refit == "warm" else numbers:
+        fit_recommender(kept, target, log.train, number, _interactions_before(log, number))
+    return {number: loaded(target, kept.recommender_folder(number)) for number in numbers}
 
 
 def policy_folder(run: FinishedRun, target: ExperimentConfig) -> Path:
     """Where what is said about a policy on a run is kept."""
-    return run.path / OFFLINE / build.policy_id(target)
+    return run.path / OFFLINE / policy_name(target, configuration.of_run(run.directory.config_path))
 
 
-def _loaded(config: ExperimentConfig, folder: Path) -> Recommender:
-    recommender = build.recommender(config)
-    recommender.load(folder)
-    return recommender
+def policy_name(target: ExperimentConfig, logged: ExperimentConfig) -> str:
+    """The policy's id, and how it learns from the rounds where that is not as in the run: it is another policy then."""
+    name, refit = build.policy_id(target), target.recommender.refit
+    return name if refit == logged.recommender.refit else f"{name}-{refit}"
 
 
 def _same_recommender(one: ExperimentConfig, other: ExperimentConfig) -> bool:
@@ -121,9 +116,7 @@ def _interactions_before(log: LoggedPages, number: int) -> pl.DataFrame:
         user_code=pl.Series([log.requests[page].user for page in log.page], dtype=pl.Int32),
         item_code=pl.Series(log.items).cast(pl.Int32),
     )
-    rows = frame.sort(IMPRESSIONS.key).filter(pl.col("chosen") & (pl.col("round") < number))
-    rating = pl.col("rating").cast(pl.Float32) if "rating" in rows.columns else pl.lit(None, dtype=pl.Float32).alias("rating")
-    return rows.select(pl.col("user_code").alias("user"), pl.col("item_code").alias("item"), rating, pl.col("time").alias("timestamp"))
+    return interactions_of(frame.sort(IMPRESSIONS.key).filter(pl.col("round") < number))
 
 
 def _same_data(file: Path, given: dict[str, Any], logged: ExperimentConfig) -> None:

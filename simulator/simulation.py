@@ -228,11 +228,18 @@ def join_round(
             (*past.shown, *items_shown.get(user, ())),
             tuple(records.get(user, ())),
         )
+    return after, interactions_of(chosen)
+
+
+def interactions_of(shown: pl.DataFrame) -> pl.DataFrame:
+    """What people did, as a recommender learns it: the columns user and item as codes, rating, timestamp, one row per chosen item.
+
+    Args:
+        shown: impressions in the order of their key, with the columns user_code and item_code.
+    """
+    chosen = shown.filter(pl.col("chosen"))
     rating = pl.col("rating").cast(pl.Float32) if "rating" in chosen.columns else pl.lit(None, dtype=pl.Float32).alias("rating")
-    simulated = chosen.select(
-        pl.col("user_code").alias("user"), pl.col("item_code").alias("item"), rating, pl.col("time").alias("timestamp")
-    )
-    return after, simulated
+    return chosen.select(pl.col("user_code").alias("user"), pl.col("item_code").alias("item"), rating, pl.col("time").alias("timestamp"))
 
 
 def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Sequence[CohortResult]) -> dict[str, Any]:

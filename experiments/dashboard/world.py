@@ -21,7 +21,8 @@ from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig, RecommenderSection
 from experiments.interview import Conversation, interview_model, interview_prompts
-from experiments.run import Prepared, Report, fit_recommender, prepare
+from experiments.round_recommender import fit_recommender
+from experiments.run import Prepared, Report, prepare
 from simulator.errors import ConfigError, RunError
 from simulator.protocols import LanguageModel
 from simulator.records import Past, UserProfile
@@ -174,11 +175,9 @@ class World:
         fitted = sorted(int(folder.name.removeprefix("round-")) for folder in (run.path / "recommenders").glob("round-*"))
         if config.recommender.refit == "never" and fitted:
             return fitted[0]
-        if config.recommender.refit == "warm" and round_number - 1 not in fitted:
-            # what it would go on from was learned under other settings, so it begins anew
-            config = config.model_copy(update={"recommender": config.recommender.model_copy(update={"refit": "scratch"})})
         learned = interactions.clear() if config.recommender.refit == "never" else interactions
-        fit_recommender(run, config, self.parts.begun.train, round_number, learned)
+        goes_on = round_number - 1 in fitted  # else what it would go on from was learned under other settings
+        fit_recommender(run, config, self.parts.begun.train, round_number, learned, goes_on=goes_on)
         return round_number
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from experiments.reinforcement.observations import Observer, row_of
 from experiments.reinforcement.rewards import Turn, reward_named
 from experiments.reinforcement.seats import Seats
 from experiments.reinforcement.world import World, open_world
-from simulator.errors import ConfigError
+from simulator.errors import ConfigError, with_suggestion
 from simulator.records import UserProfile
 from simulator.seeds import Stream
 
@@ -99,6 +99,20 @@ class Setting:
         """Closes the world, unless it was opened elsewhere."""
         if self._opened:
             self.world.close()
+
+
+def reset_options(options: Mapping[str, Any] | None, allowed: Sequence[str]) -> dict[str, Any]:
+    """The options of a reset.
+
+    Raises:
+        ConfigError: they are no mapping, or one is not known, so that it would be ignored.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise ConfigError(f"the options of reset are {options!r}; they must be a mapping with any of the keys {', '.join(allowed)}.")
+    for name in options or {}:
+        if name not in allowed:
+            raise ConfigError(with_suggestion("option of reset", str(name), allowed))
+    return dict(options or {})
 
 
 def info_of(turn: Turn, user: str) -> Info:
@@ -189,10 +203,11 @@ class SlateEnvironment(gymnasium.Env[Observation, np.ndarray]):
         """Somebody comes.
 
         Raises:
-            ConfigError: the option ``user`` names nobody.
+            ConfigError: the option ``user`` names nobody, or another option is given.
         """
+        given = reset_options(options, ("user",))
         super().reset(seed=seed)
-        who = self._setting.who((options or {}).get("user"))
+        who = self._setting.who(given.get("user"))
         self._setting.seats.begin({0: (self._episodes.next(seed), who)})
         self._last = None
         return self._observation(), {"user": self._setting.seats.seat(0).profile.user_id}

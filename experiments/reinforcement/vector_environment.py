@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from experiments.config import ExperimentConfig
-from experiments.reinforcement.environment import Episodes, Info, Observation, Setting, info_of, rendered
+from experiments.reinforcement.environment import Episodes, Info, Observation, Setting, info_of, rendered, reset_options
 from experiments.reinforcement.features import ItemFeatures
 from experiments.reinforcement.observations import row_of
 from experiments.reinforcement.rewards import Turn
@@ -94,11 +94,11 @@ class SlateVectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
             seed: one number, or one for each environment. options: ``user``: the id of who comes, or one for each environment.
 
         Raises:
-            ConfigError: seeds, users or mask do not fit, or a user is nobody.
+            ConfigError: seeds, users or mask do not fit, a user is nobody, or another option is given.
         """
+        given = reset_options(options, ("user", "reset_mask"))
         seeds = self._each(seed, "seed", lambda value, number: value + number)
         super().reset(seed=seeds[0])
-        given = dict(options or {})
         users = self._each(given.get("user"), "user", lambda value, _: value)
         mask = np.asarray(given.get("reset_mask", np.ones(self.num_envs, dtype=bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():

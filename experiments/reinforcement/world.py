@@ -21,6 +21,7 @@ from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.reinforcement.features import ItemFeatures, item_features
+from experiments.round_recommender import fitted, loaded
 from experiments.run import origin, take_part
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
@@ -80,8 +81,8 @@ class World:
 
     @property
     def origin(self) -> int:
-        """Start of the window, simulated seconds since 1970 UTC."""
-        return origin(self.train)
+        """Start of the window, simulated seconds since 1970 UTC, as that of a run's first round."""
+        return origin(self.train, self.config.population.sessions)
 
     def person(self, user: str) -> UserProfile:
         """The person with this id.
@@ -184,11 +185,8 @@ def _with_tastes(config: ExperimentConfig, run: RunDirectory | None, people: lis
 
 
 def _generator(config: ExperimentConfig, run: RunDirectory | None, train: Dataset, candidates: int) -> Feed:
-    fitted = build.recommender(config)
-    if run is not None and run.recommender_folder(0).is_dir():
-        fitted.load(run.recommender_folder(0))
-    else:
-        fitted.fit(train.interactions, train.catalog, Stream(config.seed).child("recommender", 0))
+    kept = None if run is None else run.recommender_folder(0)
+    generator = loaded(config, kept) if kept is not None and kept.is_dir() else fitted(config, train, 0)
     # The best candidates in order, however the experiment itself would explore among them.
     feed = config.recommender.feed_config().model_copy(update={"page_size": candidates, "exploration": "none"})
-    return Feed(fitted, build.policy_id(config), feed, train.n_items)
+    return Feed(generator, build.policy_id(config), feed, train.n_items)

@@ -451,3 +451,26 @@ def test_what_comes_at_the_wrong_time_or_for_nobody_is_one_sentence(world, file)
         make_vector(3, world, autoreset_mode="never")
     with pytest.raises(UsersimError, match="chosen when it was opened"):
         make(world, candidates=7)
+
+
+@pytest.mark.parametrize("made", [make, lambda world: make_vector(2, world)], ids=["one", "many"])
+def test_an_option_of_reset_that_nobody_knows_is_one_sentence(world, made):
+    environment = made(world)
+    with pytest.raises(UsersimError, match="unknown option of reset 'usr'; did you mean 'user'"):
+        environment.reset(seed=1, options={"usr": "1"})
+    with pytest.raises(UsersimError, match="the options of reset are 'user'"):
+        environment.reset(options="user")
+    if made is make:
+        with pytest.raises(UsersimError, match="unknown option of reset 'reset_mask'"):
+            environment.reset(options={"reset_mask": np.array([True])})
+
+
+def test_people_who_live_their_time_again_come_when_they_come_in_a_run(file):
+    with_times = open_world(file, ["population.sessions=relived", "round_days=2000"])
+    first = with_times.train.interactions["timestamp"].min()
+    assert 0 <= first - with_times.origin < 86_400
+    environment = make(with_times)
+    environment.reset(seed=1, options={"user": with_times.people[0].user_id})
+    environment.step(np.array([0, 1, 2]))
+    start = environment.tables()["pages"]["time"][0]
+    assert start == with_times.people[0].rhythm.visits.start
