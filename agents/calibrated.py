@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from agents.behaviour import Behaviour
-from agents.calibration import VERSION, Calibration, weights_table
+from agents.calibration import Calibration, weights_table
 from agents.calibration_fit import (
     Rated,
     activity,
@@ -32,6 +31,7 @@ from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
 from agents.exposures import hide, items_by_user, people_split
 from agents.hazard import SESSION_GAP, base_log_odds, fit_hazard
+from agents.kept_weights import FILE, keep, kept, key_of, named
 from agents.margins import over_catalog
 from agents.moods import Moods, Visit
 from agents.opinions import OPINIONS
@@ -42,13 +42,10 @@ from agents.prompts import PromptConfig
 from agents.sampled_pages import Exposures, catalog_log_odds, hidden_of_each, recommended_exposures, sampled_exposures, true_exposures
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
-from simulator.llm.adapters import SHIPPED
-from simulator.paths import cache_folder
 from simulator.protocols import DecisionContext
 from simulator.records import Closing, Decision, Situation, UserProfile
 from simulator.seeds import Stream
 
-FILE = "calibration.json"
 EXPOSED_FILE = "exposed.npy"
 HIDDEN_SHARE = 0.25
 MOST_PEOPLE = 1_000
@@ -65,8 +62,8 @@ class CalibratedConfig(VisitConfig):
     Attributes:
         language_model: whether the language model is asked; without it the evidence decides alone.
         weights: "fit" estimates them, a path reads those of an earlier run (its folder, or a calibration.json), and "auto" takes
-            those that were estimated before for the same data, prompts, page size and model, or that come with its adapter,
-            else estimates and keeps them.
+            those that come with the model's adapter, or that were estimated before with the same seed, data, options, prompts, model and
+            code (`agents.kept_weights`), else estimates and keeps them.
         people: the language model is asked about sampled pages of so many people, four pages each (of five items).
         hide: which interactions are hidden to learn from: "random" ones, the "latest" ones, or "auto": the latest where the data
             has times. It should be as the held-out part was chosen.
@@ -170,7 +167,8 @@ class CalibratedDecisions:
         """Finds or estimates the weights; then computes the evidence from the whole training part."""
         visits_known(profiles, self.config.stay)
         self._priors = Priors(self.config, self._actions, profiles, self._context.max_pages)
-        self._key = self._what_for(train)
+        prompts = self._model.prompts if self._model is not None else None
+        self._key = key_of(self.config, self._context, train, profiles, rng, prompts)
         stored = self._stored()
         if self._model is not None:
             # Answers are corrected as they were when their weight was estimated.
@@ -191,66 +189,10 @@ class CalibratedDecisions:
         self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
         self._intercept = self._anchored(profiles, rng.child("anchor").generator())
 
-    def _what_for(self, train: Dataset) -> dict[str, Any]:
-        """What weights must have been fitted for to be used again without asking."""
-        options = {"people", "hide", "stars", "recentre", "reference_pages", "prompt"} if self._model else {"hide"}
-        if self.config.among != "sampled":
-            options.add("among")
-        if self.config.whole_log:
-            options.add("whole_log")
-        exposures = self.config.exposures
-        identity = asdict(self._context.language_model.identity) if self._model and self._context.language_model else None
-        key = {
-            "version": VERSION,
-            "data": train.fingerprint(),
-            "page_size": self._context.page_size if self._model else None,
-            "options": self.config.model_dump(mode="json", include=options),
-            **({"rating": OPINIONS} if self.config.whole_log else {}),
-            "exposures": hashlib.sha256(exposures.read_bytes()).hexdigest() if exposures and exposures.is_file() else None,
-            "language_model": identity,
-            **({"second_step": "every row"} if self._model else {}),
-        }
-        plain: dict[str, Any] = json.loads(json.dumps(key, default=str))
-        return plain
-
-    def _kept(self) -> Path:
-        digest = hashlib.sha256(json.dumps(self._key, sort_keys=True).encode()).hexdigest()
-        return cache_folder() / "calibration" / f"{digest[:24]}.json"
-
     def _stored(self) -> Calibration | None:
-        wanted = self.config.weights
-        if wanted == "fit":
+        if self.config.weights == "fit":
             return None
-        if wanted == "auto":
-            file = self._kept()
-            return Calibration.load(file)[0] if file.is_file() else self._shipped()
-        path = Path(wanted).expanduser()
-        for file in (path, path / FILE, path / "decisions" / FILE):
-            if file.is_file():
-                found = Calibration.load(file)[0]
-                if self._model is not None and "language model" not in found.choice.names:
-                    raise ConfigError(
-                        f"[decision] weights = '{wanted}': these were fitted without a language model; set language_model = false."
-                    )
-                return found
-        raise ConfigError(f"[decision] weights = '{wanted}': there is no {FILE}; write 'auto', 'fit', or the folder of a run.")
-
-    def _shipped(self) -> Calibration | None:
-        """Weights that come with the adapter of the language model, if they were estimated for this data and these prompts.
-
-        They hold for every format and backend of the same model and adapter, since formats that are chosen differ by little
-        (`simulator.llm.formats`), and for pages with one item more or less, since adapters are tuned on pages of several sizes.
-        """
-        adapter = (self._key["language_model"] or {}).get("settings", {}).get("adapter")
-        if adapter is None:
-            return None
-        for file in sorted(SHIPPED.glob(f"*/{FILE}")):
-            found, key = Calibration.load(file)
-            told = key.get("language_model") or {}
-            same = all(key.get(name) == self._key[name] for name in ("version", "data", "options", "exposures"))
-            if same and abs(key["page_size"] - self._key["page_size"]) <= 1 and told.get("settings", {}).get("adapter") == adapter:
-                return found
-        return None
+        return kept(self._key) if self.config.weights == "auto" else named(self.config.weights, with_model=self._model is not None)
 
     def _estimated(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> Calibration:
         exposures, behaviour, rated = self._exposures(train, profiles, rng)
@@ -272,11 +214,7 @@ class CalibratedDecisions:
             found.report["leaving"] = {"rows": found.leaving.n, "weights": weights_table(found.leaving)}
         found.report["fitted_on"] = {"data": train.name, "people": len(exposures), "asked": sum(bool(one.pages) for one in exposures)}
         if self.config.weights == "auto":
-            file = self._kept()
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{file.name}.part")
-            found.save(temporary, self._key)
-            temporary.replace(file)
+            keep(found, self._key)
         return found
 
     def _exposures(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> tuple[list[Exposures], Behaviour, Rated | None]:

@@ -108,7 +108,7 @@ class LanguageModelDecisions:
         self._context = context
         self._model = context.language_model
         self._actions = context.actions
-        self.prompts = PromptBuilder(context.catalog, context.actions, config.prompt)
+        self.prompts = PromptBuilder(context.catalog, context.actions, config.prompt, context.seed)
         self._priors = Priors(config, context.actions, (), context.max_pages)
         self._reference: dict[str, np.ndarray] = {}
 

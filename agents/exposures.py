@@ -103,13 +103,13 @@ class Negatives:
         popularity: interactions of each item in the part of the data that may be seen, shape (n_items,).
         window: matched negatives are at most this many places away from the positive in the order of popularity, if
             there are free ones; otherwise the nearest free one on the drawn side, or on the other.
+        rng: orders items that are equally popular, so that an item's number tells nothing.
     """
 
-    def __init__(self, popularity: np.ndarray, window: int = 15) -> None:
+    def __init__(self, popularity: np.ndarray, rng: Stream, window: int = 15) -> None:
         self.popularity = np.asarray(popularity)
         self.window = window
-        # Ties in popularity are broken by a fixed shuffle, so that an item's number tells nothing.
-        shuffle = Stream(0).child("popularity ties").generator().permutation(len(self.popularity))
+        shuffle = rng.child("popularity ties").generator().permutation(len(self.popularity))
         self._ranked = np.lexsort((shuffle, self.popularity))
         self._rank = np.empty(len(self._ranked), dtype=np.int64)
         self._rank[self._ranked] = np.arange(len(self._ranked))

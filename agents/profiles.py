@@ -111,7 +111,8 @@ def fit_profiles(train: Dataset, config: ProfileConfig | None = None) -> list[Us
     histories, codes = _histories(train, rows)
     norms = fit_norms(train, config)
     times = rows["timestamp"].to_numpy() if train.has_times else None
-    rhythms = fit_rhythms(histories.people, times, histories.n, norms.config.session_gap_minutes * 60.0, train.kept_share)
+    pause = norms.config.session_gap_minutes * 60.0
+    rhythms = fit_rhythms(histories.people, times, histories.n, pause, train.kept_share, train.split_seed)
     parts = profile_parts(histories, norms)
     users = train.users[codes].select("user_id", "age", "gender", "occupation").rows()
     return [

@@ -128,11 +128,11 @@ class PromptBuilder:
     Args:
         catalog: the items and the words of their domain.
         actions: what people can do; their questions become probes.
-        config: what goes in.
+        config: what goes in. seed: of the run; draws which of a person's interactions are told as examples.
     """
 
-    def __init__(self, catalog: Catalog, actions: Sequence[Action], config: PromptConfig | None = None) -> None:
-        self.catalog = catalog
+    def __init__(self, catalog: Catalog, actions: Sequence[Action], config: PromptConfig | None = None, seed: int = 0) -> None:
+        self.catalog, self._seed = catalog, seed
         self.config = config or PromptConfig()
         asked = [action for action in actions if action.name not in self.config.unasked]
         self.item_actions = of_scope(asked, "item")
@@ -263,12 +263,12 @@ class PromptBuilder:
         return (self._rules, Segment(tuple(_merged([part for part in parts if part]))))
 
     def _examples(self, profile: UserProfile) -> Parts:
-        """An earlier page with true answers: what the person took, and what they never took; always the same for the same history."""
+        """An earlier page with true answers: what the person took, and what they never took; always the same in one run."""
         choose = next((action for action in self.item_actions if action.name == "choose"), None)
         rate = next((action for action in self.item_actions if action.name == "rate"), None)
         if not self.config.examples or choose is None or not len(profile.history):
             return []
-        generator = Stream(0).child("examples", profile.user_id).generator()
+        generator = Stream(self._seed).child("examples", profile.user_id).generator()
         rows = generator.permutation(len(profile.history))[: (self.config.examples + 1) // 2]
         others = np.setdiff1d(np.arange(len(self.catalog)), profile.history)
         passed = generator.permutation(others)[: self.config.examples // 2]

@@ -48,7 +48,7 @@ def split_sessions(people: np.ndarray, times: np.ndarray, gap_seconds: float) ->
     return Sessions(people[starts], times[starts], times[starts + sizes - 1], sizes, np.cumsum(first) - 1)
 
 
-def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_seconds: float, kept: float = 1.0) -> list[Rhythm]:
+def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_seconds: float, kept: float = 1.0, seed: int = 0) -> list[Rhythm]:
     """The rhythm of everybody.
 
     * Gaps between sessions are lognormal. Log-mean and log-variance are shrunk by pseudo-gaps whose number is estimated
@@ -63,7 +63,8 @@ def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_second
         people: 0..n-1, non-decreasing, everybody present, shape (rows,).
         times: seconds since 1970 UTC, non-decreasing per person, or None if the data has none.
         n: number of people.
-        gap_seconds: longest pause within a session. kept: `Dataset.kept_share`, for the visits (`agents.visits`).
+        gap_seconds: longest pause within a session.
+        kept, seed: `Dataset.kept_share` and `Dataset.split_seed`, for the visits (`agents.visits`).
 
     Returns:
         One rhythm per person; `DEFAULT_RHYTHM` for all if there are no times.
@@ -77,7 +78,7 @@ def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_second
     items = (np.bincount(people, minlength=n) + sessions.sizes.mean()) / (counts + 1.0)
     seconds = seconds_per_item(sessions, times, n)
     hours = _hours(sessions, n)
-    visits = fit_visits(sessions, times, n, kept)
+    visits = fit_visits(sessions, times, n, kept, seed)
     return [
         Rhythm(
             sessions_per_week=float(rates[i]),

@@ -86,7 +86,7 @@ def sampled_exposures(
         page_size: of the pages for the language model. rng: person u draws from ``rng.child(user_id)``.
         asked: user codes of those whom the language model is asked about.
     """
-    negatives = Negatives(popularity)
+    negatives = Negatives(popularity, rng)
     found = []
     for profile, own, own_ratings in hidden_of_each(hidden, profiles):
         generator = rng.child(profile.user_id).generator()

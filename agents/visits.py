@@ -58,17 +58,18 @@ class Sessions:
     session: np.ndarray
 
 
-def fit_visits(sessions: Sessions, times: np.ndarray, n: int, kept: float = 1.0) -> list[Visits]:
+def fit_visits(sessions: Sessions, times: np.ndarray, n: int, kept: float = 1.0, seed: int = 0) -> list[Visits]:
     """The visits of everybody.
 
     Args:
         sessions: of `agents.rhythm.split_sessions`; everybody 0..n-1 has one. times: of the interactions, seconds, in the same order.
         n: number of people. kept: share of the interactions that a random split left, in (0, 1]; 1 if the log is whole.
+        seed: of that split; what it hid is drawn again with it.
 
     Returns:
         One record per person; all share one pool.
     """
-    sizes = _whole(sessions.sizes, sessions.people, kept).clip(max=LONGEST)
+    sizes = _whole(sessions.sizes, sessions.people, kept, seed).clip(max=LONGEST)
     weights = 1.0 / (1.0 - (1.0 - kept) ** sizes)
     first = np.ones(len(sizes), dtype=bool)
     first[1:] = np.diff(sessions.people) != 0
@@ -224,11 +225,11 @@ def beta_geometric(came: np.ndarray, gone: np.ndarray) -> tuple[float, float]:
     return float(a), float(b)
 
 
-def _whole(sizes: np.ndarray, people: np.ndarray, kept: float) -> np.ndarray:
+def _whole(sizes: np.ndarray, people: np.ndarray, kept: float, seed: int) -> np.ndarray:
     """How many interactions a visit had of which `sizes` are left: negative binomial, the posterior under a prior of 1 / length."""
     if kept >= 1.0:
         return sizes.astype(np.int64)
-    stream, found = Stream(0).child("hidden from visits"), sizes.astype(np.int64)
+    stream, found = Stream(seed).child("hidden from visits"), sizes.astype(np.int64)
     bounds = np.searchsorted(people, np.arange(int(people.max()) + 2))
     for person, (low, high) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
         if high > low:

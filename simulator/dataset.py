@@ -125,6 +125,7 @@ class Dataset:
         rating_scale: (lowest, highest) rating that the data can hold, or None if there are no ratings.
         skipped: reason -> number of bad rows that were left out on request (`on_bad_rows = "skip"`).
         kept_share: share of each person's interactions that a random split left here, in (0, 1]; 1 if sittings are whole.
+        split_seed: seed of that split, with which what it took from sittings is drawn again; 0 where nothing was split at random.
 
     Raises:
         DataError: a table lacks a column, has a wrong type, or an interaction names an unknown person or item.
@@ -137,6 +138,7 @@ class Dataset:
     rating_scale: tuple[float, float] | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
     kept_share: float = 1.0
+    split_seed: int = 0
 
     def __post_init__(self) -> None:
         _check(self.users, USERS_SCHEMA, "users")
@@ -170,7 +172,7 @@ class Dataset:
 
     def with_interactions(self, interactions: pl.DataFrame) -> Dataset:
         """The same people and items with other interactions, such as one part of a split."""
-        return Dataset(self.name, self.catalog, self.users, interactions, self.rating_scale, self.skipped, self.kept_share)
+        return Dataset(self.name, self.catalog, self.users, interactions, self.rating_scale, self.skipped, self.kept_share, self.split_seed)
 
     def fingerprint(self) -> str:
         """SHA-256 of the contents; equal data sets have equal fingerprints whatever file they were read from."""

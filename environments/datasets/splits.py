@@ -72,7 +72,7 @@ def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
     is_test = pl.Series(rank < np.repeat(held_out, counts))
     train = dataset.with_interactions(rows.filter(~is_test))
     if config.method == "random":
-        train = replace(train, kept_share=dataset.kept_share * (1.0 - config.test_share))
+        train = replace(train, kept_share=dataset.kept_share * (1.0 - config.test_share), split_seed=rng.seed)
     return Split(train, rows.filter(is_test).select(*INTERACTIONS_SCHEMA))
 
 

@@ -55,7 +55,7 @@ def judged(
     """
     known = items_by_user(train.interactions, train.n_users)
     later = dict(held_out.filter(pl.col("user").is_in(people)).group_by("user").agg("item").iter_rows())
-    negatives = Negatives(np.bincount(train.interactions["item"].to_numpy(), minlength=train.n_items))
+    negatives = Negatives(np.bincount(train.interactions["item"].to_numpy(), minlength=train.n_items), rng)
     ids, wanted = train.users["user_id"].to_list(), OF_EACH * pages
     situations: list[Situation] = []
     kinds: list[np.ndarray] = []

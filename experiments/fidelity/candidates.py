@@ -65,7 +65,7 @@ def nested_candidates(
         User code -> table of `SCHEMA`, one row per item, all items different; people without a hidden interaction are missing.
     """
     popularity = np.bincount(train.interactions["item"].to_numpy(), minlength=train.n_items)
-    negatives = Negatives(popularity)
+    negatives = Negatives(popularity, rng)
     ids = train.users["user_id"].to_list()
     first = hidden.filter(pl.col("user").is_in(people.tolist())).unique(["user", "item"], keep="first", maintain_order=True)
     found = {}

@@ -52,7 +52,7 @@ def questions(context: FidelityContext, people: np.ndarray, *, per_person: int, 
         np.concatenate(pair)
         for pair in zip(items_by_user(train.interactions, train.n_users), items_by_user(context.split.test, train.n_users), strict=True)
     ]
-    negatives = Negatives(np.bincount(train.interactions["item"].to_numpy(), minlength=train.n_items))
+    negatives = Negatives(np.bincount(train.interactions["item"].to_numpy(), minlength=train.n_items), stream)
     drawn = candidates(
         rows,
         everything,

@@ -157,7 +157,7 @@ def _spellings(prompt: Compiled, names: Sequence[str], items: int, per_item: int
 def _mixed(train: Dataset, hidden: Hidden, config: ExamplesConfig, rng: Stream) -> Iterator[Candidates]:
     """Hidden items of each person among popularity-matched and random others, shuffled."""
     popularity = np.bincount(hidden.observed.interactions["item"].to_numpy(), minlength=train.n_items)
-    negatives = Negatives(popularity)
+    negatives = Negatives(popularity, rng)
     known = items_by_user(train.interactions, train.n_users)
     ids = train.users["user_id"].to_list()
     users, items = hidden.hidden["user"].to_numpy(), hidden.hidden["item"].to_numpy()

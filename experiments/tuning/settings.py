@@ -37,7 +37,7 @@ class TrainingConfig:
             and after are in it. At least one step is taken. The schedule follows whichever ends first.
         weights: weight of each kind of probe in the loss, by name of the action; 0 or absent leaves it alone.
         language_loss: weight of the next-token loss on the text about the person.
-        decay: weight decay. seed: of the updates' start and of the order of rows.
+        decay: weight decay. seed: of the updates' start, of the order of rows, and of which validation people are measured.
         evaluations: how often the validation people are measured after the beginning; fewer where `minutes` would be spent on it.
             patience: stop after so many without improvement.
         device: "auto", "cpu" or "cuda". dtype: of the frozen weights, "bfloat16" or "float32".

@@ -441,7 +441,7 @@ class _Trainer:
         if not state.before:
             self._begin()
         elif state.people is not None:
-            self._validation = _some_people(self._validation, state.people)
+            self._validation = _some_people(self._validation, state.people, self._config.seed)
         measurements = self._measurements()
         for pack, rows in self._plan():
             began = time.perf_counter()
@@ -468,7 +468,7 @@ class _Trainer:
         """The measurement before the first step: updates and vectors are what they start from."""
         if self._config.minutes is not None:
             self.state.people = self._affordable(ONE_MEASUREMENT * 60 * self._config.minutes)
-            self._validation = _some_people(self._validation, self.state.people)
+            self._validation = _some_people(self._validation, self.state.people, self._config.seed)
         began = time.perf_counter()
         self.state.before = measured(self._validation, score(self._model, self._validation))
         self.state.measuring = time.perf_counter() - began
@@ -477,8 +477,8 @@ class _Trainer:
 
     def _affordable(self, seconds: float) -> int:
         """How many validation people can be measured in a time, at least a few; judged by some of them."""
-        people, tried = len(np.unique(self._validation.users)), _some_people(self._validation, TRIED)
-        score(self._model, _some_people(self._validation, 2))  # the first call of all is slow
+        people, tried = len(np.unique(self._validation.users)), _some_people(self._validation, TRIED, self._config.seed)
+        score(self._model, _some_people(self._validation, 2, self._config.seed))  # the first call of all is slow
         began = time.perf_counter()
         score(self._model, tried)
         each = (time.perf_counter() - began) / max(1, len(tried.tokens))
@@ -574,10 +574,10 @@ def _tokens_of(path: Path) -> int:
         return int(stored["starts"][-1])
 
 
-def _some_people(pack: Pack, count: int) -> Pack:
+def _some_people(pack: Pack, count: int, seed: int) -> Pack:
     """The rows of some of the people, always the same ones, more of them holding all of fewer."""
     people = np.unique(pack.users)
-    chosen = Stream(0).child("measured").generator().permutation(len(people))[:count]
+    chosen = Stream(seed).child("measured").generator().permutation(len(people))[:count]
     return pack.only(np.isin(pack.users, people[chosen])) if count < len(people) else pack
 
 

@@ -157,7 +157,7 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
             np.savez(folder / FACTORS, factors=factors, items=np.array(items))
         compiler = vocabulary.compiler(CONTEXT, VectorTokens(training.soft, items))
         # When people leave is not in such data, and what is asked at the end of a page changes nothing before it.
-        prompts = PromptBuilder(train.catalog, [action for action in build.actions(train) if action.scope != "page"], prompt)
+        prompts = PromptBuilder(train.catalog, [action for action in build.actions(train) if action.scope != "page"], prompt, config.seed)
         stream, shares = Stream(config.seed).child("tune"), tuning.examples.hidden_shares
         some = split.validation[: tuning.validation_people]
         teacher = None

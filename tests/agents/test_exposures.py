@@ -83,7 +83,7 @@ def test_negatives_are_different_free_items_until_none_is_left(data):
     positives = np.array(data.draw(st.lists(st.integers(0, n_items - 1), min_size=1, max_size=30)))
     taken[positives] = True
     before = taken.copy()
-    negatives = Negatives(popularity, window=data.draw(st.integers(1, 15)))
+    negatives = Negatives(popularity, Stream(0), window=data.draw(st.integers(1, 15)))
     for draw in (negatives.random, negatives.matched):
         drawn = draw(positives, taken, Stream(3).generator())
         found = drawn[drawn >= 0]
@@ -99,7 +99,7 @@ def test_matched_negatives_are_about_as_popular_as_their_positives_and_random_on
     taken = np.zeros(1_000, dtype=bool)
     positives = np.arange(0, 200, 4)
     taken[positives] = True
-    negatives = Negatives(popularity)
+    negatives = Negatives(popularity, Stream(0))
     distance = {
         name: np.abs(np.log1p(popularity[draw(positives, taken, generator)]) - np.log1p(popularity[positives])).mean()
         for name, draw in (("matched", negatives.matched), ("random", negatives.random))
@@ -112,7 +112,7 @@ def test_matched_negatives_are_neither_more_nor_less_popular_on_average():
     taken = np.zeros(2_000, dtype=bool)
     positives = np.arange(100, 1_900, 30)
     taken[positives] = True
-    shift = popularity[Negatives(popularity).matched(positives, taken, Stream(5).generator())] - positives
+    shift = popularity[Negatives(popularity, Stream(0)).matched(positives, taken, Stream(5).generator())] - positives
     assert abs(shift.mean()) < 3 * shift.std() / np.sqrt(len(shift))
     assert np.abs(shift).max() <= 15
 
@@ -128,7 +128,7 @@ def test_candidates_are_a_persons_hidden_items_among_items_they_never_met(world,
         candidates(
             parts.hidden,
             known,
-            Negatives(popularity),
+            Negatives(popularity, Stream(0)),
             per_person=20,
             ratio=ratio,
             kind=kind,
@@ -152,7 +152,7 @@ def test_candidates_are_a_persons_hidden_items_among_items_they_never_met(world,
 
 def test_the_candidates_of_a_person_do_not_depend_on_the_others(world):
     known = items_by_user(world.interactions, world.n_users)
-    negatives = Negatives(np.bincount(world.interactions["item"], minlength=world.n_items))
+    negatives = Negatives(np.bincount(world.interactions["item"], minlength=world.n_items), Stream(0))
 
     def drawn(rows):
         made = candidates(

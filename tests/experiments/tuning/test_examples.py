@@ -168,7 +168,7 @@ def test_a_teacher_of_taste_says_nothing_that_popularity_says(parts):
         probability = np.where(chosen, share, 1 - share)
         told[net] = np.corrcoef(np.log(probability / (1 - probability)), popular)[0, 1]
     assert abs(told[True]) < 0.01
-    assert told[False] > 0.2
+    assert told[False] > 0.1
 
 
 @pytest.mark.parametrize("matched", [0.0, 0.5, 1.0])
