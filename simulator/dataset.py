@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -126,6 +126,8 @@ class Dataset:
         skipped: reason -> number of bad rows that were left out on request (`on_bad_rows = "skip"`).
         kept_share: share of each person's interactions that a random split left here, in (0, 1]; 1 if sittings are whole.
         split_seed: seed of that split, with which what it took from sittings is drawn again; 0 where nothing was split at random.
+        understood: what was read -> how it was understood, in words: columns, separators, times, ratings, genres, rows left out.
+        notes: sentences about what may be meant otherwise.
 
     Raises:
         DataError: a table lacks a column, has a wrong type, or an interaction names an unknown person or item.
@@ -139,6 +141,8 @@ class Dataset:
     skipped: Mapping[str, int] = field(default_factory=dict)
     kept_share: float = 1.0
     split_seed: int = 0
+    understood: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self.users, USERS_SCHEMA, "users")
@@ -172,7 +176,7 @@ class Dataset:
 
     def with_interactions(self, interactions: pl.DataFrame) -> Dataset:
         """The same people and items with other interactions, such as one part of a split."""
-        return Dataset(self.name, self.catalog, self.users, interactions, self.rating_scale, self.skipped, self.kept_share, self.split_seed)
+        return replace(self, interactions=interactions)
 
     def fingerprint(self) -> str:
         """SHA-256 of the contents; equal data sets have equal fingerprints whatever file they were read from."""

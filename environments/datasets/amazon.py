@@ -7,13 +7,17 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
-from environments.datasets.assembly import Duplicates, ItemText, Unlisted, assemble, item_table, none, words
+from environments.datasets.assembly import Duplicates, ItemText, Unlisted, assemble, item_table, none
 from environments.datasets.fields import DomainWords
-from environments.datasets.reading import LINE, BadRows, RawTable, Reader, read_bytes
+from environments.datasets.ratings import read_ratings
+from environments.datasets.raw_table import RawTable
+from environments.datasets.reading import BadRows, Reader
+from environments.datasets.times import read_times
+from environments.datasets.values import UNIT, known, lists
 from simulator.dataset import PRODUCTS, REVIEW, Dataset, Domain
 from simulator.errors import DataError
 from simulator.plugins import ComponentConfig
@@ -40,7 +44,6 @@ _MILLISECONDS = "timestamp"
 
 _ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 _TAG = re.compile(r"</?[A-Za-z!][^<>]*>")
-_UNIT = "\x1f"
 
 
 class AmazonReviews:
@@ -90,8 +93,8 @@ class AmazonReviews:
         folder = config.path.expanduser()
         file = folder / config.reviews if config.reviews else _only(folder, "reviews")
         table = _json_lines(reader, file, _REVIEW_FIELDS)
-        table = reader.numbers(table, "rating", scale=(1, 5))
-        table = reader.timestamps(table, per_second=1000 if table.names["timestamp"] == _MILLISECONDS else 1)
+        table = read_ratings(reader, table, scale=(1, 5), strict=True)
+        table = read_times(reader, table, unit="ms" if table.names["timestamp"] == _MILLISECONDS else "s")
         if REVIEW in table.columns:
             table = table.with_column(REVIEW, _plain(pl.col(REVIEW)))
         listed = self._listed(folder)
@@ -119,14 +122,14 @@ class AmazonReviews:
             table = RawTable(table.path, table.frame.filter(pl.col("item_id").is_in(reviewed.implode())), table.names)
 
         def text(column: str) -> pl.Expr:
-            return pl.col(column).str.replace_all(_UNIT, " ", literal=True) if column in table.columns else none(pl.String())
+            return _plain(known(pl.col(column))) if column in table.columns else none(pl.String())
 
         genres = self.config.genres
-        parts = words(_plain(pl.col(genres)), _UNIT) if genres in table.columns else pl.lit([], dtype=pl.List(pl.String))
-        description = _plain(text("description"))
-        return item_table(
-            reader, table, ItemText(_plain(text("title")), none(pl.Int32()), parts.list.unique(maintain_order=True), description)
-        )[1]
+        parts = pl.lit([], dtype=pl.List(pl.String))
+        if genres in table.columns:
+            found = lists(table.frame[genres], UNIT).values.list.eval(_plain(pl.element()))
+            table, parts = table.with_column(genres, pl.lit(found)), pl.col(genres).list.unique(maintain_order=True)
+        return item_table(reader, table, ItemText(text("title"), none(pl.Int32()), parts, text("description")))[1]
 
 
 def is_amazon_folder(names: set[str]) -> bool:
@@ -152,43 +155,33 @@ def _only(folder: Path, what: Literal["reviews", "items"]) -> Path:
 
 
 def _json_lines(reader: Reader, path: Path, fields: Mapping[str, tuple[str, ...]]) -> RawTable:
-    """The wanted fields of a file with one JSON object per line, as text; parts of a list are joined by the unit separator."""
-    rows: list[dict[str, Any] | None] = []
-    lines, sources = [], []
-    for number, line in enumerate(read_bytes(path).decode("utf-8-sig", errors="replace").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        rows.append(row if isinstance(row, dict) else None)
-        sources.append(None if isinstance(row, dict) else line)
-        lines.append(number)
-    present = {key for row in rows if row for key in row}
+    """The wanted fields of a file with one JSON object per line, as text; texts in a list are joined."""
+    raw = reader.json_table(path)
     names = {}
     for ours, usual in fields.items():
-        found = next((name for name in usual if name in present), None)
+        found = next((name for name in usual if name in raw.columns), None)
         if found:
             names[ours] = found
         elif ours not in _OPTIONAL:
             raise DataError(f"{path}: found no key {' or '.join(usual)} in its JSON objects, which hold the {ours}; is it the right file?")
-    columns: dict[str, Any] = {ours: [_text(row.get(name)) if row else None for row in rows] for ours, name in names.items()}
-    frame = pl.DataFrame(
-        {**columns, "object": sources, LINE: lines}, schema_overrides={**dict.fromkeys(names, pl.String), "object": pl.String}
-    )
-    table = RawTable(path, frame, names)
-    bad = pl.col("object").is_not_null()
-    table = reader.check(table, bad, column="object", reason="not a JSON object", allowed="one JSON object per line")
-    return RawTable(path, table.frame.drop("object"), names)
+    table = raw.pick(names)
+    reader.tell(f"keys of {path.name}", ", ".join(f"{ours} = {name}" for ours, name in names.items()))
+    for column in ("title", "description"):
+        if column in names:
+            joined = pl.col(column).map_elements(_joined, return_dtype=pl.String)
+            table = table.with_column(column, joined)
+    return table
 
 
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return _UNIT.join(part if isinstance(part, str) else json.dumps(part) for part in value)
-    return json.dumps(value)
+def _joined(text: str) -> str:
+    """A list of texts in JSON as one text."""
+    if not text.startswith("["):
+        return text
+    try:
+        parts = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return " ".join(part if isinstance(part, str) else json.dumps(part) for part in parts)
 
 
 def _plain(text: pl.Expr) -> pl.Expr:
@@ -198,4 +191,4 @@ def _plain(text: pl.Expr) -> pl.Expr:
 
 def _without_markup(text: str) -> str:
     # unescaped first: some texts hold escaped tags
-    return re.sub(r"[^\S\x1f]+", " ", _TAG.sub(" ", html.unescape(text))).strip(" ")
+    return re.sub(r"\s+", " ", _TAG.sub(" ", html.unescape(text))).strip()

@@ -5,15 +5,23 @@ Every loader ends in `assemble`, so that all data sets are ordered and coded in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import polars as pl
 
-from environments.datasets.reading import LINE, RawTable, Reader
+from environments.datasets.ratings import levels_in_words
+from environments.datasets.raw_table import LINE, RawTable
+from environments.datasets.reading import MANY, Reader
+from environments.datasets.times import EXACT
+from environments.datasets.values import decoded, known, plain_ids
 from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, REVIEW, USERS_SCHEMA, Catalog, Dataset, Domain
 from simulator.errors import DataError
+
+ON_PURPOSE = ("earlier row of a repeated user and item", "without a rating", "weight below the least")
+"""Reasons for which rows are left out that are no fault of theirs."""
 
 Duplicates = Literal["error", "keep", "last"]
 Unlisted = Literal["error", "add"]
@@ -89,15 +97,13 @@ def item_table(reader: Reader, table: RawTable, text: ItemText) -> tuple[RawTabl
     Raises:
         DataError: an id is empty or comes twice.
     """
-    table = reader.unique(reader.filled(table, "item_id"), ["item_id"], "item")
-    item_id = pl.col("item_id").str.strip_chars()
-    title = or_null(text.title)
+    table = reader.unique(reader.ids(table, "item_id"), ["item_id"], "item")
     frame = table.frame.select(
-        item_id,
-        title=pl.coalesce(title, item_id),
+        "item_id",
+        title=pl.coalesce(or_null(decoded(text.title)), "item_id"),
         year=text.year,
         genres=text.genres,
-        description=or_null(text.description),
+        description=or_null(decoded(text.description)),
     )
     return table, _coded(frame, "item", ITEMS_SCHEMA)
 
@@ -108,8 +114,8 @@ def user_table(reader: Reader, table: RawTable, *, age: pl.Expr, gender_word: pl
     Raises:
         DataError: an id is empty or comes twice.
     """
-    table = reader.unique(reader.filled(table, "user_id"), ["user_id"], "user")
-    frame = table.frame.select(pl.col("user_id").str.strip_chars(), age=age, gender=gender_word, occupation=occupation)
+    table = reader.unique(reader.ids(table, "user_id"), ["user_id"], "user")
+    frame = table.frame.select("user_id", age=age, gender=gender_word, occupation=occupation)
     return _coded(frame, "user", USERS_SCHEMA)
 
 
@@ -142,14 +148,15 @@ def assemble(
     unlisted: Unlisted = "error",
     items_from: str = "the file of items",
     users_from: str = "the file of people",
+    files: Files | None = None,
 ) -> Dataset:
     """Codes and sorts the interactions and puts the data set together.
 
     Args:
         reader: for the checks and the counts of skipped rows.
         name: of the data set.
-        table: checked interactions: `user_id`, `item_id` (String), `rating` (Float64 or null), `timestamp` (Int64 or null), and
-            perhaps `review` (String; empty ones become null).
+        table: checked interactions: `user_id`, `item_id` (String), `rating` (Float64 or null), `timestamp` (Int64 or null),
+            `environments.datasets.times.EXACT` beside times, and perhaps `review` (String; empty ones become null).
         items: table from `item_table`; None makes one from the ids in the interactions, in numerical order if all are
             numbers, else alphabetically.
         users: table from `user_table`; None makes one likewise.
@@ -160,12 +167,13 @@ def assemble(
         unlisted: what to do with ids that are not in `items` or `users`: stop, or add them with nothing but their id.
         items_from: where the table of items comes from, for messages.
         users_from: where the table of people comes from, for messages.
+        files: the whole files, to find the column that ids were meant to come from; None where there is nothing to choose.
 
     Raises:
         DataError: an interaction names an unknown person or item, comes twice, or no interaction is left.
     """
-    table = reader.filled(reader.filled(table, "user_id"), "item_id")
-    table = replace(table, frame=table.frame.with_columns(pl.col("user_id", "item_id").str.strip_chars()))
+    read = table.frame.height
+    table = reader.ids(reader.ids(table, "user_id"), "item_id")
     if items is None:
         items = items_from_ids(table.frame["item_id"])
     if users is None:
@@ -173,29 +181,113 @@ def assemble(
     if unlisted == "add":
         users = _with_unlisted(users, users_from_ids(table.frame["user_id"]), "user", USERS_SCHEMA)
         items = _with_unlisted(items, items_from_ids(table.frame["item_id"]), "item", ITEMS_SCHEMA)
-    table = reader.known(table, "user_id", users["user_id"], users_from)
-    table = reader.known(table, "item_id", items["item_id"], items_from)
+    addable, files = files is not None, files or Files()
+    for column, listed, where in (("user_id", users["user_id"], users_from), ("item_id", items["item_id"], items_from)):
+        likelier = partial(files.likelier, table, column, listed)
+        table = reader.known(table, column, listed, where, likelier=likelier, addable=addable)
     if duplicates == "error":
         table = reader.unique(table, ["user_id", "item_id"], "user and item")
     if table.frame.is_empty():
         raise DataError(f"{table.path}: found no usable interaction, allowed is at least one row; check the file.")
+    exact = EXACT if EXACT in table.frame.columns else "timestamp"
     frame = (
         table.frame.sort(LINE)
         .join(users.select("user", "user_id"), on="user_id", how="left", maintain_order="left")
         .join(items.select("item", "item_id"), on="item_id", how="left", maintain_order="left")
-        .sort("user", "timestamp", maintain_order=True, nulls_last=False)
+        .sort("user", exact, maintain_order=True, nulls_last=False)
     )
     if duplicates == "last":
         last = frame.unique(["user", "item"], keep="last", maintain_order=True)
         if last.height < frame.height:
             reader.skipped["earlier row of a repeated user and item"] = frame.height - last.height
         frame = last
-    reviews = [or_null(pl.col(REVIEW))] if REVIEW in frame.columns else []
+    reviews = [known(pl.col(REVIEW))] if REVIEW in frame.columns else []
     interactions = frame.select(*(pl.col(column).cast(dtype) for column, dtype in INTERACTIONS_SCHEMA.items()), *reviews)
     ratings = interactions["rating"].drop_nulls()
+    if rating_scale is None and ratings.len() > 1 and ratings.n_unique() == 1:
+        reader.note(
+            f"{table.path}: every rating is {ratings[0]:g}, which says nothing about taste, so this is data without ratings; "
+            "if other ratings were possible, set dataset.rating_scale = [lowest, highest]."
+        )
+        interactions = interactions.with_columns(rating=none(pl.Float32()))
+        ratings = ratings.clear()
     if rating_scale is None and ratings.len():
         rating_scale = (float(ratings.min()), float(ratings.max()))  # type: ignore[arg-type]
-    return Dataset(name, Catalog(items, domain), users, interactions, rating_scale if ratings.len() else None, dict(reader.skipped))
+    if rating_scale is not None and ratings.len():
+        reader.tell("ratings", f"{levels_in_words(ratings)}, on a scale from {rating_scale[0]:g} to {rating_scale[1]:g}")
+    _tell_left_out(reader, read)
+    return Dataset(
+        name,
+        Catalog(items, domain),
+        users,
+        interactions,
+        rating_scale if ratings.len() else None,
+        dict(reader.skipped),
+        understood=dict(reader.understood),
+        notes=tuple(reader.notes),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The whole files behind a data set, in which another column may fit the ids better.
+
+    Attributes:
+        log: of interactions. items, users: that list them. None where there is no such file, or nothing to choose in it.
+    """
+
+    log: RawTable | None = None
+    items: RawTable | None = None
+    users: RawTable | None = None
+
+    def likelier(self, table: RawTable, column: str, listed: pl.Series) -> str | None:
+        """What to set so that the ids of interactions and of the file that lists them fit better; None if no other column does.
+
+        Args:
+            table: picked interactions. column: "user_id" or "item_id". listed: the ids of the file that lists them.
+        """
+        what = column.removesuffix("_id")
+        asked = table.frame[column]
+        least = 0.5 + 0.5 * float(asked.is_in(listed.implode()).mean() or 0.0)  # type: ignore[arg-type]
+        offers: list[tuple[float, str]] = []
+        file = self.items if what == "item" else self.users
+        if file is not None:
+            for name, ids in _columns_of_ids(file, keys=True):
+                share = float(asked.is_in(ids.implode()).mean() or 0.0)  # type: ignore[arg-type]
+                key = f"dataset.{what}_key = '{name}'"
+                offers.append((share, f"the column '{name}' of {file.path.name} lists {share:.0%} of them: set {key}"))
+        if self.log is not None:
+            for name, ids in _columns_of_ids(self.log, without=table.names.values()):
+                share = float(ids.is_in(listed.implode()).mean() or 0.0)  # type: ignore[arg-type]
+                setting = f"dataset.{what} = '{name}'"
+                offers.append((share, f"of the column '{name}' of {self.log.path.name} {share:.0%} are listed there: set {setting}"))
+        share, advice = max(offers, default=(0.0, ""))
+        return advice if share > least else None
+
+
+def _columns_of_ids(file: RawTable, *, keys: bool = False, without: Iterable[str] = ()) -> Iterator[tuple[str, pl.Series]]:
+    """The columns of a file as ids; with `keys` only those in which every row has one of its own."""
+    left_out = set(without)
+    for name in (column for column in file.columns if column not in left_out):
+        try:
+            picked = file.pick({"id": name}).frame["id"]
+        except DataError:
+            continue
+        if not keys or picked.n_unique() == picked.len():
+            yield name, plain_ids(picked).ids
+
+
+def _tell_left_out(reader: Reader, read: int) -> None:
+    """Keeps what was left out; a note if it is so much that a setting may be wrong."""
+    if not reader.skipped:
+        return
+    reader.tell("left out", ", ".join(f"{count:,} ({reason})" for reason, count in reader.skipped.items()))
+    bad = {reason: count for reason, count in reader.skipped.items() if reason not in ON_PURPOSE}
+    if sum(bad.values()) > MANY * read:
+        reader.note(
+            f"{sum(bad.values()):,} rows were left out ({', '.join(bad)}), beside {read:,} that were read in full; "
+            "so many are likelier due to a setting than to the rows."
+        )
 
 
 def _coded(frame: pl.DataFrame, code: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:

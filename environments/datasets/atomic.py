@@ -11,9 +11,11 @@ from pathlib import Path
 
 import polars as pl
 
-from environments.datasets.assembly import assemble, item_table, user_table
-from environments.datasets.fields import FieldsConfig, demographics, find, item_text, ratings_and_times
-from environments.datasets.reading import RawTable, Reader
+from environments.datasets.assembly import Files, assemble, item_table, user_table
+from environments.datasets.fields import ColumnName, FieldsConfig, Separator, demographics, find, item_text, ratings_and_times, tell_columns
+from environments.datasets.raw_table import RawTable
+from environments.datasets.reading import Reader
+from environments.datasets.values import UNIT
 from simulator.dataset import Dataset
 from simulator.errors import DataError
 
@@ -37,8 +39,8 @@ class RecBoleAtomic:
         """
 
         path: Path
-        seq_separator: str = " "
-        label: str | None = None
+        seq_separator: Separator = " "
+        label: ColumnName | None = None
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -58,6 +60,9 @@ class RecBoleAtomic:
         if "rating" not in wanted:
             wanted |= find(raw, "label", config.label)
         table = raw.pick(wanted)
+        tell_columns(
+            reader, raw, wanted, ("rating", "timestamp"), [role for role in ("rating", "timestamp") if getattr(config, role) == ""]
+        )
         if "label" in wanted:
             table = reader.numbers(table, "label", scale=(0, 1))
             table = replace(table, frame=table.frame.filter(pl.col("label") > 0).drop("label"))
@@ -75,6 +80,7 @@ class RecBoleAtomic:
             unlisted=config.unlisted,
             items_from=items_file.name,
             users_from=users_file.name,
+            files=Files(),
         )
 
     def _items(self, reader: Reader, path: Path) -> pl.DataFrame:
@@ -83,9 +89,11 @@ class RecBoleAtomic:
         for role in ("title", "year", "genres", "description"):
             wanted |= find(raw, role, getattr(self.config, role))
         table = raw.pick(wanted)
+        tell_columns(reader, raw, wanted, ("title", "year", "genres", "description"))
         several = types.get(wanted.get("genres", "")) == "token_seq"
-        separator = self.config.seq_separator if several else "\x1f"  # a token is one entry, whatever is in it
-        return item_table(reader, table, item_text(self.config, table.columns, separator))[1]
+        separator = self.config.seq_separator if several else UNIT  # a token is one entry, whatever is in it
+        table, text = item_text(self.config, reader, table, separator)
+        return item_table(reader, table, text)[1]
 
     def _users(self, reader: Reader, path: Path) -> pl.DataFrame:
         raw, _ = self._table(reader, path)

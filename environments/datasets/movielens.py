@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic import Field
 
 from environments.datasets.assembly import (
     ItemText,
@@ -25,11 +26,15 @@ from environments.datasets.assembly import (
     user_table,
     words,
 )
-from environments.datasets.reading import BadRows, RawTable, Reader, find_file, read_bytes
+from environments.datasets.fields import TimesConfig
+from environments.datasets.files import find_file, read_bytes
+from environments.datasets.ratings import read_ratings
+from environments.datasets.raw_table import RawTable
+from environments.datasets.reading import BadRows, Reader
+from environments.datasets.times import read_times
 from simulator.dataset import FILMS, Dataset
 from simulator.errors import DataError
 from simulator.paths import data_folder
-from simulator.plugins import ComponentConfig
 
 _NO_OCCUPATION = ("other", "none")
 
@@ -62,8 +67,8 @@ AGES_1M = {"1": 15, "18": 21, "25": 30, "35": 40, "45": 47, "50": 53, "56": 60}
 """ML-1M gives age bands by their lower end (1 is under 18, 56 is 56 and over); a person gets an age in the middle of the band."""
 
 
-class MovieLensConfig(ComponentConfig):
-    """Configuration of the MovieLens loaders.
+class MovieLensConfig(TimesConfig):
+    """Configuration of the MovieLens loaders; their times are seconds unless a copy was written otherwise.
 
     Attributes:
         path: folder with the files; None takes the copy that `usersim data get` has put into the cache.
@@ -115,7 +120,7 @@ class MovieLens100K:
             gender_word=gender(pl.col("gender")),
             occupation=pl.when(~occupation.is_in(_NO_OCCUPATION)).then(occupation),
         )
-        ratings = reader.timestamps(reader.numbers(ratings, "rating", scale=(1, 5)))
+        ratings = _rated(reader, ratings, self.config, (1, 5))
         return assemble(
             reader,
             "ml-100k",
@@ -188,8 +193,7 @@ class MovieLens1M:
         else:
             wanted = {"user_id": "user_id", "item_id": "movie_id", "rating": "rating", "timestamp": "timestamp"}
             ratings = reader.text_table(source, separator=",", ends_with_newline=True).pick(wanted)
-        ratings = reader.numbers(ratings, "rating", scale=(1, 5))
-        ratings = reader.timestamps(ratings, optional=source.name != "ratings.dat")
+        ratings = _rated(reader, ratings, self.config, (1, 5), optional=source.name != "ratings.dat")
         return assemble(
             reader,
             "ml-1m",
@@ -216,7 +220,7 @@ class MovieLensLatest:
             tags: how many tags a description holds at most; 0 leaves them out.
         """
 
-        tags: int = 5
+        tags: int = Field(default=5, ge=0, le=1_000)
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
@@ -238,7 +242,7 @@ class MovieLensLatest:
         _, items = item_table(reader, films, ItemText(film_title(title), film_year(title), _genres(pl.col("genres"), "|"), description))
         wanted = {"user_id": "userId", "item_id": "movieId", "rating": "rating", "timestamp": "timestamp"}
         ratings = _csv(reader, folder, "ratings.csv", wanted)
-        ratings = reader.timestamps(reader.numbers(ratings, "rating", scale=(0.5, 5)))
+        ratings = _rated(reader, ratings, self.config, (0.5, 5))
         return assemble(
             reader,
             folder.resolve().name,
@@ -258,6 +262,12 @@ def _folder(path: Path | None, name: str) -> Path:
     if not folder.is_dir() or not any(folder.iterdir()):
         raise DataError(f"data set '{name}' is not on this machine (looked in {folder}); fetch it with: usersim data get {name}")
     return folder
+
+
+def _rated(reader: Reader, table: RawTable, config: MovieLensConfig, scale: tuple[float, float], *, optional: bool = False) -> RawTable:
+    """Ratings with checked ratings and times; `optional` says whether times may be missing."""
+    table = read_ratings(reader, table, scale=scale, strict=True)
+    return read_times(reader, table, unit=config.time_unit, time_format=config.time_format, optional=optional)
 
 
 def _genres(text: pl.Expr, separator: str) -> pl.Expr:

@@ -1,4 +1,4 @@
-"""Strict reading of text tables: every bad value is found, and named with file, line, column, what it is and what is allowed.
+"""Reading of data files: every bad value is found, and named with file, line, column, what it is and what is allowed.
 
 `Reader` turns a file into a `RawTable` of strings in which each row knows its line; its checks then either stop with a
 `DataError` at the first bad row or, with ``on_bad_rows = "skip"``, drop the bad rows and count them by reason. Checks are
@@ -7,81 +7,73 @@ polars expressions over whole columns, so strictness costs little: a million row
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
-from simulator.errors import DataError, with_suggestion
+from environments.datasets.files import JSON, PARQUET, kind, parts
+from environments.datasets.json_files import read_json
+from environments.datasets.parquet_files import read_parquet
+from environments.datasets.raw_table import LINE, RawTable, listed
+from environments.datasets.text_files import TextFormat, holds_data, no_names, read_text
+from environments.datasets.values import plain_ids
+from simulator.errors import DataError
 
 BadRows = Literal["error", "skip"]
 
-LINE = "_line"
-"""Column of a `RawTable` with the number of the line in its file, from 1."""
+SKIPPING = "correct the row, or leave such rows out with dataset.on_bad_rows = 'skip'"
+"""What to do about a bad row, if nothing better is known."""
 
-LATEST_TIME = 4_102_444_800
-"""2100-01-01 in seconds since 1970; later timestamps are surely in another unit."""
-
-
-@dataclass(frozen=True)
-class RawTable:
-    """The rows of a file as text.
-
-    Attributes:
-        path: the file, for messages.
-        frame: one String column per field (numbers once checked), and `LINE`.
-        names: our column name -> the file's own name, where they differ; messages use the file's.
-        unit: what `LINE` counts: "line" of a text file, "row" of a Parquet file.
-    """
-
-    path: Path
-    frame: pl.DataFrame
-    names: Mapping[str, str] = field(default_factory=dict)
-    unit: str = "line"
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the fields, in order of the file."""
-        return [name for name in self.frame.columns if name != LINE]
-
-    def pick(self, wanted: Mapping[str, str]) -> RawTable:
-        """Only the columns ``wanted[ours] = file's name``, under our names.
-
-        Raises:
-            DataError: the file lacks a column.
-        """
-        for name in wanted.values():
-            if name not in self.columns:
-                raise DataError(f"{self.path}, line 1: there is no such column; {with_suggestion('column', name, self.columns)}")
-        columns = [pl.col(name).alias(ours) for ours, name in wanted.items()]
-        return replace(self, frame=self.frame.select(*columns, LINE), names=dict(wanted))
-
-    def with_column(self, column: str, values: pl.Expr) -> RawTable:
-        """The table with one column added or replaced."""
-        return replace(self, frame=self.frame.with_columns(values.alias(column)))
-
-    def place(self, line: int, column: str) -> str:
-        """ "FILE, line 3, column 'rating'"."""
-        return f"{self.path}, {self.unit} {line}, column '{self.names.get(column, column)}'"
+MANY = 0.03
+"""Share of bad rows above which a setting is likelier wrong than the rows."""
 
 
 class Reader:
-    """Reads the files of one data set; holds what was skipped.
+    """Reads the files of one data set; holds what was skipped, and how the files were understood.
 
     Attributes:
         on_bad_rows: "error" stops at the first bad row, "skip" drops and counts.
         skipped: reason -> number of rows dropped so far.
+        understood: what -> how it was understood, in words, for people.
+        notes: sentences about what may be meant otherwise.
     """
 
     def __init__(self, on_bad_rows: BadRows = "error") -> None:
         self.on_bad_rows = on_bad_rows
         self.skipped: dict[str, int] = {}
+        self.understood: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def tell(self, what: str, how: str) -> None:
+        """Keeps how something was understood."""
+        self.understood[what] = how
+
+    def note(self, sentence: str) -> None:
+        """Keeps a sentence about what may be meant otherwise, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def table(self, path: Path, form: TextFormat) -> RawTable:
+        """A file of any kind, or a folder of its parts, by the endings of their names (`environments.datasets.files.TABLES`).
+
+        Args:
+            path: the file or folder. form: how it is written if it is text.
+
+        Raises:
+            DataError: it is missing, empty, damaged, or its parts are not parts of one table.
+        """
+        files = parts(path)
+        read = [self._one(file, form) for file in files]
+        return read[0] if files == [path] else _joined(path, read, form.prefix)
+
+    def _one(self, path: Path, form: TextFormat) -> RawTable:
+        ending = kind(path)
+        if ending in PARQUET:
+            return read_parquet(path)
+        return read_json(path, self._bad) if ending in JSON else read_text(path, form, self._bad)
 
     def text_table(
         self,
@@ -93,80 +85,33 @@ class Reader:
         quoted: bool = False,
         ends_with_newline: bool = False,
     ) -> RawTable:
-        r"""Reads a text file of separated fields; ``.gz`` is unpacked, CRLF and a byte-order mark are accepted.
-
-        Args:
-            path: the file.
-            separator: one or more characters between fields.
-            columns: names of the fields; None takes them from the first line.
-            encoding: "latin-1" also takes UTF-8, in which non-ASCII latin-1 text is practically never valid.
-            quoted: whether fields may stand in double quotes (RFC 4180).
-            ends_with_newline: whether a file without a final newline is known to be cut off.
+        """A text file of a known format, see `TextFormat`.
 
         Raises:
             DataError: the file is missing, empty, cut off, in another encoding, or a row has a wrong number of fields.
         """
-        text = _decode(path, read_bytes(path), encoding)
-        cut_off = not text.endswith("\n")
-        if quoted and '"' in text:
-            rows = self._quoted_rows(path, text, separator)
-        else:
-            lines = pl.DataFrame({"text": text.split("\n")}).with_row_index(LINE, offset=1)
-            rows = lines.filter(pl.col("text") != "").select(
-                pl.col(LINE).cast(pl.Int64), pl.col("text").str.split(separator).alias("fields")
-            )
-        if columns is None:
-            names = [name.strip() for name in rows["fields"][0].to_list()]
-            if len(set(names)) < len(names):
-                raise DataError(f"{path}, line 1: a column name stands twice in the header ({', '.join(names)}); names must differ.")
-            rows = rows.slice(1)
-        else:
-            names = list(columns)
-        if cut_off and ends_with_newline and rows.height:
-            last = int(rows[LINE][-1])
-            self._bad(
-                f"{path}, line {last}, column '{names[-1]}': the file is cut off there, without the end of the line that every complete "
-                "copy has; fetch the file again.",
-                "row cut off",
-                1,
-            )
-            rows = rows.slice(0, rows.height - 1)
-        rows = self._check_widths(path, rows, names, separator, cut_off)
-        fields = [pl.col("fields").list.get(index).alias(name) for index, name in enumerate(names)]
-        return RawTable(path, rows.select(*fields, LINE))
+        form = TextFormat(separator, columns, encoding, quoted, ends_with_newline)
+        return read_text(path, form, self._bad)
 
-    def _quoted_rows(self, path: Path, text: str, separator: str) -> pl.DataFrame:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        lines, fields, start = [], [], 1
-        try:
-            for row in reader:
-                if row:
-                    lines.append(start)
-                    fields.append(row)
-                start = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(
-                f"{path}, line {start}: found a double quote that is not closed or stands inside a field ({error}); "
-                "a quoted field starts and ends with a quote, and quotes in it are doubled."
-            ) from error
-        return pl.DataFrame({LINE: lines, "fields": fields}, schema={LINE: pl.Int64, "fields": pl.List(pl.String)})
+    def json_table(self, path: Path) -> RawTable:
+        """A file of JSON objects.
 
-    def _check_widths(self, path: Path, rows: pl.DataFrame, names: Sequence[str], separator: str, cut_off: bool) -> pl.DataFrame:
-        wrong = rows.filter(pl.col("fields").list.len() != len(names))
-        if wrong.height:
-            line, found = int(wrong[LINE][0]), len(wrong["fields"][0])
-            column = names[min(found, len(names) - 1)]
-            separators = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "space"}
-            advice = "the file is cut off there; fetch it again" if cut_off and line == rows[LINE][-1] else "correct the row"
-            self._bad(
-                f"{path}, line {line}, column '{column}': found {found} fields, allowed are {len(names)} "
-                f"({', '.join(names)}) separated by {separators.get(separator, repr(separator))}; {advice}.",
-                "wrong number of fields",
-                wrong.height,
-            )
-        return rows.filter(pl.col("fields").list.len() == len(names))
+        Raises:
+            DataError: the file is missing or empty, or a line holds no object.
+        """
+        return read_json(path, self._bad)
 
-    def check(self, table: RawTable, bad: pl.Expr, *, column: str, reason: str, allowed: str, found: pl.Expr | None = None) -> RawTable:
+    def check(
+        self,
+        table: RawTable,
+        bad: pl.Expr,
+        *,
+        column: str,
+        reason: str,
+        allowed: str,
+        found: pl.Expr | None = None,
+        advice: Callable[[str], str] | None = None,
+    ) -> RawTable:
         """Stops at the first row where `bad` is true, or drops all of them.
 
         Args:
@@ -176,6 +121,8 @@ class Reader:
             reason: a few words for the count of skipped rows, such as "rating out of range".
             allowed: what would be right, for the message.
             found: what to quote as found; the value of `column` if None.
+            advice: what to do, given the value that was found; `SKIPPING` if None, unless so many rows are bad that the setting is
+                likelier wrong.
 
         Raises:
             DataError: a row is bad and `on_bad_rows` is "error".
@@ -187,11 +134,10 @@ class Reader:
         if self.on_bad_rows == "error":
             first = table.frame.filter(mask).head(1).select(pl.col(LINE), (pl.col(column) if found is None else found).alias("found"))
             value = first["found"][0]
-            shown = "nothing" if value in (None, "") else repr(value) if len(str(value)) <= 60 else repr(f"{str(value)[:57]}...")
-            raise DataError(
-                f"{table.place(first[LINE][0], column)}: found {shown}, allowed is {allowed}; "
-                "correct the row, or leave such rows out with dataset.on_bad_rows = 'skip'."
-            )
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            shown = "nothing" if value in (None, "") else repr(text) if len(text) <= 60 else repr(f"{text[:57]}...")
+            what = advice(text) if advice else _advice(count, table.frame.height)
+            raise DataError(f"{table.place(first[LINE][0], column)}: found {shown}, allowed is {allowed}; {what}.")
         self._bad("", reason, count)
         return replace(table, frame=table.frame.filter(~mask))
 
@@ -221,43 +167,76 @@ class Reader:
             bad &= text.fill_null("") != ""
         else:
             bad |= text.is_null()
-        table = self.check(table, bad, column=column, reason=f"{of} is not a number", allowed=allowed)
+        commas = table.frame.select((bad & text.str.contains(r"^-?\d+,\d+$")).any()).item()
+        advice = (lambda _: "write numbers with a point in place of the comma") if commas else None
+        table = self.check(table, bad, column=column, reason=f"{of} is not a number", allowed=allowed, advice=advice)
         if scale is not None:
             outside = (value < scale[0]) | (value > scale[1])
             table = self.check(table, outside, column=column, reason=f"{of} out of range", allowed=allowed)
         return table.with_column(column, value)
 
-    def timestamps(self, table: RawTable, column: str = "timestamp", *, per_second: int = 1, optional: bool = False) -> RawTable:
-        """Turns a column of text into Int64 seconds since 1970 UTC after checking it.
-
-        Args:
-            table: the rows.
-            column: by our name.
-            per_second: ticks of the file's clock in a second: 1, 1000 for milliseconds, 1000000 for microseconds.
-            optional: whether an empty field is allowed and becomes null.
+    def ids(self, table: RawTable, column: str) -> RawTable:
+        """The table with ids in one spelling (`environments.datasets.values.plain_ids`), without rows whose id is empty.
 
         Raises:
-            DataError: a value is no number, negative, or after the year 2100, and `on_bad_rows` is "error".
+            DataError: an id is empty or was rounded, and `on_bad_rows` is "error".
         """
-        raw = pl.col(column)
-        table = table.with_column("_raw", raw)
-        table = self.numbers(table, column, optional=optional)
-        seconds = raw / per_second
-        outside = (seconds < 0) | (seconds >= LATEST_TIME)
-        unit = {1: "seconds", 1000: "milliseconds"}.get(per_second, "microseconds")
-        allowed = f"a time in {unit} since 1970, before the year 2100 (files in another unit need dataset.time_unit)"
-        table = self.check(table, outside, column=column, reason="timestamp out of range", allowed=allowed, found=pl.col("_raw"))
-        return replace(table, frame=table.frame.drop("_raw")).with_column(column, seconds.floor().cast(pl.Int64))
+        table = self.filled(table, column)
+        plain = plain_ids(table.frame[column])
+        if plain.were_floats:
+            self.tell(f"{table.names.get(column, column)} of {table.path.name}", "whole numbers that were written as floats (1.0 is 1)")
+        table = table.with_column(column, pl.lit(plain.ids))
+        if plain.rounded is None:
+            return table
+        return self.check(
+            table,
+            pl.lit(plain.rounded),
+            column=column,
+            reason=f"rounded {column}",
+            allowed="an id that no program has rounded",
+            advice=lambda _: "several ids may have become this one: write the file again with its ids as text or as whole numbers",
+        )
 
-    def known(self, table: RawTable, column: str, ids: pl.Series, where: Path | str) -> RawTable:
+    def known(
+        self,
+        table: RawTable,
+        column: str,
+        ids: pl.Series,
+        where: Path | str,
+        *,
+        likelier: Callable[[], str | None] = lambda: None,
+        addable: bool = False,
+    ) -> RawTable:
         """Keeps rows whose `column` is one of `ids`.
 
+        Args:
+            table: the rows. column: by our name. ids: the known ones. where: the file that lists them, for messages.
+            likelier: asked, where more than `MANY` of the rows name unknown ids, for a sentence about a column that fits better.
+            addable: whether the loader has the setting `unlisted`.
+
         Raises:
-            DataError: an id is not among them and `on_bad_rows` is "error".
+            DataError: an id is not among them and `on_bad_rows` is "error", or another column fits better.
         """
         what = column.removesuffix("_id")
+        unknown = table.frame.select(~pl.col(column).is_in(ids.implode())).to_series()
+        count, height = int(unknown.sum()), table.frame.height
+        better = likelier() if count > MANY * height else None
+        if better is not None:
+            first = table.frame.filter(unknown).row(0, named=True)
+            raise DataError(
+                f"{table.place(first[LINE], column)}: found {first[column][:60]!r}, which is none of the {ids.len()} {what}s of {where}, "
+                f"and so it is on {count:,} of {height:,} rows ({count / height:.0%}); {better}."
+            )
         allowed = f"one of the {ids.len()} {what}s of {where}"
-        return self.check(table, ~pl.col(column).is_in(ids.implode()), column=column, reason=f"unknown {what}", allowed=allowed)
+        add = f"; dataset.unlisted = 'add' takes such {what}s with nothing known" if addable else ""
+        return self.check(
+            table,
+            pl.lit(unknown),
+            column=column,
+            reason=f"unknown {what}",
+            allowed=allowed,
+            advice=lambda _: f"{_advice(count, height)}{add}",
+        )
 
     def filled(self, table: RawTable, column: str) -> RawTable:
         """Keeps rows whose `column` is not empty.
@@ -294,58 +273,33 @@ class Reader:
         self.skipped[reason] = self.skipped.get(reason, 0) + count
 
 
-def find_file(folder: Path, names: Iterable[str], what: str) -> Path:
-    """The first of `names` that exists in `folder`.
-
-    Raises:
-        DataError: the folder or all of the files are missing.
-    """
-    wanted = list(names)
-    if not folder.is_dir():
-        raise DataError(f"there is no folder '{folder}' to read {what} from; allowed is a folder that holds {' or '.join(wanted)}.")
-    for name in wanted:
-        if (folder / name).is_file():
-            return folder / name
-    present = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
-    raise DataError(f"there is no file {' or '.join(wanted)} in '{folder}', which {what} needs; the folder holds {present}.")
+def _advice(count: int, height: int) -> str:
+    if count > 2 and count > MANY * height:
+        return (
+            f"it is so on {count:,} of {height:,} rows ({count / height:.0%}), so the column or a setting is likelier wrong than the rows: "
+            "see what `usersim data describe` makes of the file before leaving them out (dataset.on_bad_rows = 'skip')"
+        )
+    return SKIPPING
 
 
-def read_bytes(path: Path) -> bytes:
-    """The contents of a file, unpacked if its name ends in ``.gz``.
-
-    Raises:
-        DataError: the file is missing, empty, unreadable, or a damaged archive.
-    """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file '{path}'; check the path, or fetch the data again.") from error
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be read: {error.strerror}; allowed is a readable file.") from error
-    if path.suffix == ".gz":
-        try:
-            raw = gzip.decompress(raw)
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(f"'{path}' is not a complete gzip file ({error}); it was probably cut off, fetch it again.") from error
-    if not raw.strip():
-        raise DataError(f"'{path}' is empty; allowed is a file with at least one row, fetch it again.")
-    return raw
-
-
-def _decode(path: Path, raw: bytes, encoding: str) -> str:
-    zero = raw.find(b"\0")
-    if zero >= 0:
-        line = raw.count(b"\n", 0, zero) + 1
-        raise DataError(f"{path}, line {line}: found a zero byte, allowed is text in {encoding}; the file is binary, damaged, or UTF-16.")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if encoding == "utf-8":
-            line_start = raw.rfind(b"\n", 0, error.start) + 1
-            line = raw.count(b"\n", 0, error.start) + 1
+def _joined(path: Path, read: Sequence[RawTable], prefix: str) -> RawTable:
+    """Parts as one table whose lines count on."""
+    first = read[0]
+    starts, frames, before = [], [], 0
+    for part in read:
+        if part.columns != first.columns:
+            if first.separator and holds_data(part.columns):
+                raise no_names(part.path, part.columns, prefix)
             raise DataError(
-                f"{path}, line {line}, character {error.start - line_start + 1}: found the byte 0x{raw[error.start]:02x}, "
-                "allowed is text in utf-8; convert the file, or set dataset.encoding = 'latin-1' where the loader has that key."
-            ) from error
-        text = raw.decode(encoding)
-    return text.replace("\r\n", "\n")
+                f"'{part.path}' has the columns {listed(part.columns)}, but {first.path.name} has {listed(first.columns)}; "
+                "parts of one table have the same columns in the same order."
+            )
+        starts.append((before, part.path))
+        frames.append(part.frame.with_columns(pl.col(LINE) + before))
+        before += int(part.frame[LINE].max() or 0)  # type: ignore[arg-type]
+    try:
+        return replace(first, path=path, frame=pl.concat(frames, how="vertical_relaxed"), parts=tuple(starts))
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"the parts in '{path}' have columns of different types ({str(error).splitlines()[0]}); write them alike."
+        ) from error

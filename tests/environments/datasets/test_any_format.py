@@ -151,7 +151,7 @@ ROWS = st.lists(
 def test_what_is_written_is_what_is_read_in_order_of_person_then_time_then_file(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("round_trip")
     (folder / "log.csv").write_text("user,item,rating,timestamp\n" + "".join(f"{u},{i},{r},{t}\n" for u, i, r, t in rows))
-    data = table(folder, interactions="log.csv", duplicates="keep")
+    data = table(folder, interactions="log.csv", duplicates="keep", rating_scale=(0.5, 5))
     ids = data.interactions.join(data.users, on="user", maintain_order="left").join(data.catalog.items, on="item", maintain_order="left")
     read = [(int(u), int(i), r, t) for u, i, r, t in ids.select("user_id", "item_id", "rating", "timestamp").rows()]
     assert read == sorted(rows, key=lambda row: (row[0], row[3]))

@@ -271,7 +271,7 @@ OTHERS = {
         lambda folder: tables(folder, "log.csv", b"user,item,stars\n1,2,3\n1,3,11\n", rating_scale=(1, 10)),
         r"log\.csv, line 3, column 'stars': found '11', allowed is a number from 1 to 10",
     ),
-    "an ending that tells nothing": (lambda folder: tables(folder, "log.dat", b"user,item\n1,2\n"), r"set dataset\.separator"),
+    "an ending and lines that tell nothing": (lambda folder: tables(folder, "log.dat", b"user\n1\n"), r"set dataset\.separator"),
     "a column name twice": (
         lambda folder: tables(folder, "log.csv", b"user,item,item\n1,2,2\n"),
         r"log\.csv, line 1: a column name stands",
