@@ -123,7 +123,7 @@ class EvidenceDecisions(RandomDecisions):
         super().fit(train, profiles, rng)
         split = people_split(train)
         learns_from = np.concatenate([split.fit, split.validation])
-        features, labels = choice_examples(train, rng.child("choice examples").generator(), among=learns_from)
+        features, labels = choice_examples(train, rng.child("choice examples"), among=learns_from)
         columns = [FEATURES.index(name) for name in self.used]
         if len(np.unique(labels)) == 2:
             model = LogisticRegression(C=1.0).fit(features[:, columns], labels)

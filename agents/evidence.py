@@ -9,7 +9,12 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+from agents.exposures import hide, items_by_user
 from simulator.dataset import Dataset
+from simulator.seeds import Stream
+
+LATE_SHARE = 0.2
+"""Of each person's interactions, what a choice model is fitted to tell from other items."""
 
 FEATURES = ("popularity", "affinity", "quality")
 """Columns of `Evidence.features`."""
@@ -94,35 +99,32 @@ class Evidence:
 
 
 def choice_examples(
-    train: Dataset, rng: np.random.Generator, *, among: np.ndarray | None = None, people: int = 2_000, negatives: int = 4
+    train: Dataset, rng: Stream, *, among: np.ndarray | None = None, people: int = 2_000, negatives: int = 4
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labelled examples for a choice model, from the training part alone.
 
-    Each person's last fifth of training interactions are the positives; the evidence is computed from the earlier four
-    fifths, as it will be in the simulation, where the future is not known. Negatives are random items without interaction.
+    A fifth of each person's training interactions are the positives: the latest, or where the data has no times a drawn one. The evidence
+    is computed from the other four fifths, as it will be in the simulation, where the future is not known. Negatives are random items
+    without interaction.
 
     Args:
         train: the training part, rows sorted by person and time.
-        rng: draws people and negatives.
+        rng: person u draws from ``rng.child("negatives", user_id)``, so that other people cannot matter.
         among: user codes of those who may be learned from; None is everybody. people: at most so many of them are used.
         negatives: per positive.
 
     Returns:
         features, shape (n, 3), and labels (1 chosen, 0 not), shape (n,).
     """
-    counted = train.interactions.with_columns(
-        place=pl.int_range(pl.len()).over("user"),
-        total=pl.len().over("user"),
-    )
-    is_late = pl.col("place") >= (pl.col("total") * 0.8).ceil()
-    early, late = counted.filter(~is_late), counted.filter(is_late)
-    evidence = Evidence(early.select("user", "item", "rating", "timestamp"), train.n_users, train.n_items)
-    histories = {int(user): frame["item"].to_numpy() for (user,), frame in early.group_by("user", maintain_order=True)}
-    recent = {int(user): frame["item"].to_numpy() for (user,), frame in late.group_by("user", maintain_order=True)}
-    chosen = sorted(set(histories) & set(recent) & (set(recent) if among is None else set(among.tolist())))
+    parts = hide(train, np.arange(train.n_users), LATE_SHARE, "temporal" if train.has_times else "random", rng.child("hide"))
+    evidence = Evidence(parts.observed.interactions, train.n_users, train.n_items)
+    histories = items_by_user(parts.observed.interactions, train.n_users)
+    recent = items_by_user(parts.hidden, train.n_users)
+    able = [user for user in range(train.n_users) if len(histories[user]) and len(recent[user])]
+    chosen = able if among is None else np.intersect1d(able, among).tolist()
     if len(chosen) > people:
-        chosen = sorted(rng.choice(chosen, size=people, replace=False).tolist())
-    rows, labels = [], []
+        chosen = sorted(rng.child("people").generator().choice(chosen, size=people, replace=False).tolist())
+    rows, labels, ids = [], [], train.users["user_id"].to_list()
     for user in chosen:
         positive = recent[user][:20]
         known = np.zeros(train.n_items, dtype=bool)
@@ -130,7 +132,8 @@ def choice_examples(
         unknown = np.flatnonzero(~known)
         if len(unknown) == 0:
             continue
-        drawn = rng.choice(unknown, size=min(negatives * len(positive), len(unknown)), replace=False)
+        size = min(negatives * len(positive), len(unknown))
+        drawn = rng.child("negatives", ids[user]).generator().choice(unknown, size=size, replace=False)
         rows.append(evidence.features(histories[user], np.concatenate([positive, drawn])))
         labels.append(np.concatenate([np.ones(len(positive)), np.zeros(len(drawn))]))
     return (np.concatenate(rows), np.concatenate(labels)) if rows else (np.zeros((0, len(FEATURES))), np.zeros(0))

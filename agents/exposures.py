@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from simulator.dataset import Dataset
+from simulator.errors import DataError
 from simulator.seeds import Stream
 
 Kind = Literal["random", "matched"]
@@ -78,7 +79,15 @@ def hide(train: Dataset, people: np.ndarray, share: float, order: Literal["rando
         share: of each person's interactions, in (0, 1), rounded to whole interactions.
         order: "random" ones or the latest ("temporal"), as the data itself was split.
         rng: person u draws from ``rng.child(user_id)``, so that other people cannot matter.
+
+    Raises:
+        DataError: the latest are wanted, and the data has no times.
     """
+    if order == "temporal" and not train.has_times:
+        raise DataError(
+            f"which interactions are the latest cannot be known of data set '{train.name}', which has no times on all rows; random ones "
+            "can be hidden instead (decision.hide = 'random', dataset.split = 'random')."
+        )
     rows = train.interactions
     counts = np.bincount(rows["user"].to_numpy(), minlength=train.n_users)
     starts = np.cumsum(counts) - counts

@@ -1,15 +1,19 @@
 """From checked text tables to a `Dataset`: codes, sorting, duplicates, and the parts of an item's text.
 
-Every loader ends in `assemble`, so that all data sets are ordered and coded in the same way, whatever file they came from.
+Every loader ends in `assemble`, so that all data sets are ordered and coded in the same way, whatever file they came from and however its
+rows were sorted: codes follow the ids, interactions their times, and what happened at the same time, or at none, an order that nothing
+can be read from (`_lot`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from environments.datasets.ratings import levels_in_words
@@ -121,7 +125,7 @@ def user_table(reader: Reader, table: RawTable, *, age: pl.Expr, gender_word: pl
 
 def items_from_ids(ids: pl.Series) -> pl.DataFrame:
     """A table of items for data without a file of items: the title is the id."""
-    frame = pl.DataFrame({"item_id": _natural_order(ids)}).with_columns(
+    frame = pl.DataFrame({"item_id": ids.unique()}).with_columns(
         title=pl.col("item_id"), year=none(pl.Int32()), genres=pl.lit([], dtype=pl.List(pl.String)), description=none(pl.String())
     )
     return _coded(frame, "item", ITEMS_SCHEMA)
@@ -129,7 +133,7 @@ def items_from_ids(ids: pl.Series) -> pl.DataFrame:
 
 def users_from_ids(ids: pl.Series) -> pl.DataFrame:
     """A table of people for data without a file of people: all demographics are null."""
-    frame = pl.DataFrame({"user_id": _natural_order(ids)}).with_columns(
+    frame = pl.DataFrame({"user_id": ids.unique()}).with_columns(
         age=none(pl.Int32()), gender=none(pl.String()), occupation=none(pl.String())
     )
     return _coded(frame, "user", USERS_SCHEMA)
@@ -157,8 +161,7 @@ def assemble(
         name: of the data set.
         table: checked interactions: `user_id`, `item_id` (String), `rating` (Float64 or null), `timestamp` (Int64 or null),
             `environments.datasets.times.EXACT` beside times, and perhaps `review` (String; empty ones become null).
-        items: table from `item_table`; None makes one from the ids in the interactions, in numerical order if all are
-            numbers, else alphabetically.
+        items: table from `item_table`; None makes one from the ids in the interactions.
         users: table from `user_table`; None makes one likewise.
         domain: the words for the items.
         rating_scale: lowest and highest possible rating; None takes those that occur.
@@ -194,8 +197,10 @@ def assemble(
         table.frame.sort(LINE)
         .join(users.select("user", "user_id"), on="user_id", how="left", maintain_order="left")
         .join(items.select("item", "item_id"), on="item_id", how="left", maintain_order="left")
-        .sort("user", exact, maintain_order=True, nulls_last=False)
     )
+    # Of repeated rows at one time the last in the file is the last; where all are kept, nothing is made of their place in it.
+    alike = [LINE] if duplicates == "last" else ["rating", *([REVIEW] if REVIEW in frame.columns else []), LINE]
+    frame = frame.with_columns(lot=_lot(frame, users, items)).sort("user", exact, "lot", *alike, nulls_last=False)
     if duplicates == "last":
         last = frame.unique(["user", "item"], keep="last", maintain_order=True)
         if last.height < frame.height:
@@ -290,18 +295,30 @@ def _tell_left_out(reader: Reader, read: int) -> None:
         )
 
 
+def _lot(frame: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame) -> pl.Series:
+    """A number for each row that only the ids of its person and item decide, unsigned 64 bits.
+
+    The place in a file tells something (a list sorted by item, a page that was sent at once), and so does the size of an id: what comes
+    early is older and better known. Hashes tell nothing, and stay when other people or items are added.
+    """
+    people, things = (
+        np.array([int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, person=kind).digest(), "little") for name in ids], np.uint64)
+        for kind, ids in ((b"user", users["user_id"].to_list()), (b"item", items["item_id"].to_list()))
+    )
+    mixed = people[frame["user"].to_numpy()] ^ things[frame["item"].to_numpy()]
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finaliser of SplitMix64 (Steele et al. 2014)
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return pl.Series("lot", mixed ^ (mixed >> np.uint64(31)))
+
+
 def _coded(frame: pl.DataFrame, code: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    return frame.with_row_index(code).select(pl.col(column).cast(dtype) for column, dtype in schema.items())
+    """The table in the order of its ids, by number if all are whole numbers, else by letter, with a code for each row."""
+    ids = pl.col(f"{code}_id")
+    numbers = frame[f"{code}_id"].cast(pl.Int64, strict=False)
+    by = [ids] if numbers.null_count() else [ids.cast(pl.Int64, strict=False), ids]
+    return frame.sort(by).with_row_index(code).select(pl.col(column).cast(dtype) for column, dtype in schema.items())
 
 
 def _with_unlisted(listed: pl.DataFrame, found: pl.DataFrame, code: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     new = found.join(listed, on=f"{code}_id", how="anti", maintain_order="left")
     return _coded(pl.concat([listed.drop(code), new.drop(code)]), code, schema)
-
-
-def _natural_order(ids: pl.Series) -> pl.Series:
-    distinct = ids.unique()
-    numbers = distinct.cast(pl.Int64, strict=False)
-    if numbers.null_count():
-        return distinct.sort()
-    return pl.DataFrame({"id": distinct, "number": numbers}).sort("number", "id")["id"]

@@ -49,8 +49,8 @@ class Split:
 def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
     """Divides each person's interactions; at least one stays in the training part.
 
-    The last interactions are the last in the data set's own order (time, then place in the file), so ties are broken by
-    the file. Whether a row is held out depends on that person's rows alone.
+    The last interactions are the last in time; which of several at one time are taken is decided by the ids alone, as if drawn. Whether a
+    row is held out depends on that person's rows alone.
 
     Args:
         dataset: what to divide.

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from agents.actions import ACTIONS
@@ -12,6 +13,7 @@ from agents.profiles import fit_profiles
 from simulator.protocols import DecisionContext
 from simulator.records import Impression, Page, SessionState, Situation
 from simulator.seeds import Stream
+from tests.conftest import made_up_films
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,42 @@ def test_people_who_judge_like_everybody_deviate_less_from_the_items_means(profi
 def test_the_weights_of_the_evidence_do_not_depend_on_held_out_people(film_world, profiles, evidence):
     """Held-out people's rows are in the counts of the evidence, as everybody's are, but their choices teach no weight."""
     held_out = set(people_split(film_world).held_out.tolist())
-    learned = choice_examples(film_world, Stream(1).generator(), among=np.array(sorted(set(range(film_world.n_users)) - held_out)))
-    everybody = choice_examples(film_world, Stream(1).generator())
+    learned = choice_examples(film_world, Stream(1), among=np.array(sorted(set(range(film_world.n_users)) - held_out)))
+    everybody = choice_examples(film_world, Stream(1))
     assert 0 < len(learned[1]) < len(everybody[1])
-    assert len(choice_examples(film_world, Stream(1).generator(), among=np.array([], dtype=np.int32))[1]) == 0
+    assert len(choice_examples(film_world, Stream(1), among=np.array([], dtype=np.int32))[1]) == 0
+
+
+def with_favourites(best_first):
+    """Eighty people with few favourites among sixty items, without times, everybody's rows sorted by how well known the items are."""
+    world = made_up_films(80, 60)
+    rng, odds = Stream(2).generator(), 1.0 / np.arange(1, 61)
+    rows = [
+        (user, item, 3.0, None)
+        for user in range(80)
+        for item in sorted(rng.choice(60, 15, replace=False, p=odds / odds.sum()).tolist(), reverse=not best_first)
+    ]
+    return world.with_interactions(pl.DataFrame(rows, schema=world.interactions.schema, orient="row"))
+
+
+@pytest.mark.parametrize("best_first", [True, False])
+def test_without_times_what_is_learned_to_be_told_is_drawn_and_not_the_end_of_the_file(best_first):
+    world = with_favourites(best_first)
+    features, labels = choice_examples(world, Stream(1))
+    # popularity speaks for a choice, from whatever end the rows are read
+    assert features[labels == 1, 0].mean() > features[labels == 0, 0].mean() + 0.3
+    assert not np.array_equal(choice_examples(world, Stream(2))[0], features), "another seed draws others"
+
+
+def test_the_examples_of_a_person_do_not_depend_on_who_else_is_learned_from(film_world):
+    some = choice_examples(film_world, Stream(1), among=np.array([3, 5]))
+    more = choice_examples(film_world, Stream(1), among=np.array([3, 4, 5]))
+    assert all(any(np.array_equal(row, other) for other in more[0]) for row in some[0])
+
+
+def test_the_latest_cannot_be_hidden_of_data_without_times(film_world):
+    from agents.exposures import hide
+    from simulator.errors import DataError
+
+    with pytest.raises(DataError, match="which has no times"):
+        hide(with_favourites(True), np.arange(3), 0.2, "temporal", Stream(1))

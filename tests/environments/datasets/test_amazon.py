@@ -73,7 +73,7 @@ def test_all_products_own_words_and_no_file_of_products(tmp_path):
     write(tmp_path)
     words = {"item": "card", "items": "cards", "choose": "give", "chosen": "given"}
     data = load(tmp_path, catalog="all", domain=words)
-    assert data.catalog.item_ids.tolist() == ["9", "1", "2"]
+    assert data.catalog.item_ids.tolist() == ["1", "2", "9"]
     assert data.catalog.domain.chosen == "given"
     assert load(tmp_path, items="").catalog.titles == ["1", "2"]
 

@@ -50,7 +50,7 @@ def test_the_original_files_of_ml_100k_become_items_people_and_sorted_interactio
     assert data.catalog.items["year"].to_list() == [1995, None, 1995]
     assert data.catalog.items["genres"].to_list() == [["Action", "Sci-Fi"], [], ["Children's"]]
     assert data.users.rows() == [(0, "1", 24, "male", "technician"), (1, "2", 53, "female", None), (2, "9", 33, "female", None)]
-    assert data.interactions.rows() == [(0, 2, 3.0, 881250949), (0, 0, 4.0, 881250949), (1, 0, 5.0, 881250950)]
+    assert data.interactions.rows() == [(0, 0, 4.0, 881250949), (0, 2, 3.0, 881250949), (1, 0, 5.0, 881250950)]
     assert data.rating_scale == (1.0, 5.0)
     assert data.catalog.domain.chosen == "watched"
 
