@@ -21,7 +21,7 @@ from agents.profiles import Norms, ProfileConfig, fit_norms, profile_parts
 from agents.rhythm import DEFAULT_RHYTHM
 from agents.shrinkage import dirichlet_strength, shrink_shares
 from agents.traits import Histories
-from simulator.dataset import Dataset
+from simulator.dataset import Dataset, synthetic_id
 from simulator.errors import ConfigError
 from simulator.records import Rhythm, UserProfile
 from simulator.seeds import Stream
@@ -118,7 +118,7 @@ def synthesise(
     ratings = np.concatenate([ratings for _, _, ratings in drawn]) if norms.item_means is not None else None
     parts = profile_parts(_joined([items for _, items, _ in drawn], ratings), norms)
     return [
-        replace(base, user=train.n_users + k, user_id=f"synthetic-{k:04d}", **part)
+        replace(base, user=train.n_users + k, user_id=synthetic_id(k), **part)
         for k, ((base, _, _), part) in enumerate(zip(drawn, parts, strict=True))
     ]
 

@@ -21,6 +21,7 @@ from environments.feed import FeedConfig
 from environments.interventions import InterventionConfig, TargetConfig
 from experiments.tuning.examples_config import ExamplesConfig
 from experiments.tuning.settings import TrainingConfig
+from simulator.credentials import check_settings, shown, shown_override
 from simulator.errors import ConfigError, with_suggestion
 from simulator.plugins import explain
 
@@ -266,10 +267,14 @@ def check(document: Mapping[str, Any], source: str) -> ExperimentConfig:
     """Checks the document of an experiment file.
 
     Raises:
-        ConfigError: names the section, the key, what was found and what is allowed.
+        ConfigError: names the section, the key, what was found and what is allowed; or a setting is a secret, which is not repeated.
     """
     if document.get("language_model") is False:
         document = {**document, "language_model": None}
+    try:
+        check_settings(document)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
     try:
         return ExperimentConfig.model_validate(document)
     except ValidationError as error:
@@ -328,7 +333,7 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
-        raise ConfigError(f"--set {override}: write section.key=value, for example population.users=50.")
+        raise ConfigError(f"--set {shown_override(override)}: write section.key=value, for example population.users=50.")
     try:
         parsed = tomllib.loads(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
@@ -337,7 +342,7 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     for step in path[:-1]:
         place = place.setdefault(step, {})
         if not isinstance(place, dict):
-            raise ConfigError(f"--set {override}: '{step}' is not a section.")
+            raise ConfigError(f"--set {shown_override(override)}: '{step}' is not a section.")
     place[path[-1]] = parsed
 
 
@@ -353,12 +358,12 @@ def _sentence(error: ValidationError) -> str:
         assert issubclass(model, BaseModel)
         if first["type"] == "extra_forbidden":
             return f"[{section}] {with_suggestion('key', rest[-1], model.model_fields)}"
-        return f"[{section}] {'.'.join(rest)} = {first['input']!r}: {_lower(first['msg'])}."
+        return f"[{section}] {'.'.join(rest)} = {shown('.'.join(rest), first['input'])}: {_lower(first['msg'])}."
     if first["type"] == "extra_forbidden":
         return with_suggestion("key or section", section, ExperimentConfig.model_fields)
     if first["type"] == "missing":
         return f"the key '{section}' is missing."
-    return f"{section} = {first['input']!r}: {_lower(first['msg'])}."
+    return f"{section} = {shown(section, first['input'])}: {_lower(first['msg'])}."
 
 
 def _of_intervention(first: Any, rest: Sequence[str]) -> str:

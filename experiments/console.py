@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from simulator.credentials import masked
+
 stderr = Console(stderr=True)
 """For people: progress, notes, errors."""
 
@@ -61,8 +63,8 @@ def finite(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """A line for people, on stderr."""
-    stderr.print(text, markup=False, highlight=False, soft_wrap=True)
+    """A line for people, on stderr; a secret that has its usual form is masked, wherever the text comes from."""
+    stderr.print(masked(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class _Notes(logging.Handler):

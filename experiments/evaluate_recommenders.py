@@ -38,6 +38,7 @@ from experiments.analysis.intervals import Estimate, bootstrap_ratio
 from experiments.config import DatasetSection, Section, document
 from experiments.ranked_lists import histories_of, ranked_lists
 from experiments.rating_errors import RatingErrors, rating_errors
+from simulator.credentials import check_settings
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError
 from simulator.plugins import build as make
@@ -118,8 +119,10 @@ def read(file: Path, overrides: Sequence[str] = ()) -> EvaluationConfig:
     if not file.is_file():
         names = sorted(path.stem for path in shipped.glob("*.toml"))
         raise ConfigError(f"there is no evaluation file {file.name}; evaluations that come with usersim: {', '.join(names)}.")
+    contents = document(file, overrides)
+    check_settings(contents)
     try:
-        config = EvaluationConfig.model_validate(document(file, overrides))
+        config = EvaluationConfig.model_validate(contents)
     except ValidationError as error:
         section = str(error.errors()[0]["loc"][0])
         model = DatasetSection if section == "dataset" else EvaluationConfig

@@ -68,6 +68,11 @@ MUSIC = Domain("artist", "artists", "listen to", "listened to")
 PRODUCTS = Domain("product", "products", "buy", "bought")
 
 
+def synthetic_id(number: int) -> str:
+    """The id of the synthetic person of this number, counted from 0."""
+    return f"synthetic-{number:04d}"
+
+
 @dataclass(frozen=True, eq=False)
 class Catalog:
     """The items that can be recommended.
@@ -75,10 +80,13 @@ class Catalog:
     Attributes:
         items: one row per item, `ITEMS_SCHEMA`.
         domain: the words for these items.
+        user_ids: the data set's own ids of the people by code, objects of type str; a `Dataset` fills them in. A recommender that asks
+            others names people by them.
     """
 
     items: pl.DataFrame
     domain: Domain = Domain()
+    user_ids: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=object))
 
     def __post_init__(self) -> None:
         _check(self.items, ITEMS_SCHEMA, "items")
@@ -148,6 +156,9 @@ class Dataset:
     def __post_init__(self) -> None:
         _check(self.users, USERS_SCHEMA, "users")
         _check_codes(self.users["user"], "user")
+        own = self.users["user_id"].to_numpy()
+        if not np.array_equal(self.catalog.user_ids, own):
+            object.__setattr__(self, "catalog", replace(self.catalog, user_ids=own))
         reviews = {REVIEW: pl.String()} if REVIEW in self.interactions.columns else {}
         _check(self.interactions, {**INTERACTIONS_SCHEMA, **reviews}, "interactions")
         for name, size in (("user", self.users.height), ("item", len(self.catalog))):

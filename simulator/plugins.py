@@ -18,13 +18,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from simulator.credentials import check_settings, shown
 from simulator.errors import ConfigError, PluginError, with_suggestion
 
 
 class ComponentConfig(BaseModel):
     """Base of the configuration that stands beside a component: unknown keys are errors, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 def build(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[str, ...], **context: Any) -> Any:
@@ -56,6 +57,7 @@ def resolve(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[
 
 
 def _checked(component: type[Any], use: str, options: Mapping[str, Any], where: str) -> tuple[BaseModel, ...]:
+    check_settings(options, where)
     config = getattr(component, "Config", None)
     if config is None:
         if options:
@@ -76,7 +78,7 @@ def explain(error: ValidationError, where: str, config: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"[{where}] {key} is missing."
     message = first["msg"].removeprefix("Value error, ")
-    return f"[{where}] {key or 'section'} = {first['input']!r}: {message[0].lower()}{message[1:]}."
+    return f"[{where}] {key or 'section'} = {shown(key, first['input'])}: {message[0].lower()}{message[1:]}."
 
 
 def load(path: str, *, methods: tuple[str, ...] = ()) -> type[Any]:

@@ -5,21 +5,36 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from environments.recommenders.ranking import load_arrays, not_fitted, popularity_share, save_arrays
-from environments.recommenders.replies import Repair, ReplyReader, checked, fit_message, recommend_message, state_of
+from environments.recommenders.replies import (
+    OwnIds,
+    Repair,
+    ReplyReader,
+    checked,
+    fit_message,
+    parsed,
+    readable,
+    recommend_message,
+    state_of,
+)
+from simulator.credentials import Address, Variable, check_settings, secret_headers, without
 from simulator.dataset import Catalog
-from simulator.errors import RecommenderError
+from simulator.errors import ConfigError, RecommenderError
 from simulator.plugins import ComponentConfig
 from simulator.records import Slate
 from simulator.seeds import Stream
+from simulator.web import TooLargeError, WebClient, through
+
+LARGEST_ANSWER = 64 * 10**6
+"""Bytes of an answer at most: lists for a cohort are some hundred kilobytes."""
 
 
 class HttpServiceConfig(ComponentConfig):
@@ -29,14 +44,17 @@ class HttpServiceConfig(ComponentConfig):
         url: of the service, such as "http://localhost:8000/recommender"; the requests go to its paths /fit and /recommend.
         fits: whether /fit is asked to learn from the log; false for a service that has its own model.
         state: name of the model to use where `fits` is false.
-        timeout_seconds: for an answer to /recommend. fit_timeout_seconds: for one to /fit.
+        timeout_seconds: for an answer to /recommend, to its last byte. fit_timeout_seconds: for one to /fit.
         attempts: how often a request is sent before it fails; answers with status 4xx are never asked for again.
         wait_seconds: pause before the second attempt, doubled before each further one.
-        headers: sent with every request, such as an authorisation.
+        headers: sent with every request; only such as hold no secret, see `simulator.credentials.HARMLESS_HEADERS`.
+        headers_env: header -> name of the environment variable that holds its value, such as {Authorization = "MY_SERVICE"} where
+            MY_SERVICE is "Bearer ...".
+        headers_file: file with further headers, one "Name: value" a line; neither is ever stored or shown.
         repair: "refuse" stops at an answer that breaks the contract, "repair" repairs and counts it (`ReplyReader`).
     """
 
-    url: str = Field(pattern=r"^https?://")
+    url: Address
     fits: bool = True
     state: str = ""
     timeout_seconds: float = Field(default=10.0, gt=0)
@@ -44,11 +62,21 @@ class HttpServiceConfig(ComponentConfig):
     attempts: int = Field(default=3, ge=1)
     wait_seconds: float = Field(default=0.5, ge=0)
     headers: dict[str, str] = Field(default_factory=dict)
+    headers_env: dict[str, Variable] = Field(default_factory=dict)
+    headers_file: Path | None = None
     repair: Repair = "refuse"
+
+    @model_validator(mode="after")
+    def _without_secrets(self) -> Self:
+        try:
+            check_settings({"headers": self.headers}, "recommender")
+        except ConfigError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        return self
 
 
 class _Unavailable(Exception):
-    """The service could not be reached, or answered with status 5xx: worth another attempt."""
+    """The service could not be reached, was too slow, or answered with status 5xx: worth another attempt."""
 
 
 class HttpService:
@@ -67,9 +95,11 @@ class HttpService:
     def __init__(self, config: HttpServiceConfig) -> None:
         self.config = config
         self.reader = ReplyReader(f"the service at {config.url}", config.repair)
-        self._client = httpx.Client(headers=config.headers)
+        secret = secret_headers(config.headers_env, config.headers_file)
+        self._secrets = tuple(secret.values())
+        self._client = WebClient({"Content-Type": "application/json", **config.headers, **secret})
         self._state: str | None = None
-        self._item_ids = np.empty(0, dtype=object)
+        self._ids = OwnIds(np.empty(0, dtype=object), np.empty(0, dtype=object))
         self._popularity = np.empty(0)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
@@ -78,7 +108,7 @@ class HttpService:
         Raises:
             RecommenderError: the service cannot be reached, is too slow, or answers something else than a state.
         """
-        self._remember(catalog.item_ids, popularity_share(interactions, len(catalog)))
+        self._remember(OwnIds.of(catalog), popularity_share(interactions, len(catalog)))
         if self.config.fits:
             reply = self._ask("fit", fit_message(interactions, catalog, rng), self.config.fit_timeout_seconds)
             self._state = state_of(reply, f"the service at {self.config.url}")
@@ -95,7 +125,7 @@ class HttpService:
         """
         if self._state is None:
             not_fitted(self)
-        message = recommend_message(self._state, user_ids, histories, exclude, n, rng, self._item_ids)
+        message = recommend_message(self._state, user_ids, histories, exclude, n, rng, self._ids)
         forbidden = [np.concatenate(pair) for pair in zip(histories, exclude, strict=True)] if exclude is not None else histories
         return self.reader.read(self._ask("recommend", message, self.config.timeout_seconds), forbidden, n)
 
@@ -112,7 +142,8 @@ class HttpService:
         """
         if self._state is None:
             not_fitted(self)
-        (folder / "service.json").write_text(json.dumps({"state": self._state, "items": self._item_ids.tolist()}), encoding="utf-8")
+        (folder / "service.json").write_text(json.dumps({"state": self._state}), encoding="utf-8")
+        self._ids.write(folder / "ids.json")
         save_arrays(folder, popularity=self._popularity)
 
     def load(self, folder: Path) -> None:
@@ -123,18 +154,20 @@ class HttpService:
         """
         (popularity,) = load_arrays(folder, "popularity")
         try:
-            stored = json.loads((folder / "service.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            state = json.loads((folder / "service.json").read_text(encoding="utf-8"))["state"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecommenderError(f"{folder} does not hold a fitted {type(self).__name__} ({error}); fit it again.") from error
-        self._state = stored["state"]
-        self._remember(np.array(stored["items"], dtype=object), popularity)
+        self._remember(OwnIds.read(folder / "ids.json"), popularity)
+        self._state = str(state)
 
-    def _remember(self, item_ids: np.ndarray, popularity: np.ndarray) -> None:
-        self._item_ids, self._popularity = item_ids, popularity
-        self.reader.use(item_ids, popularity)
+    def _remember(self, ids: OwnIds, popularity: np.ndarray) -> None:
+        self._ids, self._popularity = ids, popularity
+        self.reader.use(ids.items, popularity)
 
     def _ask(self, path: str, message: dict[str, Any], timeout: float) -> object:
         config = self.config
+        url = f"{config.url.rstrip('/')}/{path}"
+        content = json.dumps(message)
         try:
             for attempt in Retrying(
                 stop=stop_after_attempt(config.attempts),
@@ -142,24 +175,34 @@ class HttpService:
                 retry=retry_if_exception_type(_Unavailable),
             ):
                 with attempt:
-                    return self._ask_once(f"{config.url.rstrip('/')}/{path}", message, timeout)
+                    return self._ask_once(url, content, timeout)
         except RetryError as error:
             last = error.last_attempt.exception()
-            raise RecommenderError(f"{config.url}/{path} failed {config.attempts} times, last: {last}; is the service running?") from last
+            raise RecommenderError(f"{url} failed {config.attempts} times{through(url)}, last: {last}; is the service running?") from last
         raise AssertionError("an attempt either returns or raises")  # pragma: no cover
 
-    def _ask_once(self, url: str, message: dict[str, Any], timeout: float) -> object:
+    def _ask_once(self, url: str, content: str, timeout: float) -> object:
         try:
-            response = self._client.post(url, json=message, timeout=timeout)
+            answer = self._client.exchange("POST", url, seconds=timeout, most=LARGEST_ANSWER, content=content)
+        except TooLargeError as error:
+            raise RecommenderError(f"{url}: {error}, which no list for these people is; correct the service.") from error
         except httpx.TimeoutException as error:
             raise _Unavailable(f"no answer within {timeout:g} s") from error
-        except httpx.TransportError as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise RecommenderError(f"'{url}' cannot be asked ({error}); correct recommender.url.") from error
+        except httpx.RequestError as error:
             raise _Unavailable(str(error)) from error
-        if response.status_code >= 500:
-            raise _Unavailable(f"status {response.status_code}: {response.text[:200]}")
-        if response.status_code >= 400:
-            raise RecommenderError(f"{url} refused the request with status {response.status_code}: {response.text[:200]}")
+        # A service may repeat what it was sent.
+        text = readable(without(answer.text, self._secrets))
+        if answer.status >= 500:
+            raise _Unavailable(f"status {answer.status}: {text[:200]}")
+        if 300 <= answer.status < 400:
+            raise RecommenderError(
+                f"{url} sends requests elsewhere (status {answer.status}); give the address that answers as recommender.url."
+            )
+        if answer.status >= 400:
+            raise RecommenderError(f"{url} refused the request with status {answer.status}: {text[:200]}")
         try:
-            return checked(response.json(), f"the service at {self.config.url}")
+            return checked(parsed(answer.body), f"the service at {self.config.url}")
         except ValueError as error:
-            raise RecommenderError(f"{url} answered something that is not JSON: {response.text[:120]!r}.") from error
+            raise RecommenderError(f"{url} answered something that is not JSON: {text[:120]!r}.") from error

@@ -1,32 +1,37 @@
 """Recommenders outside this process: what is said to them, and how their answers are checked or repaired.
 
 The same JSON documents travel over HTTP (`environments.recommenders.http_service`) and over the pipes of a program
-(`environments.recommenders.program`). People are the integer codes of the data set; items have the data set's own ids.
+(`environments.recommenders.program`). People and items have the data set's own ids, as texts, whatever numbers they have inside; synthetic
+people are called "synthetic-0000" and so on, as in the log.
 
 *fit* ``{"seed": 123, "items": [{"id": "50", "title": "Star Wars", "year": 1977, "genres": ["Action"], "description": null}, ...],
-"interactions": {"user": [0, ...], "item": ["50", ...], "rating": [5.0, ...], "timestamp": [881250949, ...]}}``, ratings and times
+"interactions": {"user": ["196", ...], "item": ["50", ...], "rating": [5.0, ...], "timestamp": [881250949, ...]}}``, ratings and times
 null where the data has none, is answered by ``{"state": "any text"}``, a name for what was learned.
 
-*recommend* ``{"state": "any text", "n": 10, "people": [{"user": 0, "history": ["50", ...], "exclude": [], "seed": 456}, ...]}``,
+*recommend* ``{"state": "any text", "n": 10, "people": [{"user": "196", "history": ["50", ...], "exclude": [], "seed": 456}, ...]}``,
 histories oldest first, is answered by ``{"slates": [{"items": ["181", ...], "scores": [0.9, ...]}, ...]}``: for each person, in
 order, n distinct known items that are neither in ``history`` nor in ``exclude``, best first, fewer only where fewer are left;
 scores finite and not increasing. A recommender that draws its list at random adds ``"propensities"``: the probability of
-each item at its place given those before it; all its randomness must come from the person's ``seed``.
+each item at its place given those before it, above 0 and at most 1; all its randomness must come from the person's ``seed``.
 
 Anything may answer ``{"error": "one sentence"}`` instead.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from simulator.dataset import Catalog
+from simulator.dataset import Catalog, synthetic_id
 from simulator.errors import RecommenderError
 from simulator.records import Slate
 from simulator.seeds import Stream
@@ -37,15 +42,61 @@ Repair = Literal["refuse", "repair"]
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnIds:
+    """The data set's own ids by code, which are all that is said of people and items to others.
+
+    Attributes:
+        items, users: ids by code, objects of type str.
+    """
+
+    items: np.ndarray
+    users: np.ndarray
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> OwnIds:
+        """Those of a data set."""
+        return cls(catalog.item_ids, catalog.user_ids)
+
+    @classmethod
+    def read(cls, file: Path) -> OwnIds:
+        """Those that `write` wrote.
+
+        Raises:
+            RecommenderError: the file does not hold them.
+        """
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            return cls(*(np.array(stored[name], dtype=object) for name in ("items", "users")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecommenderError(
+                f"{file} does not hold the ids of items and people ({type(error).__name__}); fit the recommender again."
+            ) from error
+
+    def write(self, file: Path) -> None:
+        """Writes them as JSON."""
+        file.write_text(json.dumps({"items": self.items.tolist(), "users": self.users.tolist()}), encoding="utf-8")
+
+    def people(self, codes: Iterable[int]) -> list[str]:
+        """Ids of people, of synthetic ones too."""
+        known = len(self.users)
+        return [str(self.users[code]) if code < known else synthetic_id(code - known) for code in codes]
+
+
 def fit_message(interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> dict[str, Any]:
     """The document that asks to learn from the log so far."""
     columns = interactions.select("user", "item", "rating", "timestamp")
     items = catalog.items.select(pl.col("item_id").alias("id"), "title", "year", "genres", "description")
-    log = {name: columns[name].to_list() for name in ("user", "rating", "timestamp")}
+    ids = OwnIds.of(catalog)
     return {
         "seed": rng.integer(),
         "items": items.to_dicts(),
-        "interactions": {**log, "item": catalog.item_ids[columns["item"].to_numpy()].tolist()},
+        "interactions": {
+            "user": ids.people(columns["user"].to_list()),
+            "item": ids.items[columns["item"].to_numpy()].tolist(),
+            "rating": columns["rating"].to_list(),
+            "timestamp": columns["timestamp"].to_list(),
+        },
     }
 
 
@@ -56,19 +107,37 @@ def recommend_message(
     exclude: Sequence[np.ndarray] | None,
     n: int,
     rng: Stream,
-    item_ids: np.ndarray,
+    ids: OwnIds,
 ) -> dict[str, Any]:
     """The document that asks for one slate per person."""
+    codes = [int(user) for user in user_ids]
     people = [
         {
-            "user": int(user),
-            "history": item_ids[history].tolist(),
-            "exclude": item_ids[exclude[row]].tolist() if exclude is not None else [],
-            "seed": rng.child(int(user)).integer(),
+            "user": name,
+            "history": ids.items[history].tolist(),
+            "exclude": ids.items[exclude[row]].tolist() if exclude is not None else [],
+            "seed": rng.child(code).integer(),
         }
-        for row, (user, history) in enumerate(zip(user_ids, histories, strict=True))
+        for row, (code, name, history) in enumerate(zip(codes, ids.people(codes), histories, strict=True))
     ]
     return {"state": state, "n": n, "people": people}
+
+
+def parsed(text: bytes) -> object:
+    """A JSON document from elsewhere.
+
+    Raises:
+        ValueError: it is none, or nested so deeply that it cannot be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def readable(text: str) -> str:
+    """A text from elsewhere on one line, without signs that steer a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 class ReplyReader:
@@ -147,7 +216,15 @@ class ReplyReader:
             rest = self._by_popularity[~np.isin(self._by_popularity, [*taken, *hidden])][:missing]
             lowest = ranks[-1] if len(ranks) else 0.0
             codes, ranks = np.concatenate((codes, rest)), np.concatenate((ranks, lowest - 1.0 - np.arange(len(rest))))
-        return Slate(codes, ranks, np.array(propensities[:n], dtype=np.float64) if propensities is not None else None)
+        return Slate(codes, ranks, self._chances(propensities)[:n] if propensities is not None else None)
+
+    def _chances(self, propensities: list[Any]) -> np.ndarray:
+        """Propensities as numbers in (0, 1]."""
+        numbers = [_number(chance) for chance in propensities]
+        wrong = next((given for given, chance in zip(propensities, numbers, strict=True) if chance is None or not 0 < chance <= 1), None)
+        if wrong is not None or None in numbers:
+            self._broken("propensity", f"the propensity {_short(wrong)}, which is no number above 0 and at most 1", random=True)
+        return np.array(numbers, dtype=np.float64)
 
     def _usable(self, items: list[Any], scores: list[Any], hidden: set[int], random: bool) -> dict[int, float]:
         """Item code -> score of the entries that can be shown, in the order of the answer."""
@@ -155,15 +232,15 @@ class ReplyReader:
         for item, score in zip(items, scores, strict=True):
             code = self._codes.get(str(item), -1)
             if code < 0:
-                self._broken("unknown item", f"the unknown item {item!r}", random)
+                self._broken("unknown item", f"the unknown item {_short(item)}", random)
             elif code in taken:
-                self._broken("repeated item", f"item {item!r} twice in one slate", random)
+                self._broken("repeated item", f"item {_short(item)} twice in one slate", random)
             elif code in hidden:
-                self._broken("item not to be shown", f"item {item!r}, which is in that person's history or was excluded", random)
-            elif isinstance(score, bool) or not isinstance(score, (int, float)) or not np.isfinite(score):
-                self._broken("score", f"the score {score!r}, which is no finite number", random)
+                self._broken("item not to be shown", f"item {_short(item)}, which is in that person's history or was excluded", random)
+            elif (number := _number(score)) is None:
+                self._broken("score", f"the score {_short(score)}, which is no finite number", random)
             else:
-                taken[code] = float(score)
+                taken[code] = number
         return taken
 
     def _broken(self, kind: str, what: str, random: bool) -> None:
@@ -197,6 +274,17 @@ def state_of(reply: object, name: str) -> str:
     if not isinstance(state, str):
         raise RecommenderError(f"{name} answered {_short(reply)} to fit; it must answer {{'state': 'any text'}}.")
     return state
+
+
+def _number(value: object) -> float | None:
+    """A finite number of a JSON document, or None; a truth value is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _short(value: object) -> str:

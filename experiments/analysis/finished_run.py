@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from simulator.credentials import masked_settings
 from simulator.dataset import Domain
 from simulator.errors import RunError
 from simulator.run_directory import RunDirectory
@@ -32,9 +33,10 @@ class FinishedRun:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration."""
+        """The resolved configuration, to be shown: secrets that an older version kept in it are masked."""
         try:
-            return tomllib.loads(self.directory.config_path.read_text(encoding="utf-8"))
+            settings: dict[str, Any] = masked_settings(tomllib.loads(self.directory.config_path.read_text(encoding="utf-8")))
+            return settings
         except tomllib.TOMLDecodeError as error:
             raise RunError(f"{self.directory.config_path} is not TOML: {error}.") from error
 

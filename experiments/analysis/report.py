@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from experiments.analysis import html_page, report_sections
 from experiments.analysis.fidelity_section import section
 from experiments.analysis.figure_style import Made, Skipped
@@ -87,7 +89,7 @@ def render(run: FinishedRun, figures: Mapping[str, Made | Skipped]) -> str:
         cost=report_sections.cost(run),
         cost_by_round=report_sections.cost_by_round(run),
         made=_how_made(run),
-        config=run.directory.config_path.read_text(encoding="utf-8"),
+        config=tomli_w.dumps(run.config),
         command=f"usersim run {shlex.quote(str(run.path / 'config.toml'))} --output NEW-FOLDER",
     )
 

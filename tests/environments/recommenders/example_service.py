@@ -3,6 +3,7 @@
 Run as a program it speaks JSON lines; `serve` puts the same behind HTTP. An argument makes it misbehave in a chosen way.
 """
 
+import inspect
 import json
 import random
 import sys
@@ -49,7 +50,8 @@ def drawn(model, person, n):
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status, reply = self.server.answer(self.path.rsplit("/", 1)[-1], message)
+        asked = (self.path.rsplit("/", 1)[-1], message)
+        status, reply = self.server.answer(*asked, self.headers) if self.server.wants_headers else self.server.answer(*asked)
         body = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -63,18 +65,33 @@ class Handler(BaseHTTPRequestHandler):
 def serve(answer=None):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.answer = answer or (lambda path, message: (200, {"fit": fit, "recommend": recommend}[path](message)))
+    server.wants_headers = len(inspect.signature(server.answer).parameters) == 3
     return server
 
 
+def misbehave(do, behave):
+    """What a program does instead of answering, where it is to misbehave."""
+    if do == "recommend" and behave == "hang":
+        time.sleep(60)
+    if do == "recommend" and behave == "chat":
+        print("recommending now", flush=True)  # noqa: T201
+    if behave == "complain":
+        sys.stderr.write("x" * 5_000_000 + "\n")
+        raise SystemExit("out of ideas")
+    for way, sign, pause in (("endless", " " * 1_000_000, 0), ("lines", "{}\n" * 100_000, 0), ("drip", " ", 0.02)):
+        while behave == f"{way}-{do}":
+            print(sign, end="", flush=True)  # noqa: T201
+            time.sleep(pause)
+
+
 def main(behave=""):
+    if behave == "deaf":
+        time.sleep(60)
     started = Path(behave.removeprefix("die-once:")) if behave.startswith("die-once:") else None
     for line in sys.stdin:
         message = json.loads(line)
         do = message.pop("do")
-        if do == "recommend" and behave == "hang":
-            time.sleep(60)
-        if do == "recommend" and behave == "chat":
-            print("recommending now", flush=True)  # noqa: T201
+        misbehave(do, behave)
         if do == "recommend" and (behave == "die" or (started and not started.exists())):
             if started:
                 started.touch()

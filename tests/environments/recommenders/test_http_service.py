@@ -1,15 +1,20 @@
 import importlib.util
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from environments.recommenders.http_service import HttpService, HttpServiceConfig
-from simulator.errors import RecommenderError
+from simulator.errors import ConfigError, RecommenderError
+from simulator.plugins import resolve
 from simulator.seeds import Stream
 from simulator.testing import CheckerboardWorld, PersonalisedRecommenderContract, RecommenderContract
+from simulator.testing_liars import LIES, Liar
 
 WORLD = CheckerboardWorld()
 spec = importlib.util.spec_from_file_location("example_service", Path(__file__).parent / "example_service.py")
@@ -181,3 +186,115 @@ def test_what_cannot_be_repaired_is_refused(served, reply, message):
 def test_an_answer_that_is_not_json_is_shown(served):
     with pytest.raises(RecommenderError, match=r"not JSON: '<html>oops'"):
         fitted(service(served(lambda path, message: (200, b"<html>oops"))))
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_no_lie_of_a_service_lasts_longer_than_its_time_out_or_fills_anything(lie):
+    with Liar(lie) as server:
+        made = service(server.url, attempts=2, fit_timeout_seconds=0.3, timeout_seconds=0.3)
+        if lie == "long":
+            assert fitted(made)._state == "s"
+            return
+        with pytest.raises(RecommenderError) as error:
+            fitted(made)
+        assert server.sent < 300_000_000
+    assert "\n" not in str(error.value)
+    assert "hunter2" not in str(error.value)
+    assert server.url in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("chance", "message"),
+    [
+        (1.5, "1.5"),
+        (-0.1, "-0.1"),
+        (0, "0"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+        ("0.5", "'0.5'"),
+        (None, "None"),
+        (True, "True"),
+        ([0.5], "0.5"),
+    ],
+)
+@pytest.mark.parametrize("repair", ["refuse", "repair"])
+def test_a_propensity_that_is_no_probability_is_refused(served, chance, message, repair):
+    slate = {"items": GOOD[:5], "scores": [5, 4, 3, 2, 1], "propensities": [0.5, chance, 0.5, 0.5, 0.5]}
+    with pytest.raises(RecommenderError, match=r"propensity .*no number above 0 and at most 1") as error:
+        ask(fitted(service(served(answering(lambda _: {"slates": [slate]})), repair=repair)))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), -float("inf"), 10**400, None, True, "5", [5], {}])
+def test_a_score_that_is_no_finite_number_is_refused_or_repaired(served, score):
+    slate = {"items": GOOD[:6], "scores": [9, score, 4, 3, 2, 1]}
+    url = served(answering(lambda _: {"slates": [slate]}))
+    with pytest.raises(RecommenderError, match="no finite number"):
+        ask(fitted(service(url)))
+    mending = fitted(service(url, repair="repair"))
+    assert np.isfinite(ask(mending).scores).all()
+    assert mending.reader.repairs == {"score": 1}
+
+
+def test_a_service_is_told_the_own_ids_of_people_and_items_and_never_inner_numbers(served, tmp_path):
+    told = {}
+
+    def answer(path, message):
+        told[path] = message
+        return 200, {"fit": example.fit, "recommend": example.recommend}[path](message)
+
+    dataset = WORLD.dataset
+    own = pl.Series("user_id", [f"person {900 - code}" for code in range(dataset.n_users)])
+    named = replace(dataset, users=dataset.users.with_columns(own))
+    made = service(served(answer))
+    made.fit(named.interactions, named.catalog, Stream(1))
+    codes = named.interactions["user"].to_list()
+    assert told["fit"]["interactions"]["user"] == [f"person {900 - code}" for code in codes]
+    made.save(tmp_path)
+    again = service(made.config.url)
+    again.load(tmp_path)
+    for asked in (made, again):
+        people = np.array([3, dataset.n_users + 2], dtype=np.int32)
+        asked.recommend(people, [WORLD.history(3), WORLD.history(0)], 5, Stream(2))
+        first, synthetic = told["recommend"]["people"]
+        assert (first["user"], synthetic["user"]) == ("person 897", "synthetic-0002")
+        assert first["history"] == [f"i{item}" for item in WORLD.history(3)]
+
+
+def test_secret_headers_are_sent_from_the_environment_and_a_file_and_masked_where_they_come_back(served, monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_SERVICE", "Bearer hunter2")
+    (tmp_path / "more").write_text("X-Api-Key: tops3cret\n")
+    seen = []
+
+    def answer(path, message, headers):
+        seen.append(headers)
+        return 403, f"no entry for Bearer hunter2 with {headers['X-Api-Key']}".encode()
+
+    url = served(answer)
+    with pytest.raises(RecommenderError, match="no entry for") as error:
+        fitted(service(url, headers={"Accept": "text/plain"}, headers_env={"Authorization": "MY_SERVICE"}, headers_file=tmp_path / "more"))
+    assert (seen[0]["Authorization"], seen[0]["X-Api-Key"], seen[0]["Accept"]) == ("Bearer hunter2", "tops3cret", "text/plain")
+    assert "hunter2" not in str(error.value)
+    assert "tops3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"url": "http://user:hunter2@localhost"},
+        {"url": "hunter2@localhost"},
+        {"url": "http://localhost?key=hunter2"},
+        {"url": "http://localhost", "headers": {"Authorization": "Bearer hunter2"}},
+        {"url": "http://localhost", "headers": ["hunter2"]},
+        {"url": "http://localhost", "headers_env": {"Authorization": "hunter2"}},
+        {"url": "http://localhost", "headers_env": {"Authorization": "Bearer hunter2"}},
+        {"url": "http://localhost", "headers_env": "hunter2"},
+    ],
+)
+def test_a_secret_among_the_options_is_refused_and_not_shown(options):
+    with pytest.raises(ConfigError) as error:
+        resolve("environments.recommenders.http_service:HttpService", options, where="recommender", methods=("fit",))
+    assert "hunter2" not in str(error.value)
+    with pytest.raises(ValidationError) as invalid:
+        HttpServiceConfig(**options)
+    assert "hunter2" not in str(invalid.value)

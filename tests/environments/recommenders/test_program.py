@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from environments.recommenders import replies
 from environments.recommenders.program import Program, ProgramConfig
 from simulator.errors import RecommenderError
 from simulator.plugins import build
@@ -76,3 +77,57 @@ def test_an_experiment_file_can_name_a_program():
         "environments.recommenders.program:Program", {"command": ["x"]}, where="recommender", methods=("fit", "recommend", "save", "load")
     )
     assert made.config.command == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("behave", "words"),
+    [
+        ("endless-fit", "wrote a line of more than 64 MB"),
+        ("drip-fit", r"did not answer within 1 s"),
+        ("complain", r"ended with status 1 \(out of ideas\)"),
+    ],
+)
+def test_a_program_that_never_ends_its_answer_is_ended(behave, words):
+    timeout = 20 if behave != "drip-fit" else 1
+    with pytest.raises(RecommenderError, match=words):
+        fitted(program(behave, fit_timeout_seconds=timeout, restarts=0))
+
+
+def test_a_program_that_writes_line_after_line_is_ended_and_kept_from_filling_the_memory():
+    made = program("lines-fit", fit_timeout_seconds=20, restarts=0)
+    with pytest.raises(RecommenderError, match="to fit; it must answer"):
+        fitted(made)
+    assert made._conversation._lines.qsize() <= 1
+    with pytest.raises(RecommenderError, match="without having been asked"):
+        fitted(made)
+
+
+def test_a_program_that_reads_nothing_is_ended_in_time():
+    made = program("deaf", restarts=0)
+    with pytest.raises(RecommenderError, match=r"did not answer within 0\.3 s"):
+        made._ask({"do": "fit", "items": "x" * 5_000_000}, 0.3)
+
+
+def test_a_program_is_told_the_own_ids_of_people(tmp_path):
+    made = fitted(program())
+    own = list(WORLD.dataset.users["user_id"])
+    message = replies.recommend_message("s", np.array([3], dtype=np.int32), [WORLD.history(3)], None, 5, Stream(2), made._ids)
+    assert message["people"][0]["user"] == own[3]
+    (tmp_path / "saved").mkdir()
+    made.save(tmp_path / "saved")
+    again = program()
+    again.load(tmp_path / "saved")
+    assert again._ids.users.tolist() == own
+    np.testing.assert_array_equal(ask(made)[0].items, ask(again)[0].items)
+    for one in (made, again):
+        one.close()
+
+
+def test_a_saved_state_without_ids_is_one_sentence(tmp_path):
+    made = fitted(program())
+    (tmp_path / "saved").mkdir()
+    made.save(tmp_path / "saved")
+    made.close()
+    (tmp_path / "saved" / "ids.json").write_text('{"items": ["a"]}')
+    with pytest.raises(RecommenderError, match="does not hold the ids of items and people"):
+        program().load(tmp_path / "saved")
