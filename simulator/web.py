@@ -15,6 +15,7 @@ import ssl
 import threading
 import time
 import urllib.request
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class WebClient:
         self._client = httpx.Client(
             headers={"Accept-Encoding": "identity", **(headers or {})}, transport=self._transport, trust_env=False, follow_redirects=False
         )
+        self._close = weakref.finalize(self, self._client.close)  # also for one that nobody closes
 
     def exchange(self, method: str, url: str, *, seconds: float, most: int, content: str | bytes | None = None) -> Answer:
         """One request and its whole answer.
@@ -110,7 +112,7 @@ class WebClient:
 
     def close(self) -> None:
         """Closes all connections."""
-        self._client.close()
+        self._close()
 
 
 def pieces(response: httpx.Response, most: int) -> Iterator[bytes]:
