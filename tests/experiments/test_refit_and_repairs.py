@@ -50,7 +50,7 @@ for line in sys.stdin:
         for person in message["people"]:
             left = [item for item in ids if item not in {*person["history"], *person["exclude"]}][: message["n"]]
             items = ["no such item", left[0], left[0], left[1]]
-            slates.append({"items": items, "scores": [9.0, 8.0, 8.0, 7.0] if person["user"] % 2 else [9.0, 8.0, 8.0, None]})
+            slates.append({"items": items, "scores": [9.0, 8.0, 8.0, 7.0] if int(person["user"]) % 2 else [9.0, 8.0, 8.0, None]})
         reply = {"slates": slates}
     print(json.dumps(reply), flush=True)
 """
