@@ -17,6 +17,7 @@ from experiments.analysis.compared_metrics import Metric, Part, available, measu
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.intervals import LEVEL, RESAMPLES
 from experiments.analysis.paired import POWER, Difference, Measured, difference, holm
+from experiments.analysis.reactions import no_verdict
 from experiments.comparable import check_runs
 from experiments.console import finite
 from experiments.fidelity.resampling import resample
@@ -56,28 +57,34 @@ def compare(arms: Mapping[str, Sequence[FinishedRun]], baseline: str, margin: fl
     values: dict[tuple[str, str], Measured] = {}
     by_seed: dict[tuple[str, str], list[float]] = {}
     by_round = []
+    wholes = {name: [Part(run) for run in arms[name]] for name in arms}
     for number, name in enumerate(arms):
-        whole = [Part(run) for run in arms[name]]
         turns = {turn: [Part(run, turn) for run in arms[name]] for turn in rounds}
         for place, metric in enumerate(metrics):
             report("comparing", number * len(metrics) + place, total)
-            values[name, metric.key] = measure(metric, whole, people, weights)
-            by_seed[name, metric.key] = [measure(metric, [part], people, weights[:1]).value for part in whole]
+            values[name, metric.key] = measure(metric, wholes[name], people, weights)
+            by_seed[name, metric.key] = [measure(metric, [part], people, weights[:1]).value for part in wholes[name]]
             for turn, parts in turns.items():
                 by_round.append({"arm": name, "metric": metric.key, "round": turn, **_value(measure(metric, parts, people, weights))})
-    found = {
-        (name, metric.key): difference(values[name, metric.key], values[baseline, metric.key]) for name in order[1:] for metric in metrics
-    }
-    adjusted = dict(zip(found, holm(np.array([each.p for each in found.values()])).tolist(), strict=True))
+    found: dict[tuple[str, str], Difference] = {}
+    silent: dict[tuple[str, str], str | None] = {}
+    for name in order[1:]:
+        for metric in metrics:
+            both = [(each, values[each, metric.key], wholes[each]) for each in (name, baseline)]
+            found[name, metric.key] = difference(both[0][1], both[1][1])
+            silent[name, metric.key] = no_verdict(metric, found[name, metric.key], *both)
+    p = [float("nan") if silent[pair] else each.p for pair, each in found.items()]
+    adjusted = dict(zip(found, holm(np.array(p)).tolist(), strict=True))
     spreads = {
         (name, key): [own - other for own, other in zip(by_seed[name, key], by_seed[baseline, key], strict=True)] for name, key in found
     }
     rows = [
         _row(name, metric, found[name, metric.key], adjusted[name, metric.key], values[baseline, metric.key].value, margin)
-        | {"by_seed": spreads[name, metric.key]}
+        | {"no_verdict": silent[name, metric.key], "by_seed": spreads[name, metric.key]}
         for name in order[1:]
         for metric in metrics
     ]
+    words = {metric.key: metric.in_words(first.domain) for metric in metrics}
     document = {
         "data": first.data_name,
         "baseline": baseline,
@@ -87,13 +94,13 @@ def compare(arms: Mapping[str, Sequence[FinishedRun]], baseline: str, margin: fl
         "level": LEVEL,
         "margin": margin,
         "power": POWER,
-        "comparisons": len(found),
+        "comparisons": sum(reason is None for reason in silent.values()),
         "arms": {name: {"policy": runs[0].manifest.get("policy"), "counts": _counts(runs)} for name, runs in arms.items()},
         "metrics": [
             {
                 "key": metric.key,
-                "name": metric.name,
-                "unit": metric.unit,
+                "name": words[metric.key][0],
+                "unit": words[metric.key][1],
                 "kind": metric.kind,
                 "better": metric.better,
                 "percent": metric.percent,
@@ -121,8 +128,10 @@ def verdicts_of(document: Mapping[str, Any], chosen: str) -> list[dict[str, Any]
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in document["differences"]:
         rows.setdefault(row["arm"], []).append(row)
-    # All pleasures must be kept, so the largest p-value of an arm decides (an intersection-union test), and arms are corrected for.
-    losses = [[row["p_loss"] for row in own if metrics[row["metric"]]["kind"] == "pleasure"] for own in rows.values()]
+    # All pleasures that can be lost must be kept, so the largest p-value of an arm decides (an intersection-union test), and arms are
+    # corrected for. A pleasure that one arm has nothing of leaves the question open; one that nothing moves is no part of it.
+    pleasures = [[row for row in own if metrics[row["metric"]]["kind"] == "pleasure"] for own in rows.values()]
+    losses = [[row["p_loss"] for row in own if row.get("no_verdict") is None or row["value"] is None] for own in pleasures]
     joint = holm(np.array([max(own) if own and None not in own else float("nan") for own in losses], dtype=np.float64))
     return [
         verdict(name, document["baseline"], own, metrics, bool(p <= (1 - document["level"]) / 2), document["margin"], chosen)

@@ -18,7 +18,7 @@ def verdict(
 
     Args:
         arm, baseline: names.
-        rows: the arm's differences (`experiments.comparison.compare`), one per metric.
+        rows: the arm's differences (`experiments.comparison.compare`), one per metric; those with a `no_verdict` ground nothing.
         metrics: key -> kind, name, better.
         no_less: whether a loss of `margin` is ruled out for every metric of pleasure at once.
         margin: share of the baseline's value.
@@ -27,12 +27,13 @@ def verdict(
     Returns:
         arm; claims: kind -> better and worse, the metrics with a difference that stands after correction; no_less; sentence.
     """
-    claims = {kind: _claims(rows, metrics, kind) for kind in ("use", "pleasure", "range")}
+    told = [row for row in rows if row.get("no_verdict") is None]
+    claims = {kind: _claims(told, metrics, kind) for kind in ("use", "pleasure", "range")}
     use, pleasure, breadth = claims["use"], claims["pleasure"], claims["range"]
-    by_key = {row["metric"]: row for row in rows}
+    by_key = {row["metric"]: row for row in told}
     if all(row["value"] == 0 and row["standard_error"] == 0 for row in rows):
         sentence = f"{arm} and {baseline} did the same to everybody: the runs are equal in everything that is compared."
-        return {"arm": arm, "claims": claims, "no_less": no_less, "sentence": sentence}
+        return {"arm": arm, "claims": claims, "no_less": False, "sentence": sentence}
     parts = []
     if use["better"] and not use["worse"]:
         parts.append(f"more is {chosen} ({_told(use['better'], by_key, metrics)})")
@@ -44,14 +45,25 @@ def verdict(
     if parts or pleasure["better"] or pleasure["worse"]:
         parts += [pleased]
     else:
-        parts += [_undecided(rows, metrics), *([pleased] if pleased else [])]
+        parts += [_undecided(told, metrics), *([pleased] if pleased else [])]
     if breadth["better"]:
         parts.append(f"shows a broader range ({_told(breadth['better'], by_key, metrics)})")
     if breadth["worse"]:
         also = "but in part a narrower one" if breadth["better"] else "shows a narrower range"
         parts.append(f"{also} ({_told(breadth['worse'], by_key, metrics)})")
+    parts += unmeasured([row for row in rows if metrics[row["metric"]]["kind"] != "range"], metrics)
     sentence = f"{arm} against {baseline}: {'; '.join(part for part in parts if part)}."
     return {"arm": arm, "claims": claims, "no_less": no_less, "sentence": sentence}
+
+
+def unmeasured(rows: Sequence[Row], metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What was not measured and why, one part of a sentence for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reason = row.get("no_verdict")
+        if reason is not None:
+            reasons.setdefault(str(reason), []).append(metrics[row["metric"]]["name"])
+    return [f"{' and '.join(names)} {'tell' if len(names) > 1 else 'tells'} nothing ({reason})" for reason, names in reasons.items()]
 
 
 def _claims(rows: Sequence[Row], metrics: Mapping[str, Mapping[str, Any]], kind: str) -> dict[str, list[str]]:
@@ -68,7 +80,7 @@ def _pleasure(
 ) -> str:
     names = [metric["name"] for key, metric in metrics.items() if metric["kind"] == "pleasure" and key in rows]
     if not names:
-        return ""
+        return "whether it pleases was not measured"
     if claims["better"] and not claims["worse"]:
         return f"it pleases more ({_told(claims['better'], rows, metrics)})"
     if claims["worse"]:

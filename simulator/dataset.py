@@ -62,6 +62,15 @@ class Domain:
     choose: str = "choose"
     chosen: str = "chosen"
 
+    @property
+    def rate(self) -> str:
+        """What the share of shown items that are chosen is called, such as "watch rate"."""
+        return f"{self.choose.split()[0]} rate" if self.choose.strip() else "choose rate"
+
+    def told(self, text: str) -> str:
+        """A text with these words in the place of ``{item}``, ``{items}``, ``{choose}``, ``{chosen}`` and ``{rate}``."""
+        return text.format(item=self.item, items=self.items, choose=self.choose, chosen=self.chosen, rate=self.rate)
+
 
 FILMS = Domain("film", "films", "watch", "watched")
 MUSIC = Domain("artist", "artists", "listen to", "listened to")

@@ -15,6 +15,7 @@ from experiments.analysis import paired
 from experiments.analysis import person_sums as sums
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.paired import Measured
+from simulator.dataset import Domain
 
 Kind = Literal["use", "pleasure", "range"]
 
@@ -32,6 +33,11 @@ class Part:
         return self._of_round(self.run.impressions)
 
     @cached_property
+    def pages(self) -> pl.DataFrame:
+        """One row per page turn."""
+        return self._of_round(self.run.pages)
+
+    @cached_property
     def sessions(self) -> pl.DataFrame:
         """One row per session."""
         return self._of_round(self.run.sessions)
@@ -45,12 +51,14 @@ class Metric:
     """One metric.
 
     Attributes:
-        key: in files. name: for people. unit: of the value.
+        key: in files. name, unit: for people, with the domain's words in braces; see `in_words`.
         kind: "use" (how much people do), "pleasure" (how they like it) or "range" (what is shown at all).
         better: 1 if more is better, -1 if less is. For what is shown, "better" means broader.
         percent: whether the value is a share.
         sums: sums per person of a part (`experiments.analysis.person_sums`); None for a metric of the whole system.
         system: the metric of how often each person was shown each item; None for one of people.
+        expected: tables and their columns with the probabilities that it is drawn from (`experiments.analysis.reactions`).
+        through: another metric that it may move with, and the column that says how; None if there is none.
     """
 
     key: str
@@ -61,6 +69,12 @@ class Metric:
     percent: bool = False
     sums: Callable[[Part], pl.DataFrame] | None = None
     system: Callable[[sparse.csr_array], Measured] | None = None
+    expected: tuple[tuple[str, str], ...] = ()
+    through: tuple[str, str] | None = None
+
+    def in_words(self, domain: Domain) -> tuple[str, str]:
+        """Name and unit in the words of a domain, such as "read rate" and "share of shown books read"."""
+        return domain.told(self.name), domain.told(self.unit)
 
 
 def _likes(part: Part) -> pl.DataFrame:
@@ -69,20 +83,56 @@ def _likes(part: Part) -> pl.DataFrame:
     return sums.like_rate(part.impressions, scale)
 
 
+CHOOSING, RATING, LEAVING = ("impressions", "chosen_probability"), ("impressions", "rating_expected"), ("pages", "leave_probability")
+"""Where the log says what choices, ratings and leaving are drawn from."""
+
 METRICS: tuple[Metric, ...] = (
-    Metric("watch_rate", "watch rate", "share of shown items chosen", "use", 1, True, lambda part: sums.watch_rate(part.impressions)),
-    Metric("likes", "likes", "share of shown items chosen and rated three quarters up the scale", "use", 1, True, _likes),
-    Metric("pages", "pages/session", "pages", "use", 1, False, lambda part: sums.pages_per_session(part.sessions)),
     Metric(
-        "rating", "rating", "mean rating given, the data's units", "pleasure", 1, False, lambda part: sums.mean_rating(part.impressions)
+        "watch_rate",
+        "{rate}",
+        "share of shown {items} {chosen}",
+        "use",
+        1,
+        True,
+        lambda part: sums.watch_rate(part.impressions),
+        expected=(CHOOSING,),
     ),
     Metric(
-        "satisfaction", "satisfaction", "mean of sessions, 1 to 10", "pleasure", 1, False, lambda part: sums.satisfaction(part.sessions)
+        "likes",
+        "likes",
+        "share of shown {items} {chosen} and rated three quarters up the scale",
+        "use",
+        1,
+        True,
+        _likes,
+        expected=(CHOOSING, RATING),
+    ),
+    Metric("pages", "pages/session", "pages", "use", 1, False, lambda part: sums.pages_per_session(part.sessions), expected=(LEAVING,)),
+    Metric(
+        "rating",
+        "rating",
+        "mean rating given, the data's units",
+        "pleasure",
+        1,
+        False,
+        lambda part: sums.mean_rating(part.impressions),
+        expected=(RATING,),
+    ),
+    Metric(
+        "satisfaction",
+        "satisfaction",
+        "mean of sessions, 1 to 10",
+        "pleasure",
+        1,
+        False,
+        lambda part: sums.satisfaction(part.sessions),
+        expected=(("sessions", "satisfaction_expected"),),
+        through=("rating", "mean_rating"),
     ),
     Metric(
         "diversity",
         "diversity",
-        "mean distance (1 - cosine of genres) of two items of a page",
+        "mean distance (1 - cosine of genres) of two {items} of a page",
         "range",
         1,
         False,
@@ -91,7 +141,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "novelty",
         "novelty",
-        "mean surprise of shown items, bits",
+        "mean surprise of shown {items}, bits",
         "range",
         1,
         False,

@@ -64,8 +64,7 @@ def by_round(document: Document, file: Path) -> Made:
         axes.set_axis_off()
     for axes in grid[max(0, len(metrics) - columns) : len(metrics)]:
         axes.set_xlabel("Round")
-    handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=min(6, len(arms)))
+    _legend(figure, grid, min(6, len(arms)))
     caption = (
         f"Every metric by round with 95 % intervals over the same {document['people']:,} people ({_seeds(document)}): bootstrap, and "
         "jackknife for coverage and exposure Gini, which are of the whole system."
@@ -82,19 +81,22 @@ def differences(document: Document, file: Path) -> Made:
     figure = Figure(figsize=(WIDTH, 0.9 + sum(0.35 + height * len(panel) for panel in panels)), layout="constrained")
     grid = np.atleast_1d(figure.subplots(len(panels), 1, height_ratios=[len(panel) for panel in panels]))
     by_key = {(row["arm"], row["metric"]): row for row in document["differences"]}
+    names, left_out, labelled = {metric["key"]: metric["name"] for metric in document["metrics"]}, list[str](), set[str]()
     for axes, panel in zip(grid, panels, strict=True):
         axes.axvline(0.0, color=SHOWN, linewidth=0.8)
         for place, metric in enumerate(panel):
             for number, arm in enumerate(arms):
                 row = by_key[arm, metric["key"]]
-                if row["relative"] is None or row["relative_low"] is None:
+                if row.get("no_verdict") is not None or row["relative"] is None or row["relative_low"] is None:
+                    left_out.append(f"{names[metric['key']]} of {arm} ({row.get('no_verdict') or 'the value to compare with is 0'})")
                     continue
                 y = place + (number - (len(arms) - 1) / 2) * 0.75 / max(len(arms), 1)
                 index = list(document["arms"]).index(arm)
                 stands = row["p_holm"] is not None and row["p_holm"] <= 0.05
                 look = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
                 lengths = _lengths([{"value": row["relative"], "low": row["relative_low"], "high": row["relative_high"]}])
-                label = arm if place == 0 else None
+                label = None if arm in labelled else arm
+                labelled.add(arm)
                 axes.errorbar(
                     [row["relative"]], [y], xerr=lengths, markerfacecolor=None if stands else "white", label=label, linestyle="", **look
                 )
@@ -109,12 +111,12 @@ def differences(document: Document, file: Path) -> Made:
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+,.0%}".replace("-", "−") if abs(value) > 1e-9 else "0"))
     grid[-1].set_xlabel(f"Difference from {document['baseline']}")
-    handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3)
+    _legend(figure, grid, 3)
     caption = (
         f"Differences from {document['baseline']} as shares of its values, with paired 95 % intervals over {document['people']:,} people; "
         f"filled where the difference stands at 5 % after Holm's correction for {document['comparisons']} comparisons. More exposure Gini "
         "is a narrower range. Where differences are large, the axis is logarithmic beyond 10 %."
+        + (f" Not drawn: {'; '.join(left_out)}." if left_out else "")
     )
     return write_figure(figure, file, caption)
 
@@ -122,12 +124,14 @@ def differences(document: Document, file: Path) -> Made:
 def power(document: Document, file: Path) -> Made:
     """People who show a difference of a given size, by metric, paired and unpaired; the observed differences marked."""
     people = document["people"]
-    rows = [row for row in document["differences"] if row["people_needed"] is not None and row["relative"]]
+    told = [row for row in document["differences"] if row.get("no_verdict") is None]
+    rows = [row for row in told if row["people_needed"] is not None and row["relative"]]
     figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
     axes = figure.subplots()
     sizes = np.geomspace(0.005, 1.0, 60)
     names = {metric["key"]: metric["name"] for metric in document["metrics"]}
     keys = [key for key in names if any(row["metric"] == key for row in rows)]
+    absent = [name for key, name in names.items() if key not in keys]
     for number, key in enumerate(keys):
         own = [row for row in rows if row["metric"] == key]
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
@@ -168,9 +172,18 @@ def power(document: Document, file: Path) -> Made:
     caption = (
         f"People who show a difference of a given size with a probability of {document['power']:.0%} (two-sided test at 5 %, no "
         "correction): the same people before both arms (lines), other people before each (dotted, so many in each). Points: the "
-        "differences found."
+        "differences found." + (f" Without a line, for want of a difference of people: {', '.join(absent)}." if absent else "")
     )
     return write_figure(figure, file, caption)
+
+
+def _legend(figure: Figure, grid: np.ndarray, columns: int) -> None:
+    """Every arm once, whichever panels it is in."""
+    found: dict[str, Any] = {}
+    for axes in grid:
+        found |= {name: handle for handle, name in zip(*axes.get_legend_handles_labels(), strict=True) if name not in found}
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside upper center", ncols=columns)
 
 
 def _lengths(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:

@@ -25,7 +25,7 @@ def rows_of(document: Document, arm: str, *, short: bool = False) -> list[dict[s
             document["baseline"]: number(values[document["baseline"], metric["key"]], metric),
             arm: number(values[arm, metric["key"]], metric),
             "difference [95 %]": _with_interval(row, metric),
-            "of the value": "–" if row["relative"] is None else f"{row['relative']:+.1%}",
+            "of the value": "–" if row["relative"] is None or row.get("no_verdict") is not None else f"{row['relative']:+.1%}",
             "p (Holm)": _p(row["p_holm"]),
             "pairing": "–" if row["pairing_gain"] is None else f"×{row['pairing_gain']:.1f}",
             "people needed" if not short else "people": _people(row, "people_needed"),
@@ -68,7 +68,19 @@ def notes(document: Document) -> list[str]:
     if len(seeds) == 1:
         found.append("One seed was run; --seeds 3 shows how much the differences move from seed to seed.")
     found += [f"{key}: not compared, because {reason}." for key, reason in document["missing"].items()]
+    found += silences(document)
     return found + [f"Warning: {warning}" for warning in document["warnings"]]
+
+
+def silences(document: Document) -> list[str]:
+    """Which differences ground no verdict, one sentence per reason."""
+    names = {metric["key"]: metric["name"] for metric in document["metrics"]}
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for row in document["differences"]:
+        if row.get("no_verdict") is not None:
+            reasons.setdefault(row.get("no_verdict"), {}).setdefault(row["arm"], []).append(names[row["metric"]])
+    told = {reason: "; ".join(f"{', '.join(keys)} of {arm}" for arm, keys in arms.items()) for reason, arms in reasons.items()}
+    return [f"Not measured, because {reason}: {what}." for reason, what in told.items()]
 
 
 def _gains(document: Document) -> str:
@@ -94,6 +106,8 @@ def _value(row: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
 
 
 def _with_interval(row: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
+    if row.get("no_verdict") is not None:
+        return "not measured"
     if row["value"] is None:
         return "–"
     scale, digits = (100, 1) if metric["percent"] else (1, 2)

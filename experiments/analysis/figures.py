@@ -23,6 +23,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from experiments.analysis import metrics
 from experiments.analysis.figure_style import DPI, REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, Made, Skipped
 from experiments.analysis.finished_run import FinishedRun
+from experiments.analysis.key_numbers import UNMOVED
+from experiments.analysis.reactions import constant
 from experiments.analysis.stories import ordinary_person
 from experiments.analysis.timeline import timeline_rows
 from simulator.errors import ConfigError, with_suggestion
@@ -265,7 +267,8 @@ def satisfaction(run: FinishedRun) -> Drawing | Skipped:
     return Drawing(
         figure,
         f"Satisfaction with a session (1 to 10) by round, mean and bootstrap 95 % interval over people; {table['sessions'].sum():,} "
-        f"sessions of {run.sessions['user'].n_unique():,} people.",
+        f"sessions of {run.sessions['user'].n_unique():,} people."
+        + (f" It {UNMOVED}." if constant(run.sessions, "satisfaction_expected") else ""),
     )
 
 

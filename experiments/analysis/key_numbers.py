@@ -9,7 +9,11 @@ import numpy as np
 from experiments.analysis import metrics
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.intervals import Estimate
+from experiments.analysis.reactions import constant
 from simulator.seeds import Stream
+
+UNMOVED = "tells nothing: everybody draws it from the same chances, whatever is shown"
+"""Remark on what could not have come out otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,15 @@ def key_numbers(run: FinishedRun) -> list[KeyNumber]:
     rows.append(_row("Interactions per session", metrics.interactions_per_session(sessions, stream), remark=remark))
     if run.has_ratings:
         own = _known(metrics.mean_rating(run.real, stream.child("real")))
-        rows.append(_row("Mean rating", metrics.mean_rating(impressions, stream), remark=f"real: {own}" if own else ""))
+        remark = "; ".join([f"real: {own}"] * bool(own) + [UNMOVED] * constant(impressions, "rating_expected"))
+        rows.append(_row("Mean rating", metrics.mean_rating(impressions, stream), remark=remark))
         histograms = [metrics.rating_histogram(ratings) for ratings in (run.real["rating"], run.chosen["rating"])]
         if all(table.height for table in histograms):
             distance = metrics.total_variation(*histograms, on="rating")
             rows.append(KeyNumber("Ratings, total variation distance from real", f"{distance:.3f}", remark="0 is equal, 1 is disjoint"))
     if "satisfaction" in sessions.columns:
-        rows.append(_row("Satisfaction with a session (1–10)", metrics.satisfaction(sessions, stream)))
+        remark = UNMOVED if constant(sessions, "satisfaction_expected") else ""
+        rows.append(_row("Satisfaction with a session (1–10)", metrics.satisfaction(sessions, stream), remark=remark))
     for name, table in (("shown", impressions), (f"{run.domain.chosen}", run.chosen)):
         real = _known(metrics.average_popularity(run.real, items, stream.child("real")), percent=True)
         estimate = metrics.average_popularity(table, items, stream.child(name))
@@ -79,11 +85,11 @@ def notes(run: FinishedRun) -> list[str]:
         "models. Comparisons with real behaviour use training data, which profiles were fitted on; they are a description, not a test "
         "on held-out data."
     )
-    found.append("The real data holds reactions, not what was shown: watch rate, positions and pages have no real counterpart.")
+    found.append(f"The real data holds reactions, not what was shown: {run.domain.rate}, positions and pages have no real counterpart.")
     name = run.data_name.lower()
     if run.has_times and (name.startswith("ml-") or "movielens" in name):
         found.append(
-            "Real sessions in MovieLens are sittings in which people rated films they had seen before, not visits in which they watched; "
+            f"Real sessions in MovieLens are sittings in which people rated {run.domain.items} they had seen before, not visits; "
             "their length is no target for a simulated session."
         )
     elif run.has_times:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from experiments.analysis.figure_style import DPI, REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, Made
-from simulator.run_directory import write_atomically
+from experiments.analysis.figure_style import REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, Made, write_figure
 
 
 def learning_curve(document: Mapping[str, Any], file: Path) -> Made:
@@ -26,7 +24,8 @@ def learning_curve(document: Mapping[str, Any], file: Path) -> Made:
     with style.context(["default", dict(STYLE)]):
         figure = Figure(figsize=(WIDTH * 1.25, 2.4), layout="constrained")
         axes = figure.subplots()
-        axes.fill_between(pages, [p["low"] for p in curve], [p["high"] for p in curve], color=SIMULATED, alpha=0.18, linewidth=0)
+        low, high = ([point["value"] if point[end] is None else point[end] for point in curve] for end in ("low", "high"))
+        axes.fill_between(pages, low, high, color=SIMULATED, alpha=0.18, linewidth=0)
         axes.plot(pages, [p["value"] for p in curve], color=SIMULATED, marker="o", markersize=2.5)
         axes.set_xlim(0, pages[-1] * 1.5)
         colors = dict(zip(others, (SHOWN, THIRD, SHOWN, REAL), strict=False))
@@ -47,7 +46,4 @@ def learning_curve(document: Mapping[str, Any], file: Path) -> Made:
             f"Learning to fill pages: mean return of {judged} people who were not learned from, with 95 % intervals over people. "
             f"Dashed: policies that do not learn, the same people in the same episodes."
         )
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None, "Description": caption})
-        write_atomically(file, buffer.getvalue())
-        return Made(file, caption)
+        return write_figure(figure, file, caption)

@@ -52,7 +52,9 @@ class Difference:
     """One metric of one arm less that of the baseline, people paired.
 
     Attributes:
-        value: in the metric's unit. low, high: 95 % interval. error: standard error. p: two-sided, that there is no difference.
+        value: in the metric's unit. low, high: 95 % interval. error: standard error. p: two-sided, that there is no difference. Where
+            the error is 0, because everybody differs by the same or not at all, there is no interval (NaN) and no p-value but 1 for no
+            difference: nothing varies that could be held against it.
         unpaired_error: standard error if other people had met the other arm.
         people: how many.
     """
@@ -72,7 +74,9 @@ class Difference:
 
     @property
     def detectable(self) -> float:
-        """The smallest difference that these people show with a probability of 80 % (two-sided test at 5 %)."""
+        """The smallest difference that these people show with a probability of 80 % (two-sided test at 5 %); NaN without a spread."""
+        if not self.error > 0:
+            return float("nan")
         return (_z(1 - (1 - LEVEL) / 2) + _z(POWER)) * self.error
 
     @property
@@ -86,7 +90,7 @@ class Difference:
         return people_needed(self.value, self.unpaired_error * math.sqrt(self.people))
 
     def p_of_a_loss(self, margin: float, better: int) -> float:
-        """One-sided p-value of the hypothesis that the arm is worse by `margin` or more; small means "no worse".
+        """One-sided p-value of the hypothesis that the arm is worse by `margin` or more; small means "no worse"; NaN without a spread.
 
         Args:
             margin: in the metric's unit, >= 0. better: 1 if more of it is better, -1 if less.
@@ -159,8 +163,9 @@ def difference(arm: Measured, baseline: Measured) -> Difference:
     error = standard_error(influence)
     if resampled is None and error == 0 and value != 0:
         error = float("nan")  # no single person moves either value: that is too few to leave out, not certainty
-    low, high = _interval(value, influence, resampled) if math.isfinite(error) else (float("nan"), float("nan"))
-    p = 2 * _tail(abs(value), error, n)
+    # An interval without width would be taken for certainty, where in truth nothing was there to vary.
+    low, high = _interval(value, influence, resampled) if error > 0 else (float("nan"), float("nan"))
+    p = 1.0 if value == 0 and error == 0 else 2 * _tail(abs(value), error, n)
     return Difference(value, low, high, error, p, math.hypot(arm.error, baseline.error), n)
 
 
@@ -200,15 +205,15 @@ def people_needed(value: float, spread: float) -> int | None:
         value: the difference. spread: standard deviation of one person's influence on it.
 
     Returns:
-        None if the difference is 0 or unknown; at least 2.
+        None if the difference or the spread is 0 or unknown; at least 2.
     """
-    if not (math.isfinite(value) and math.isfinite(spread)) or value == 0:
+    if not (math.isfinite(value) and math.isfinite(spread) and spread > 0) or value == 0:
         return None
     return max(2, math.ceil(((_z(1 - (1 - LEVEL) / 2) + _z(POWER)) * spread / value) ** 2))
 
 
 def _interval(value: float, influence: np.ndarray, resampled: np.ndarray | None) -> tuple[float, float]:
-    if not math.isfinite(value):
+    if not math.isfinite(value) or len(influence) < 2:
         return float("nan"), float("nan")
     if resampled is not None:
         known = resampled[np.isfinite(resampled)]
@@ -219,11 +224,9 @@ def _interval(value: float, influence: np.ndarray, resampled: np.ndarray | None)
 
 
 def _tail(distance: float, error: float, people: int) -> float:
-    """One-sided p-value of a distance above 0."""
-    if not (math.isfinite(distance) and math.isfinite(error)):
+    """One-sided p-value of a distance above 0; NaN where it is unknown or nothing varies."""
+    if not (math.isfinite(distance) and math.isfinite(error) and error > 0):
         return float("nan")
-    if error == 0:
-        return 0.0 if distance > 0 else 0.5 if distance == 0 else 1.0
     return float(stats.t.sf(distance / error, max(1, people - 1)))
 
 

@@ -15,7 +15,7 @@ from experiments.analysis.fidelity_section import section
 from experiments.analysis.figure_style import Made, Skipped
 from experiments.analysis.figures import make_figures
 from experiments.analysis.finished_run import FinishedRun
-from experiments.analysis.key_numbers import KeyNumber, key_numbers, notes
+from experiments.analysis.key_numbers import UNMOVED, KeyNumber, key_numbers, notes
 from experiments.analysis.stories import examples, story
 from simulator.run_directory import write_atomically
 
@@ -97,7 +97,7 @@ def render(run: FinishedRun, figures: Mapping[str, Made | Skipped]) -> str:
 def _tiles(run: FinishedRun, numbers: Sequence[KeyNumber]) -> list[KeyNumber]:
     """The counts of the run, and the first of its key numbers."""
     counts = [("People", run.people.height), ("Sessions", run.sessions.height), ("Pages", run.pages.height)]
-    known = [row for row in numbers if row.name.startswith(("Share of shown", "Mean rating", "Satisfaction"))]
+    known = [row for row in numbers if row.name.startswith(("Share of shown", "Mean rating", "Satisfaction")) and UNMOVED not in row.remark]
     return [*(KeyNumber(name, f"{count:,}") for name, count in counts), *(KeyNumber(row.name, row.value) for row in known)]
 
 

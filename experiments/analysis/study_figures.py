@@ -46,7 +46,7 @@ def draw(study: StudyConfig, findings: Findings, file: Path) -> Made:
         if section.form == "lines":
             return _lines(study, findings, rows, file)
         if section.form == "tradeoff":
-            return _tradeoff(study, findings, rows, file)
+            return _tradeoff(study, findings, file)
         return _intervals(study, findings, [row for row in rows if row.x is None and bool(row.against) == section.against], file)
 
 
@@ -75,34 +75,83 @@ def _lines(study: StudyConfig, findings: Findings, rows: Sequence[Row], file: Pa
     for axes in grid[len(keys) :]:
         axes.set_axis_off()
     _legend(figure, grid, arms)
-    return write_figure(figure, file, f"{study.question} Means by {findings.axis} with 95 % intervals over people.")
+    caption = (
+        f"{study.question} Means by {findings.axis} with 95 % intervals over people, each arm's own: the arms have the same people, so "
+        f"their differences are surer than these intervals look, and stand in the text.{_not_drawn(_absent_arms(study, findings))}"
+    )
+    return write_figure(figure, file, caption)
 
 
-def _tradeoff(study: StudyConfig, findings: Findings, rows: Sequence[Row], file: Path) -> Made:
-    assert study.figure.x is not None
-    assert study.figure.y is not None
+def _absent_arms(study: StudyConfig, findings: Findings) -> list[str]:
+    """Arms of the table that the figure's section leaves out."""
+    wanted = study.figure.arms
+    return [f"{arm} (left out by [figure] arms)" for arm in study.arms if wanted and arm not in wanted and _has(findings, arm)]
+
+
+def _has(findings: Findings, arm: str) -> bool:
+    return any(row.arm == arm for row in findings.rows)
+
+
+def _tradeoff(study: StudyConfig, findings: Findings, file: Path) -> Made:
+    """One metric over another, both less the control's before the same people; as values where the analysis has no differences."""
+    section = study.figure
+    assert section.x is not None
+    assert section.y is not None
+    keys = (section.x, section.y)
+    paired = all(any(row.metric == key and row.against == study.control for row in findings.rows) for key in keys)
+    against = study.control if paired else ""
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     axes = figure.subplots()
+    if paired:
+        axes.axvline(0.0, color=SHOWN, linewidth=0.8)
+        axes.axhline(0.0, color=SHOWN, linewidth=0.8)
+    left_out = []
     for number, arm in enumerate(study.arms):
-        x, y = (
-            next((row for row in rows if row.arm == arm and row.metric == key and row.group == "all" and not row.against), None)
-            for key in (study.figure.x, study.figure.y)
-        )
-        if x is not None and y is not None:
-            axes.errorbar([x.value], [y.value], xerr=_lengths([x]), yerr=_lengths([y]), label=arm, **{**_look(number), "linestyle": ""})
-    axes.set_xlabel(findings.names[study.figure.x])
-    axes.set_ylabel("\n".join(wrap(findings.names[study.figure.y], 44)))
-    _percent(axes.xaxis, study.figure.x)
-    _percent(axes.yaxis, study.figure.y)
+        look = {**_look(number), "linestyle": ""}
+        if paired and arm == study.control:
+            axes.plot([0.0], [0.0], look["marker"], color=look["color"], label=arm)
+            continue
+        point = [_of_all(findings.rows, arm, key, against) for key in keys]
+        x, y = point
+        if x is not None and y is not None and (arm in section.arms or not section.arms):
+            axes.errorbar([x.value], [y.value], xerr=_lengths([x]), yerr=_lengths([y]), label=arm, **look)
+            continue
+        why = "left out by [figure] arms" if section.arms and arm not in section.arms else "not measured"
+        where = ", ".join(f"{_name(findings, row.metric)} {row.told()}" for row in point if row is not None)
+        left_out.append(f"{arm} ({why}{': ' if where else ''}{where})")
+    for axis, key in zip((axes.xaxis, axes.yaxis), keys, strict=True):
+        less = f", less that of {study.control}" if paired else ""
+        axis.set_label_text("\n".join(wrap(findings.names[key] + less, 44)))
+        _percent(axis, key)
     figure.legend(loc="outside upper center", ncols=3)
-    return write_figure(figure, file, f"{study.question} Each point is an arm before the same people, with 95 % intervals over people.")
+    point_is = f"what an arm has more than {study.control}, with paired" if paired else "an arm, with"
+    caption = f"{study.question} Each point is {point_is} 95 % intervals over people, who are the same in all arms.{_not_drawn(left_out)}"
+    return write_figure(figure, file, caption)
+
+
+def _of_all(rows: Sequence[Row], arm: str, metric: str, against: str) -> Row | None:
+    """A row of an arm over the whole run, if it is known."""
+    for row in rows:
+        if (row.arm, row.metric, row.group, row.against) == (arm, metric, "all", against) and math.isfinite(row.value):
+            return row
+    return None
+
+
+def _name(findings: Findings, metric: str) -> str:
+    return findings.names[metric].partition(" (")[0]
+
+
+def _not_drawn(left_out: Sequence[str]) -> str:
+    return f" Not drawn: {'; '.join(left_out)}." if left_out else ""
 
 
 def _intervals(study: StudyConfig, findings: Findings, rows: Sequence[Row], file: Path) -> Made:
     keys = [key for key in study.figure.metrics or findings.names if any(row.metric == key for row in rows)]
     if not keys:
         raise ConfigError("[figure] there are no rows to draw: look at metrics, groups and against, and at study.json.")
-    parts = [[row for row in rows if row.metric == key and math.isfinite(row.value)] for key in keys]
+    drawn = [row for row in rows if math.isfinite(row.value) and not row.silent]
+    parts = [[row for row in drawn if row.metric == key] for key in keys]
+    silent = [f"{row.arm}, {row.group} ({row.silent or 'not measured'})" for row in rows if row.metric in keys and row not in drawn]
     figure = Figure(figsize=(1.5 * WIDTH, 0.7 + sum(0.45 + 0.17 * len(part) for part in parts)), layout="constrained")
     grid = np.atleast_1d(figure.subplots(len(keys), 1, height_ratios=[1 + len(part) for part in parts])).ravel()
     arms, has_truth = list(study.arms), False
@@ -118,7 +167,8 @@ def _intervals(study: StudyConfig, findings: Findings, rows: Sequence[Row], file
         axes.set_ylim(len(part) - 0.4, -0.6)
         axes.set_title(findings.names[key], loc="left")
     truth = " Black bars: the truth, known by intervening." if has_truth else ""
-    return write_figure(figure, file, f"{study.question} 95 % intervals over people.{truth}")
+    absent = _not_drawn([*silent, *_absent_arms(study, findings)])
+    return write_figure(figure, file, f"{study.question} 95 % intervals over people.{truth}{absent}")
 
 
 def _line_groups(rows: Sequence[Row], metric: str) -> list[str]:

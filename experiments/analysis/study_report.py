@@ -57,6 +57,8 @@ def write_report(document: Mapping[str, Any], figure: Made, folder: Path) -> Pat
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+    if row["silent"]:
+        interval = f"tells nothing: {row['silent']}"
     value = "–" if row["value"] is None else f"{row['value']:.3f}"
     truth = "" if row["truth"] is None else f"{row['truth']:.3f}"
     against = row["against"] or "(a value)"

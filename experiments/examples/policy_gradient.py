@@ -168,7 +168,7 @@ def run(config: str, overrides: Sequence[str], options: Options, output: Path, t
         stream = Stream(opened.config.seed).child("judging")
         tell("judging the controls", 0, 0)
         others = controls(judged, replace(judged, candidates=None, generator=None), options)
-        curve: list[dict[str, float]] = []
+        curve: list[dict[str, float | None]] = []
         learned = np.zeros(len(judged.people))
 
         def on_update(update: int, pages: int, policy: SlatePolicy) -> None:
@@ -195,6 +195,7 @@ def run(config: str, overrides: Sequence[str], options: Options, output: Path, t
         "seconds": round(seconds, 1),
         "return": results,
         "gain of the learned policy": gains,
+        "no verdict": no_verdict(others),
         "weights": dict(zip(NAMES, policy.theta.round(4).tolist(), strict=True)),
         "curve": curve,
         "options": asdict(options),
@@ -204,6 +205,16 @@ def run(config: str, overrides: Sequence[str], options: Options, output: Path, t
     write_atomically(output / "learning.json", json.dumps(document, indent=1).encode())
     learning_curve(document, output / "learning_curve.png")
     return document
+
+
+def no_verdict(returns: Mapping[str, np.ndarray]) -> str | None:
+    """Why a reward tells nothing about policies that show other pages: everybody has the same return under all of them; else None."""
+    first, *others = returns.values()
+    if not all(np.allclose(first, other, rtol=0, atol=1e-9) for other in others):
+        return None
+    return (
+        f"everybody's return is the same under {', '.join(returns)}: nothing that is shown moves this reward, so there is nothing to learn"
+    )
 
 
 def _greedy(policy: SlatePolicy, world: World, ties: Stream) -> Act:
@@ -220,8 +231,17 @@ def _mean(values: np.ndarray, stream: Stream) -> Estimate:
     return bootstrap_ratio(values, np.ones(len(values)), stream)
 
 
-def _numbers(estimate: Estimate) -> dict[str, float]:
-    return {"value": round(estimate.value, 4), "low": round(estimate.low, 4), "high": round(estimate.high, 4)}
+def _numbers(estimate: Estimate) -> dict[str, float | None]:
+    """Value and interval; no interval where everybody has the same, since nothing varies then."""
+    limits = (
+        {"low": round(estimate.low, 4), "high": round(estimate.high, 4)} if estimate.high > estimate.low else {"low": None, "high": None}
+    )
+    return {"value": round(estimate.value, 4), **limits}
+
+
+def _told(found: Mapping[str, float | None]) -> str:
+    interval = " (the same for everybody)" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
+    return f"{found['value']:.3f}{interval}"
 
 
 def _rows(document: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -229,8 +249,10 @@ def _rows(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows.append(("learning", f"{document['pages']} pages in {document['seconds']} s"))
     for name, found in document["return"].items():
         gain = document["gain of the learned policy"].get(name)
-        behind = "" if gain is None else f"   learned is ahead by {gain['value']:.3f} [{gain['low']:.3f}, {gain['high']:.3f}]"
-        rows.append((name, f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]{behind}"))
+        behind = "" if gain is None else f"   learned is ahead by {_told(gain)}"
+        rows.append((name, f"{_told(found)}{behind}"))
+    if document["no verdict"]:
+        rows.append(("no verdict", document["no verdict"]))
     return rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from experiments.analysis.paired import Measured, difference
+from experiments.analysis.paired import Measured
 from experiments.studies.findings import Arms, Findings, Row, change
 from experiments.studies.study_metrics import METRICS, named
 from simulator.errors import with_suggestion
@@ -55,12 +55,13 @@ class ArmMetrics:
             rows += [*own.values(), *apart]
             told = [f"{arms.control} {own[arms.control].told()}"]
             told += [f"{row.arm} {row.told()} against it" for row in apart]
-            sentences.append(f"{metric.name} ({metric.unit}): {'; '.join(told)}.")
+            name, unit = metric.in_words(arms.domain)
+            sentences.append(f"{name} ({unit}): {'; '.join(told)}.")
             if self.config.by_round:
                 changed, told_rows = self._rounds(arms, key)
                 rows += told_rows
-                sentences.append(f"{metric.name}, {changed}.")
-        names = {key: named(METRICS[key]) for key in self.config.metrics}
+                sentences.append(f"{name}, {changed}.")
+        names = {key: named(METRICS[key], arms.domain) for key in self.config.metrics}
         return Findings(tuple(rows), tuple(sentences), names, "round")
 
     def _rounds(self, arms: Arms, key: str) -> tuple[str, list[Row]]:
@@ -79,5 +80,4 @@ class ArmMetrics:
 
     @staticmethod
     def _against(arms: Arms, key: str, group: str, found: dict[str, Measured]) -> list[Row]:
-        base = found[arms.control]
-        return [arms.difference(name, key, group, difference(found[name], base), arms.control) for name in arms.others()]
+        return [arms.apart(METRICS[key], name, group, found) for name in arms.others()]

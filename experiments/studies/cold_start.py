@@ -12,18 +12,18 @@ from environments.rerankers.cold_start import cold_of
 from experiments import build
 from experiments import config as configuration
 from experiments.analysis import person_sums as sums
-from experiments.analysis.compared_metrics import Metric, Part
+from experiments.analysis.compared_metrics import CHOOSING, Metric, Part
 from experiments.analysis.finished_run import FinishedRun
-from experiments.analysis.paired import difference
 from experiments.studies.findings import Arms, Findings, Row
 from simulator.errors import ConfigError
 from simulator.plugins import ComponentConfig
 
 NAMES = {
-    "watch_rate": "watch rate (share of shown items chosen)",
-    "exposure": "exposure (share of shown items)",
-    "rate_of_cold_items": "watch rate when shown (share of shown items chosen)",
+    "watch_rate": "{rate} (share of shown {items} {chosen})",
+    "exposure": "exposure (share of shown {items})",
+    "rate_of_cold_items": "{rate} when shown (share of shown {items} {chosen})",
 }
+"""Metric -> name and unit, with the domain's words in braces."""
 
 
 class ColdStartStudyConfig(ComponentConfig):
@@ -58,18 +58,15 @@ class ColdStart:
         if items:
             rows += self._rows(arms, _exposure(items), "cold items")
             rows += self._rows(arms, _rate_of_cold(items), "cold items")
-        return Findings(
-            tuple(rows), tuple(_sentences(arms, rows)), {key: NAMES[key] for key in dict.fromkeys(row.metric for row in rows)}, "round"
-        )
+        names = {key: arms.domain.told(NAMES[key]) for key in dict.fromkeys(row.metric for row in rows)}
+        return Findings(tuple(rows), tuple(_sentences(arms, rows, names)), names, "round")
 
     @staticmethod
     def _rows(arms: Arms, metric: Metric, group: str) -> list[Row]:
         rows = []
         whole = {name: arms.measure(metric, run) for name, run in arms.runs.items()}
         rows += [arms.row(name, metric.key, group, found) for name, found in whole.items()]
-        rows += [
-            arms.difference(name, metric.key, group, difference(whole[name], whole[arms.control]), arms.control) for name in arms.others()
-        ]
+        rows += [arms.apart(metric, name, group, whole) for name in arms.others()]
         for name, run in arms.runs.items():
             for turn in sorted(run.sessions["round"].unique().to_list()):
                 rows.append(arms.row(name, metric.key, f"{group} by round", arms.measure(metric, run, turn), x=turn + 1))
@@ -98,7 +95,7 @@ def _watch_rate(people: frozenset[str], *, cold: bool) -> Metric:
         is_cold = pl.col("user").is_in(list(people))
         return sums.watch_rate(part.impressions.filter(is_cold if cold else ~is_cold))
 
-    return Metric("watch_rate", "watch rate", "share", "use", 1, True, sums=of)
+    return Metric("watch_rate", "{rate}", "share", "use", 1, True, sums=of, expected=(CHOOSING,))
 
 
 def _exposure(items: frozenset[str]) -> Metric:
@@ -111,15 +108,22 @@ def _exposure(items: frozenset[str]) -> Metric:
 def _rate_of_cold(items: frozenset[str]) -> Metric:
     is_cold = pl.col("item").is_in(list(items))
     return Metric(
-        "rate_of_cold_items", "watch rate", "share", "use", 1, True, sums=lambda part: sums.watch_rate(part.impressions.filter(is_cold))
+        "rate_of_cold_items",
+        "{rate}",
+        "share",
+        "use",
+        1,
+        True,
+        expected=(CHOOSING,),
+        sums=lambda part: sums.watch_rate(part.impressions.filter(is_cold)),
     )
 
 
-def _sentences(arms: Arms, rows: list[Row]) -> list[str]:
+def _sentences(arms: Arms, rows: list[Row], names: dict[str, str]) -> list[str]:
     sentences = []
     for metric, group in dict.fromkeys((row.metric, row.group) for row in rows if row.x is None):
         own = [row for row in rows if row.metric == metric and row.group == group and row.x is None]
         base = next(row for row in own if row.arm == arms.control and not row.against)
         apart = "; ".join(f"{row.arm} {row.told()} against it" for row in own if row.against)
-        sentences.append(f"{group}, {NAMES[metric]}: {base.arm} {base.told()}; {apart}.")
+        sentences.append(f"{group}, {names[metric]}: {base.arm} {base.told()}; {apart}.")
     return sentences

@@ -13,11 +13,12 @@ from experiments.studies.study_metrics import METRICS
 from simulator.plugins import ComponentConfig
 
 NAMES = {
-    "watch_rate": "watch rate (share of shown items chosen)",
-    "stayers": "watch rate of long visits (share of shown items chosen)",
+    "watch_rate": "{rate} (share of shown {items} {chosen})",
+    "stayers": "{rate} of long visits (share of shown {items} {chosen})",
     "leaving": "leaving (share of pages after which people leave)",
     "satisfaction": "satisfaction with a visit (1 to 10)",
 }
+"""Metric -> name and unit, with the domain's words in braces."""
 
 
 class FatigueConfig(ComponentConfig):
@@ -56,7 +57,7 @@ class Fatigue:
                     rows.append(fall)
                     who = "long visits" if key == "stayers" else "whoever is there"
                     sentences.append(
-                        f"{name}, {who}: watch rate of page {self.config.pages} less that of page 1: {fall.told(signed=True)}."
+                        f"{name}, {who}: {arms.domain.rate} of page {self.config.pages} less that of page 1: {fall.told(signed=True)}."
                     )
             rows.append(arms.row(name, "satisfaction", "all", arms.measure(METRICS["satisfaction"], run)))
             if run.has_ratings:
@@ -66,12 +67,11 @@ class Fatigue:
                 rows.append(apart)
                 told = f"{moods['pleased'].value:.3f} of the pages, others after {moods['not pleased'].value:.3f}"
                 sentences.append(f"{name}: people who are pleased so far leave after {told}; difference {apart.told()}.")
-        base = arms.measure(METRICS["satisfaction"], arms.runs[arms.control])
+        satisfied = {name: arms.measure(METRICS["satisfaction"], run) for name, run in arms.runs.items()}
         for name in arms.others():
-            lift = difference(arms.measure(METRICS["satisfaction"], arms.runs[name]), base)
-            rows.append(arms.difference(name, "satisfaction", "all", lift, arms.control))
+            rows.append(arms.apart(METRICS["satisfaction"], name, "all", satisfied))
             sentences.append(f"{name}: satisfaction {rows[-1].told()} against {arms.control}.")
-        return Findings(tuple(rows), tuple(sentences), NAMES, "page of the visit")
+        return Findings(tuple(rows), tuple(sentences), {key: arms.domain.told(name) for key, name in NAMES.items()}, "page of the visit")
 
     def _on_page(self, key: str, page: int) -> Metric:
         visit = ["user", "session"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -13,8 +13,10 @@ import numpy as np
 from experiments.analysis.compared_metrics import Metric, Part, measure
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.intervals import RESAMPLES
-from experiments.analysis.paired import Difference, Measured
+from experiments.analysis.paired import Difference, Measured, difference
+from experiments.analysis.reactions import no_verdict
 from experiments.fidelity.resampling import resample
+from simulator.dataset import Domain
 from simulator.errors import ConfigError, RunError, with_suggestion
 from simulator.seeds import Stream
 
@@ -30,6 +32,7 @@ class Row:
         people: how many it rests on.
         against: empty for a value; for a difference, what is subtracted.
         truth: what it should be, where the simulator knows; else None.
+        silent: why a difference tells nothing (`experiments.analysis.reactions.no_verdict`); empty if it may.
     """
 
     arm: str
@@ -42,17 +45,20 @@ class Row:
     x: float | None = None
     against: str = ""
     truth: float | None = None
+    silent: str = ""
 
     @property
     def surely_not_zero(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval excludes 0; never without an interval, or where nothing could have differed."""
+        return not self.silent and self.high > self.low and (self.low > 0 or self.high < 0)
 
     def told(self, *, signed: bool = False) -> str:
         """The value with its interval, such as ``0.31 [0.29, 0.33]``."""
         if not math.isfinite(self.value):
             return "unknown"
         value = f"{self.value:+.3f}" if signed or self.against else f"{self.value:.3f}"
+        if self.silent:
+            return f"{value} (tells nothing: {self.silent})"
         return value if not math.isfinite(self.low) else f"{value} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -127,21 +133,31 @@ class Arms:
         """One metric of a run, or of one round of it."""
         return measure(metric, [Part(run, round_number)], self.people, self.weights)
 
+    @property
+    def domain(self) -> Domain:
+        """The words for the items."""
+        return self.runs[self.control].domain
+
     def row(self, arm: str, metric: str, group: str, found: Measured, x: float | None = None) -> Row:
         """A value as a row."""
-        low, high = found.interval if len(self.people) > 1 else (float("nan"), float("nan"))
+        low, high = found.interval
         return Row(arm, metric, group, found.value, low, high, int(np.count_nonzero(found.influence)), x)
+
+    def apart(self, metric: Metric, arm: str, group: str, found: Mapping[str, Measured]) -> Row:
+        """What an arm has more of than the control, people paired, as a row; it says so where the two could not differ.
+
+        Args:
+            metric: which. arm: not the control. group: of the row. found: the metric of every arm, or its change.
+        """
+        both = [(name, found[name], [Part(self.runs[name])]) for name in (arm, self.control)]
+        gap = difference(both[0][1], both[1][1])
+        return replace(self.difference(arm, metric.key, group, gap, self.control), silent=no_verdict(metric, gap, *both) or "")
 
     def difference(
         self, arm: str, metric: str, group: str, found: Difference, against: str, x: float | None = None, truth: float | None = None
     ) -> Row:
-        """A difference as a row."""
+        """A difference as a row; see `apart` for one between arms."""
         return Row(arm, metric, group, found.value, found.low, found.high, found.people, x, against, truth)
-
-
-def rows_where(rows: Sequence[Row], **wanted: str) -> list[Row]:
-    """The rows whose attributes are these."""
-    return [row for row in rows if all(getattr(row, key) == value for key, value in wanted.items())]
 
 
 def change(last: Measured, first: Measured) -> Measured:

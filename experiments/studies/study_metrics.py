@@ -9,7 +9,8 @@ import polars as pl
 
 from experiments.analysis import list_metrics
 from experiments.analysis import person_sums as sums
-from experiments.analysis.compared_metrics import BY_KEY, Metric, Part
+from experiments.analysis.compared_metrics import BY_KEY, CHOOSING, LEAVING, Metric, Part
+from simulator.dataset import Domain
 
 TAIL = 0.2
 """The long tail is what the head that holds 80 % of the training interactions leaves (`list_metrics.tail_items`)."""
@@ -52,8 +53,7 @@ def tail_share(part: Part) -> pl.DataFrame:
 
 def leaving(part: Part) -> pl.DataFrame:
     """Pages after which the person left, and pages."""
-    pages = part.run.pages if part.round is None else part.run.pages.filter(pl.col("round") == part.round)
-    return sums.per_person(pages, pl.col("leave").sum(), pl.len())
+    return sums.per_person(part.pages, pl.col("leave").sum(), pl.len())
 
 
 def _genres_of_pages(part: Part) -> pl.DataFrame:
@@ -75,9 +75,9 @@ METRICS: Mapping[str, Metric] = {
         metric.key: metric
         for metric in (
             Metric("genre_entropy", "genre entropy of a page", "bits", "range", 1, sums=genre_entropy),
-            Metric("top_genre_share", "top genre's share of a page", "share of shown items", "range", -1, True, sums=top_genre_share),
-            Metric("favourite_share", "favourite genre's share", "share of shown items", "range", -1, True, sums=favourite_share),
-            Metric("tail_share", "long tail's share", "share of shown items", "range", 1, True, sums=tail_share),
+            Metric("top_genre_share", "top genre's share of a page", "share of shown {items}", "range", -1, True, sums=top_genre_share),
+            Metric("favourite_share", "favourite genre's share", "share of shown {items}", "range", -1, True, sums=favourite_share),
+            Metric("tail_share", "long tail's share", "share of shown {items}", "range", 1, True, sums=tail_share),
             Metric(
                 "popularity",
                 "popularity of the shown",
@@ -99,18 +99,19 @@ METRICS: Mapping[str, Metric] = {
             Metric(
                 "interactions",
                 "choices per session",
-                "items",
+                "{items}",
                 "use",
                 1,
+                expected=(CHOOSING, LEAVING),
                 sums=lambda part: sums.interactions_per_session(part.sessions),
             ),
-            Metric("leaving", "leaving", "share of pages after which people leave", "use", -1, True, sums=leaving),
+            Metric("leaving", "leaving", "share of pages after which people leave", "use", -1, True, sums=leaving, expected=(LEAVING,)),
         )
     },
 }
 """By key: what an analysis may be asked for."""
 
 
-def named(metric: Metric) -> str:
-    """Name and unit, for axes."""
-    return f"{metric.name} ({metric.unit})"
+def named(metric: Metric, domain: Domain) -> str:
+    """Name and unit in the words of a domain, for axes."""
+    return "{} ({})".format(*metric.in_words(domain))

@@ -14,10 +14,13 @@ from experiments.analysis.compared_metrics import Metric, Part
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.paired import Difference, difference
 from experiments.studies.findings import Arms, Findings, Row, change
+from simulator.dataset import Domain
 from simulator.errors import ConfigError
 from simulator.plugins import ComponentConfig
 
-NAMES = {"chosen": "effect on choosing (share of shown items)", "visit": "effect on a visit (items chosen)"}
+NAMES = {"chosen": "effect on choosing (share of shown {items})", "visit": "effect on a visit ({items} {chosen})"}
+"""Metric -> name and unit, with the domain's words in braces."""
+
 CONTROL_GROUP = "control group"
 ITS_ITEMS, BEFORE, BEYOND = "its items", "its items, before it began", "its items, beyond the difference before"
 GROUPS = (ITS_ITEMS, "other items on those pages", BEFORE, "whole visit")
@@ -92,9 +95,8 @@ class Treatment:
                 "no control group: no arm has an intervention on people with a share between 0 and 1 that both treated and untreated "
                 "people met; give one, for example share = 0.5."
             )
-        return Findings(
-            tuple(rows), tuple(_sentence(row) for row in rows), {key: NAMES[key] for key in dict.fromkeys(r.metric for r in rows)}
-        )
+        names = {key: arms.domain.told(NAMES[key]) for key in dict.fromkeys(row.metric for row in rows)}
+        return Findings(tuple(rows), tuple(_sentence(row, arms.domain) for row in rows), names)
 
     def _arm(self, arms: Arms, name: str, run: FinishedRun, intervention: str) -> list[Row]:
         table = run.directory.read_table("treatments").filter(pl.col("intervention") == intervention)
@@ -158,9 +160,11 @@ def _among(metric: Metric, users: list[str]) -> Metric:
     return Metric(metric.key, metric.name, "", "use", 1, sums=lambda part: of(part).filter(pl.col("user").is_in(users)))
 
 
-def _sentence(row: Row) -> str:
-    unit = "items a visit" if row.metric == "visit" else "of shown items chosen"
+def _sentence(row: Row, domain: Domain) -> str:
+    unit = f"{domain.items} a visit" if row.metric == "visit" else f"of shown {domain.items} {domain.chosen}"
     told = f"{row.arm}, {row.group}: {row.told(signed=True)} {unit}, against {row.against}"
     if row.truth is None:
         return f"{told}."
+    if not row.high > row.low:
+        return f"{told} (truth {row.truth:+.3f}; there is no interval to hold it)."
     return f"{told} (truth {row.truth:+.3f}, {'inside' if row.low <= row.truth <= row.high else 'outside'} the interval)."

@@ -272,6 +272,59 @@ def test_what_the_data_does_not_have_is_said_and_the_rest_compared(tmp_path, fil
     assert "watch_rate" in {metric["key"] for metric in document["metrics"]}
 
 
+def bare_experiment(folder, film_files, people, *, ratings=False):
+    """The same people and items from a table of interactions alone."""
+    log = pl.read_csv(film_files / "u.data", separator="\t", has_header=False, new_columns=["user", "item", "rating", "time"])
+    log.select("user", "item", *(["rating"] if ratings else [])).write_csv(folder / "bare.csv")
+    loader = 'use = "environments.datasets.tables:InteractionTables"\nname = "bare"\ninteractions = "bare.csv"'
+    text = EXPERIMENT.format(data=folder, recommender="random:Random", people=people).replace("[dataset]", f"[dataset]\n{loader}")
+    (folder / "bare.toml").write_text(text, encoding="utf-8")
+    return folder / "bare.toml"
+
+
+@pytest.mark.parametrize(
+    ("people", "ratings", "silent"),
+    [
+        ("agents.controls:EvidenceDecisions", False, {"satisfaction"}),
+        ("agents.controls:PopularityDecisions", False, {"satisfaction"}),
+        ("agents.controls:RandomDecisions", False, {"watch_rate", "satisfaction"}),
+        ("agents.controls:RandomDecisions", True, {"watch_rate", "likes", "rating", "satisfaction"}),
+    ],
+)
+def test_what_people_do_not_react_to_grounds_no_verdict(tmp_path, film_files, capsys, people, ratings, silent):
+    file = bare_experiment(tmp_path, film_files, people, ratings=ratings)
+    arguments = [
+        "--recommenders",
+        "popularity,random",
+        "--output",
+        tmp_path / "out",
+        "--workers",
+        "1",
+        "--margin",
+        "0.5",
+        "--set",
+        "rounds=1",
+    ]
+    document = compared(capsys, file, *arguments)
+    told = {each["metric"]: each["no_verdict"] for each in document["differences"]}
+    assert {key for key, reason in told.items() if reason} >= silent
+    if not ratings:
+        assert told["satisfaction"].endswith(("since the data has no ratings", "the same for everybody in both arms"))
+    verdict = document["verdicts"][0]
+    assert "no less" not in verdict["sentence"]
+    assert not verdict["no_less"]
+    assert "satisfaction" in verdict["sentence"]
+    assert "nothing (" in verdict["sentence"]
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Not measured, because" in html
+    assert "Not drawn: " in html
+
+
+def test_people_who_react_ground_verdicts(known):
+    document = document_of(known)
+    assert {each["metric"]: each["no_verdict"] for each in document["differences"] if each["arm"] == "Fitting"}["watch_rate"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

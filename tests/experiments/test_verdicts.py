@@ -13,9 +13,9 @@ METRICS = [
 ]
 
 
-def difference(metric, value=0.0, p=1.0, p_loss=0.5, needed=None, arm="B"):
+def difference(metric, value=0.0, p=1.0, p_loss=0.5, needed=None, arm="B", no_verdict=None):
     found = {"arm": arm, "metric": metric, "value": value, "relative": value, "p_holm": p, "p_loss": p_loss}
-    return {**found, "standard_error": 0.1, "people_needed": needed}
+    return {**found, "standard_error": 0.1, "people_needed": needed, "no_verdict": no_verdict}
 
 
 def verdict(*differences, level=0.95):
@@ -80,3 +80,38 @@ def test_less_concentration_is_a_broader_range_and_more_a_narrower_one():
 def test_a_difference_that_does_not_stand_after_correction_is_not_claimed():
     found = verdict(difference("gini", 0.5, p=float(np.nextafter(0.05, 1))))
     assert found["claims"]["range"] == {"better": [], "worse": []}
+
+
+SILENT = "nothing that is shown moves it, since the data has no ratings"
+
+
+def test_a_pleasure_that_nothing_moves_grounds_no_verdict_and_is_named():
+    found = verdict(
+        difference("watch_rate", 0.12, p=0.01), *(difference(key, no_verdict=SILENT, p_loss=None) for key in ("rating", "satisfaction"))
+    )
+    assert found["sentence"] == (
+        "B against A: more is watched (watch rate +12.0%); whether it pleases was not measured; rating and satisfaction tell nothing "
+        f"({SILENT})."
+    )
+    assert not found["no_less"]
+
+
+def test_what_is_ruled_out_names_only_what_was_measured():
+    found = verdict(difference("watch_rate", 0.12, p=0.01), NO_LOSS[0], difference("satisfaction", no_verdict=SILENT, p_loss=0.0))
+    assert "it pleases no less (a loss of 5% in rating is ruled out); satisfaction tells nothing" in found["sentence"]
+    assert found["no_less"]
+
+
+def test_a_pleasure_of_which_an_arm_has_nothing_leaves_it_open():
+    empty = difference("rating", None, p=None, p_loss=None, no_verdict="there is nothing to measure it by in B")
+    found = verdict(difference("watch_rate", -0.9, p=0.01), empty, NO_LOSS[1])
+    assert not found["no_less"]
+    assert "whether it pleases less cannot be told" in found["sentence"]
+    assert "rating tells nothing (there is nothing to measure it by in B)" in found["sentence"]
+
+
+@pytest.mark.parametrize("metric", ["watch_rate", "rating", "satisfaction", "gini"])
+def test_no_claim_rests_on_what_tells_nothing_whatever_its_numbers_say(metric):
+    found = verdict(difference(metric, 0.5, p=1e-9, p_loss=0.0, no_verdict="it differs by the same for everybody"))
+    assert not any(names for kind in found["claims"].values() for names in kind.values())
+    assert not found["no_less"]

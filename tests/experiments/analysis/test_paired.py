@@ -116,14 +116,28 @@ def test_a_coverage_that_no_single_person_moves_is_no_certainty():
     assert all(math.isnan(value) for value in (found.low, found.high, found.p))
 
 
-def test_arms_that_did_the_same_differ_by_nothing_for_certain():
+def test_what_cannot_vary_has_no_interval_and_rules_nothing_out():
     (a, b), _ = rates(30, STREAM.child("same").generator())
     weights = resample(30, 100, STREAM)
     same = paired.difference(paired.ratio(a, b, weights), paired.ratio(a, b, weights))
-    assert (same.value, same.low, same.high, same.error, same.p) == (0, 0, 0, 0, 1)
-    assert same.people_needed is None
-    assert same.p_of_a_loss(0.01, 1) == 0
-    assert math.isnan(same.gain)
+    constant = [paired.ratio(np.full(30, value), np.ones(30), weights) for value in (5.0, 6.0)]
+    everybody = paired.difference(*constant)
+    assert (same.value, same.error, same.p) == (0, 0, 1)
+    assert (everybody.value, everybody.error) == (-1, 0)
+    assert math.isnan(everybody.p)
+    for found in (same, everybody):
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        assert found.people_needed is None
+        assert all(math.isnan(value) for value in (found.p_of_a_loss(0.01, 1), found.p_of_a_loss(2.0, 1), found.gain, found.detectable))
+
+
+def test_one_person_has_no_interval():
+    weights = resample(1, 100, STREAM)
+    one = paired.ratio(np.array([3.0]), np.array([5.0]), weights)
+    assert all(math.isnan(limit) for limit in one.interval)
+    found = paired.difference(one, paired.ratio(np.array([2.0]), np.array([5.0]), weights))
+    assert all(math.isnan(value) for value in (found.low, found.high, found.p, found.p_of_a_loss(0.5, 1)))
 
 
 def test_what_nobody_did_is_unknown_and_not_zero():

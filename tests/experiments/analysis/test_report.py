@@ -245,3 +245,16 @@ def test_a_run_in_which_nobody_chose_anything_still_has_a_report(make_run: MakeR
     html = write_report(run).read_text(encoding="utf-8")
     assert "nobody gave a rating" in html
     assert "nan" not in re.sub(r"base64,[^\"]*", "", html).lower()
+
+
+def test_a_satisfaction_that_nothing_moves_is_no_headline(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", has_ratings=False)
+    sessions = pl.read_parquet(run / "sessions.parquet")
+    sessions.with_columns(satisfaction_expected=pl.lit(5.5)).write_parquet(run / "sessions.parquet")
+    html = write_report(run).read_text(encoding="utf-8")
+    assert "tells nothing: everybody draws it from the same chances, whatever is shown" in html
+    tiles = re.findall(r"<dt>([^<]*)</dt>|class=\"tile[^>]*>(.*?)</div>", html.partition("<nav")[0], re.DOTALL)
+    assert not any("Satisfaction" in "".join(tile) for tile in tiles)
+    lively = sessions.with_columns(satisfaction_expected=5.5 + 0.1 * pl.col("interactions"))
+    lively.write_parquet(run / "sessions.parquet")
+    assert "tells nothing" not in write_report(run).read_text(encoding="utf-8")

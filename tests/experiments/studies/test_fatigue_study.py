@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from experiments.studies.fatigue import Fatigue, FatigueConfig
@@ -34,4 +36,6 @@ def test_leaving_is_counted_by_page(findings):
 def test_equal_arms_do_not_differ_in_satisfaction(findings):
     (row,) = (row for row in findings.rows if row.metric == "satisfaction" and row.against)
     assert row.value == 0.0
-    assert row.low == row.high == 0.0
+    assert row.silent == "it is the same for everybody in both arms"
+    assert math.isnan(row.low)
+    assert any("satisfaction +0.000 (tells nothing: it is the same for everybody in both arms)" in told for told in findings.sentences)
