@@ -330,20 +330,29 @@ def apply_override(document: dict[str, Any], override: str) -> None:
     Raises:
         ConfigError: the setting is malformed, or what it goes into is not a section.
     """
-    key, equals, value = override.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
-        raise ConfigError(f"--set {shown_override(override)}: write section.key=value, for example population.users=50.")
-    try:
-        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+    path, parsed = parsed_override(override)
     place = document
     for step in path[:-1]:
         place = place.setdefault(step, {})
         if not isinstance(place, dict):
             raise ConfigError(f"--set {shown_override(override)}: '{step}' is not a section.")
     place[path[-1]] = parsed
+
+
+def parsed_override(override: str) -> tuple[list[str], Any]:
+    """The path and the value of one setting ``section.key=value``; the value is TOML, or else taken as text.
+
+    Raises:
+        ConfigError: the setting is malformed.
+    """
+    key, equals, value = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"--set {shown_override(override)}: write section.key=value, for example population.users=50.")
+    try:
+        return path, tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return path, value.strip()
 
 
 def _sentence(error: ValidationError) -> str:

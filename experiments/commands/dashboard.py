@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +48,8 @@ def dashboard(
     from experiments.dashboard import current  # noqa: PLC0415
     from experiments.dashboard.world import open_world  # noqa: PLC0415
 
-    address = f"http://{server.HOST}:{place.getsockname()[1]}"
+    token = secrets.token_urlsafe(32)
+    address = server.address(place, token)
     with stages() as tell:
         world = open_world(
             target,
@@ -68,7 +70,7 @@ def dashboard(
     try:
         current.show(world)
         with contextlib.suppress(KeyboardInterrupt):
-            server.serve(place, ready)
+            server.serve(place, ready, token)
     finally:
         world.close()
         place.close()

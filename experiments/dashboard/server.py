@@ -1,13 +1,18 @@
-"""The web server of the dashboard, on loopback alone. Nothing is fetched from elsewhere, and nothing is told to anybody."""
+"""The web server of the dashboard, on loopback alone and for one browser (`guard`).
+
+Nothing is fetched from elsewhere, and nothing is told to anybody.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import socket
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+from experiments.dashboard.guard import PARAMETER, Guard
 from simulator.errors import ConfigError
 from simulator.paths import cache_folder
 
@@ -43,16 +48,23 @@ def listen(port: int) -> socket.socket:
     return found
 
 
-def serve(place: socket.socket, ready: Callable[[], None]) -> None:
+def address(place: socket.socket, token: str) -> str:
+    """What is opened in the browser."""
+    return f"http://{HOST}:{place.getsockname()[1]}/?{PARAMETER}={token}"
+
+
+def serve(place: socket.socket, ready: Callable[[], None], token: str) -> None:
     """Serves the page of `experiments.dashboard.app` until interrupted.
 
     Args:
         place: bound (`listen`). ready: called once when the page can be opened.
+        token: what whoever opens the page must know, see `address`.
     """
     settings = {
         "SOLARA_APP": "experiments.dashboard.app",
         "SOLARA_HOME": str(cache_folder() / "solara"),
         "SOLARA_MODE": "production",
+        "SOLARA_SESSION_HTTP_ONLY": "true",
         "SOLARA_TELEMETRY_MIXPANEL_ENABLE": "false",
         "SOLARA_TELEMETRY_SERVER_USER_ID": "usersim",
         "SOLARA_THEME_VARIANT": "light",
@@ -62,16 +74,17 @@ def serve(place: socket.socket, ready: Callable[[], None]) -> None:
         "SOLARA_ASSETS_CDN": f"http://{HOST}:9/",
     }
     os.environ.update(settings)
+    # Of a component of Mesa that is not shown here, and of cookies: on loopback there is no https, and none is needed.
+    warnings.filterwarnings("ignore", message=".*ComponentsView: `use_state` found despite early return", category=UserWarning)
+    warnings.filterwarnings("ignore", message="Cookies with samesite=none require https", category=UserWarning)
     import uvicorn  # noqa: PLC0415 - after the settings, which are read on import
     from solara.server.starlette import app  # noqa: PLC0415
-    from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: PLC0415
 
     class Server(uvicorn.Server):  # type: ignore[misc]
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
             ready()
 
-    # other sites that a browser visits must not reach the page under a name of theirs
-    guarded: Any = TrustedHostMiddleware(app, allowed_hosts=[HOST, "localhost"])
-    config = uvicorn.Config(guarded, log_level="error", timeout_graceful_shutdown=2)
+    guarded: Any = Guard(app, HOST, place.getsockname()[1], token)
+    config = uvicorn.Config(guarded, log_level="error", access_log=False, proxy_headers=False, timeout_graceful_shutdown=2)
     Server(config).run(sockets=[place])

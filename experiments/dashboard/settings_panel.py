@@ -9,25 +9,9 @@ import solara.lab
 from mesa.visualization.utils import force_update, update_counter
 
 from experiments import build
+from experiments.dashboard.changeable import EXPLORATION, RECOMMENDERS
 from experiments.dashboard.live import LiveRun
 from simulator.errors import UsersimError
-
-RECOMMENDERS = tuple(
-    f"environments.recommenders.{path}"
-    for path in (
-        "popularity:Popularity",
-        "random:Random",
-        "item_knn:ItemKNN",
-        "user_knn:UserKNN",
-        "ease:EASE",
-        "als:ALS",
-        "bpr:BPR",
-        "content_based:ContentBased",
-    )
-)
-"""Offered for choice because they fit within seconds; any other import path can be typed."""
-
-EXPLORATION = ("none", "epsilon", "plackett-luce")
 
 
 @solara.component
@@ -71,7 +55,7 @@ def Settings(run: solara.Reactive[LiveRun]) -> None:
         force_update()
 
     task = solara.lab.use_task(work, dependencies=[wanted.value])
-    offered = list(dict.fromkeys([config.recommender.use, use, *RECOMMENDERS]))
+    offered = list(dict.fromkeys([world.began_with.recommender.use, *RECOMMENDERS]))
     solara.Select("Recommender", value=use, values=offered, on_value=set_use)
     solara.SliderInt("Items on a page", value=size, min=1, max=20, on_value=set_size)
     solara.Select("Exploration", value=exploration, values=list(EXPLORATION), on_value=set_exploration)

@@ -20,6 +20,7 @@ from environments.feed import FeedConfig
 from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig, RecommenderSection
+from experiments.dashboard.changeable import check_change
 from experiments.interview import Conversation, interview_model, interview_prompts
 from experiments.round_recommender import fit_recommender
 from experiments.run import Prepared, Report, prepare
@@ -60,7 +61,8 @@ class World:
 
     Attributes:
         people: who is simulated. first_round: number of the first live round. pasts: what they bring into it, by id.
-        interactions: what everybody did before it (codes). parts: the settings in force. lock: held while anything is computed.
+        interactions: what everybody did before it (codes). began_with: the experiment as it was given. parts: the settings in force.
+        lock: held while anything is computed.
         live: the newest live run (`experiments.dashboard.live.LiveRun`), or None.
 
     Raises:
@@ -69,6 +71,7 @@ class World:
 
     def __init__(self, config: ExperimentConfig, people: int, report: Report, source: Path | None = None) -> None:
         build.resolved(config)
+        self.began_with = config
         self.lock = threading.RLock()
         self.source = source
         self.live: object | None = None
@@ -115,18 +118,21 @@ class World:
             allowed: sections and keys that may be changed now. refused: keys among them that may not.
 
         Raises:
-            ConfigError, PluginError: a setting may not be changed now, or is not allowed; nothing has changed then.
+            ConfigError, PluginError: a setting may not be changed now, or not from the page (`experiments.dashboard.changeable`), or is not
+                allowed; nothing has changed then.
         """
         for override in overrides:
-            key = override.partition("=")[0].strip()
+            path, value = configuration.parsed_override(override)
+            key = ".".join(path)
             if key in refused:
                 raise ConfigError(f"{key} cannot change between two pages; start over with it.")
-            if key.partition(".")[0] not in allowed:
+            if path[0] not in allowed:
                 names = ", ".join(name if name.startswith("round") else f"{name}.*" for name in allowed)
                 raise ConfigError(
                     f"{key} cannot be changed here; what can be is {names}. For anything else start the dashboard anew with --set."
                 )
-        config = changed(self.parts.config, overrides)
+            check_change(key, value, self.began_with.recommender.use)
+        config = changed(self.parts.config, overrides, self.began_with)
         build.resolved(config)
         before = self.parts
         self.parts = self._parts(config, [before.run.path])
@@ -194,8 +200,12 @@ def open_world(target: Path, overrides: Sequence[str], people: int, report: Repo
     return World(changed(config, overrides) if overrides else config, people, report, target)
 
 
-def changed(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
+def changed(config: ExperimentConfig, overrides: Sequence[str], began_with: ExperimentConfig | None = None) -> ExperimentConfig:
     """The experiment with other settings; options of a component that is exchanged for another one are dropped.
+
+    Args:
+        config: in force. overrides: settings ``section.key=value``.
+        began_with: whose recommender gets its own options back where it is chosen again, or None.
 
     Raises:
         ConfigError: a setting is malformed or not allowed.
@@ -204,15 +214,17 @@ def changed(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentCon
     if config.language_model is None:
         document["language_model"] = False
     for override in overrides:
-        section, _, key = override.partition("=")[0].strip().partition(".")
-        if key == "use" and isinstance(document.get(section), dict):
-            document[section] = _without_options(section, document[section], override.partition("=")[2].strip())
+        (section, *keys), value = configuration.parsed_override(override)
+        if keys == ["use"] and isinstance(document.get(section), dict):
+            document[section] = _without_options(section, document[section], str(value))
+            if began_with is not None and section == "recommender" and value == began_with.recommender.use:
+                document[section] |= began_with.recommender.options_of_recommender
         configuration.apply_override(document, override)
     return configuration.check(document, "the dashboard")
 
 
 def _without_options(section: str, content: dict[str, Any], use: str) -> dict[str, Any]:
-    if content.get("use") == use.strip("\"'"):
+    if content.get("use") == use:
         return content
     annotation = ExperimentConfig.model_fields[section].annotation
     own = set(getattr(annotation, "model_fields", {}))

@@ -64,6 +64,8 @@ def address(tmp_path: Path, film_files: Path) -> Iterator[str]:
             told = json.loads(document)
             assert told["process"] == server.pid
             yield told["address"]
+            # of Solara and Mesa too: whoever starts it sees the address, and nothing to wonder about
+            assert "Warning" not in (tmp_path / "errors").read_text()
         finally:
             server.terminate()
             server.communicate(timeout=20)
@@ -92,6 +94,7 @@ def test_people_browse_in_the_browser(address: str) -> None:
         tab.wait("Items on a page")
         tab.press("Start over with these")
         tab.wait("everybody starts over")
+        assert "token" not in tab.run("location.href")
         if os.environ.get("USERSIM_PICTURES"):
             for panel in ("Pages", "People", "Measures", "Interview", "Settings"):
                 tab.press(panel)
@@ -99,7 +102,8 @@ def test_people_browse_in_the_browser(address: str) -> None:
                 tab.picture(Path(os.environ["USERSIM_PICTURES"]) / f"{panel}.png")
         assert tab.errors == []
         # nothing is fetched from elsewhere
-        assert all(url.startswith((address, "data:", "blob:", "about:")) for url in tab.requested), tab.requested
+        site = address.partition("?")[0]
+        assert all(url.startswith((site, "data:", "blob:", "about:")) for url in tab.requested), tab.requested
 
 
 @needs_browser
@@ -117,3 +121,28 @@ def test_the_report_fits_a_phone_and_a_desk(make_run: Callable[..., Path], tmp_p
             assert pictures == tab.run("document.images.length") > 0
         assert {url for url in tab.requested if not url.startswith(("file:", "data:"))} == set()
         assert tab.errors == []
+
+
+@needs_solara
+def test_the_page_is_for_those_who_have_the_address_alone(address: str) -> None:
+    import httpx
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    site, _, token = address.partition("?token=")
+    with httpx.Client(trust_env=False, follow_redirects=True) as tab:
+        assert tab.get(site).status_code == 403
+        page = tab.get(address)
+        assert page.status_code == 200
+        assert page.headers["x-frame-options"] == "DENY"
+        assert page.headers["content-security-policy"] == "frame-ancestors 'none'"
+        cookie = "; ".join(f"{name}={value}" for name, value in tab.cookies.items())
+    kernel = f"{site.replace('http', 'ws')}jupyter/api/kernels/0b5e8fd2-6d0c-4e5e-9d5a-111111111111/channels?session_id=x"
+    own = site.rstrip("/")
+    for origin, told in (("http://evil.example", cookie), ("null", cookie), (own, None), (own, "usersim-dashboard=x"), (None, None)):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(kernel, origin=origin, additional_headers={"Cookie": told} if told else {}, proxy=None)
+        assert refused.value.response.status_code == 403
+    with connect(kernel, origin=own, additional_headers={"Cookie": cookie}, proxy=None) as socket:
+        socket.send("{}")
+    assert token not in page.text

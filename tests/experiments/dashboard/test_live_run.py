@@ -194,3 +194,66 @@ def test_a_run_whose_shards_are_gone_is_refused_with_what_to_do(finished: Path, 
     shutil.rmtree(copy / "rounds")
     with pytest.raises(RunError, match=r"no longer has .*give its config"):
         open_world(copy, [], 4, silent)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "recommender.use=environments.recommenders.program:Program",
+        'recommender.use="environments.recommenders.http_service:HttpService"',
+        "recommender.use=os:system",
+        "recommender.use=evil.py:Evil",
+        "recommender.use={path = 'x'}",
+        'recommender.command=["touch", "X"]',
+        "recommender.command=touch",
+        "recommender.url=http://127.0.0.1:9",
+        "recommender.path=/etc/passwd",
+        'recommender.headers={Accept = "x"}',
+        'recommender.headers_file="/etc/passwd"',
+        'recommender.base={use = "os:system"}',
+        "recommender.base.use=os:system",
+        'recommender={use = "os:system"}',
+        "recommender=os:system",
+        "decision.use=evil.py:Evil",
+        "decision={use = 'evil.py:Evil'}",
+        "decision.calibration=/tmp/x",
+        "memory.use=evil.py:Evil",
+        "memory.path='/tmp/x'",
+        "rounds='os:system'",
+        'recommender.weights=[1, "x"]',
+        "recommender.similarity=os:system",
+        "recommender.device=cuda",
+        "language_model.path=/tmp/x.gguf",
+        "dataset.path=/tmp",
+        "population.taste=true",
+    ],
+)
+def test_nothing_that_names_code_files_or_hosts_changes_from_the_page(world: World, override: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from simulator import plugins
+
+    run, before = LiveRun(world), world.parts
+    monkeypatch.setattr(plugins, "load", lambda *_, **__: pytest.fail("something was imported"))
+    for change in (run.change, lambda overrides: LiveRun.start_over(world, overrides)):
+        with pytest.raises(ConfigError) as error:
+            change(["recommender.page_size=2", override])
+        assert "Traceback" not in str(error.value)
+    assert world.parts is before
+    assert world.live is run
+
+
+def test_the_recommender_that_the_dashboard_began_with_comes_back_with_its_options(experiment: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from environments.recommenders.item_knn import ItemKNN\n\nclass Mine(ItemKNN):\n    Config = ItemKNN.Config\n", encoding="utf-8"
+    )
+    mine = f"{tmp_path}/mine.py:Mine"
+    world = open_world(experiment, [f"recommender.use={mine}", "recommender.neighbours=3"], 3, silent)
+    try:
+        run = LiveRun(world)
+        run.change(["recommender.use=environments.recommenders.popularity:Popularity"])
+        assert world.parts.config.recommender.options_of_recommender == {}
+        run.change([f'recommender.use="{mine}"'])
+        assert world.parts.config.recommender.options_of_recommender == {"neighbours": 3}
+        run.step()
+        assert run.trouble == ""
+    finally:
+        world.close()
