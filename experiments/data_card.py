@@ -7,7 +7,7 @@ For the Hugging Face hub it begins with a YAML header that names the files of ea
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +37,25 @@ def parquet_file(table: str, split: str) -> str:
 
 
 def splits_of(log: pl.DataFrame) -> list[str]:
-    """The splits of the interactions: "simulated" always, "real" if there are any."""
-    return ["simulated", *(["real"] if (log["source"] == "real").any() else [])]
+    """The splits of the interactions that have any: "simulated", "real"."""
+    return [split for split in ("simulated", "real") if (log["source"] == split).any()]
 
 
-def data_card(run: FinishedRun, log: pl.DataFrame, tables: Mapping[str, pl.DataFrame], format: str, name: str) -> str:
+def data_card(
+    run: FinishedRun, log: pl.DataFrame, tables: Mapping[str, pl.DataFrame], format: str, name: str, notes: Sequence[str] = ()
+) -> str:
     """The card as Markdown.
 
     Args:
         run: what was exported. log: the interactions that were written. tables: every table that is explained, the log among them.
-        format: of the export. name: of its folder.
+        format: of the export. name: of its folder. notes: what a reader of the files must mind.
 
     Raises:
         RunError: the run has a fidelity report that cannot be read.
     """
     count = dict(log.group_by("source").len().iter_rows())
+    if format == "huggingface":
+        tables = {table: frame for table, frame in tables.items() if not frame.is_empty()}
     suffix = {"csv": ".csv", "parquet": ".parquet"}.get(format, "")
     lines = [
         *(_header(run, log, tables) if format == "huggingface" else []),
@@ -65,16 +69,19 @@ def data_card(run: FinishedRun, log: pl.DataFrame, tables: Mapping[str, pl.DataF
         "",
     ]
     if format == "huggingface":
-        others = ", ".join(f'"{other}"' for other in tables if other != "interactions")
+        first, *others = tables
+        split = (splits_of(log) if first == "interactions" else ["simulated"])[0]
+        named = ", ".join(f'"{other}"' for other in others)
         lines += [
             "```python",
             "from datasets import load_dataset",
             "",
-            f'interactions = load_dataset("{name}")["simulated"]    # the path of this folder; other tables: {others}',
-            f'impressions = load_dataset("{name}", "impressions")["simulated"]',
+            f'{first} = load_dataset("{name}")["{split}"]    # the path of this folder; other tables: {named}',
+            *(f'{other} = load_dataset("{name}", "{other}")["simulated"]' for other in others[:1]),
             "```",
             "",
         ]
+    lines += [line for note in notes for line in (note, "")]
     lines += ["## How it was made", "", "| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in _origin(run)), ""]
     lines += ["## Fidelity", "", *_fidelity(run), ""]
     lines += [
@@ -97,9 +104,9 @@ def _header(run: FinishedRun, log: pl.DataFrame, tables: Mapping[str, pl.DataFra
     lines = ["---", f"pretty_name: {json.dumps(f'{run.name}: simulated interactions', ensure_ascii=False)}", "license: other", "tags:"]
     lines += [f"- {tag}" for tag in ("recommendation", "user-simulation", "synthetic", "usersim")]
     lines += ["size_categories:", f"- {size}", "configs:"]
-    for name in tables:
+    for number, name in enumerate(tables):
         splits = splits_of(log) if name == "interactions" else ["simulated"]
-        lines += [f"- config_name: {name}", *(["  default: true"] if name == "interactions" else []), "  data_files:"]
+        lines += [f"- config_name: {name}", *(["  default: true"] if number == 0 else []), "  data_files:"]
         for split in splits:
             lines += [f"  - split: {split}", f"    path: {parquet_file(name, split)}"]
     return [*lines, "---", ""]

@@ -46,11 +46,33 @@ from simulator.plugins import explain, resolve
 from simulator.protocols import Recommender
 from simulator.seeds import Stream
 
+PATIENCE = 0.8
+"""Chance of looking at one more place, of rank-biased precision."""
+
+CONVENTIONS = {
+    "recall": "hits over all relevant items",
+    "map": "sum of the precision at hits over min(k, relevant items)",
+    "map_all_relevant": "sum of the precision at hits over all relevant items",
+    "ndcg": "the ideal list holds min(k, relevant items)",
+    "novelty": "bits, from counts of people",
+    "diversity": "1 - cosine of genres",
+    "popularity": "share of the training people",
+    "serendipity": "items of equal popularity share a rank (dense)",
+    "rbp": f"patience {PATIENCE}",
+    "genres_apart": "genres that differ, mean over the pairs of a list",
+    "unexpectedness": "1 - mean co-occurrence cosine with the history",
+    "inverse_propensity_hits": "hits weighted by all interactions over the item's, not divided",
+}
+"""Metric -> what libraries do in different ways, and how it is done here."""
+
 TAIL = 0.2
 """The long tail is what the head that holds 80 % of the training interactions leaves."""
 
 MAX_PAIRWISE = 8_000
 """Catalogs up to this size get measures that need all pairs of items."""
+
+MAX_COOCCURRENCE = 2_000
+"""Catalogs up to this size get measures that need all pairs of items and people."""
 
 
 class RecommenderEntry(Section):
@@ -188,8 +210,8 @@ def per_person(
 ) -> dict[str, np.ndarray]:
     """Every metric that is one number per person, by name.
 
-    Conventions: recall and AP over ``min(k, relevant)`` are named so; NDCG's ideal holds ``min(k, relevant)`` items; novelty is in
-    bits from counts of people; diversity is one minus the cosine of genres; popularity is a share of the training people.
+    What each is divided by, where libraries differ, says `CONVENTIONS`. Everybody must have something to find, so that all means are over
+    the same people.
     """
     hits = metrics.hit_matrix(ranked, relevant)
     counts = np.array([len(items) for items in relevant])
@@ -201,8 +223,14 @@ def per_person(
         "recall": metrics.recall(hits, counts, k),
         "precision": metrics.precision(hits, k),
         "hit_rate": metrics.hit_rate(hits, k),
+        "f1": metrics.f_score(hits, counts, k),
+        "mcc": metrics.matthews_correlation(hits, counts, k, len(catalog)),
+        "accuracy": metrics.accuracy(hits, counts, k, len(catalog)),
         "map": metrics.average_precision(hits, counts, k),
+        "map_all_relevant": metrics.average_precision(hits, counts, k, "relevant"),
         "mrr": metrics.reciprocal_rank(hits, k),
+        "rbp": metrics.rank_biased_precision(hits, PATIENCE, k=k),
+        "inverse_propensity_hits": metrics.inverse_propensity_hits(hits, ranked, popularity, k),
         "novelty": lists.novelty(ranked, lists.self_information(popularity, n_people), k),
         "popularity": lists.average_popularity(ranked, popularity / n_people, k),
         "tail_share": lists.tail_share(ranked, lists.tail_items(popularity, TAIL, "interactions"), k),
@@ -216,8 +244,41 @@ def per_person(
         shown = np.zeros_like(owned)
         np.add.at(shown, (np.arange(len(ranked))[:, None], np.maximum(ranked[:, :k], 0)), ranked[:, :k] >= 0)
         values["diversity"] = lists.intra_list_diversity(ranked, 1.0 - lists.cosine_similarity(genres), k)
+        if len(catalog) <= MAX_COOCCURRENCE:
+            values["genres_apart"] = lists.intra_list_diversity(ranked, lists.hamming_distance(genres), k)
+            values["unexpectedness"] = _mean_of_lists(lists.unexpectedness(ranked, owned, lists.cooccurrence_similarity(owned), k))
         values["miscalibration"] = lists.calibration(lists.genre_distribution(owned, genres), lists.genre_distribution(shown, genres))
     return values
+
+
+def to_find(parts: Split) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Who is tested: those with something held out that a list may hold, so that every mean is over the same people.
+
+    What somebody comes back to is in the history, so no list may hold it.
+
+    Returns:
+        User codes, ascending; and item codes of each one's history and of what is to be found.
+
+    Raises:
+        ConfigError: nobody has anything to find.
+    """
+    users = np.sort(parts.test["user"].unique().to_numpy())
+    histories = histories_of(parts.train.interactions, users)
+    relevant = [np.setdiff1d(items, history) for items, history in zip(histories_of(parts.test, users), histories, strict=True)]
+    kept = [row for row, items in enumerate(relevant) if len(items)]
+    if not kept:
+        raise ConfigError(
+            f"none of the {len(users):,} people with held-out interactions has one with an item outside their training part, so there is "
+            "nothing to find; use another dataset.split, a larger dataset.test_share, or dataset.duplicates other than 'keep'."
+        )
+    return users[kept], [histories[row] for row in kept], [relevant[row] for row in kept]
+
+
+def _mean_of_lists(values: np.ndarray) -> np.ndarray:
+    """Mean of each row over its places, NaN for an empty list."""
+    there = ~np.isnan(values)
+    total = np.where(there, values, 0.0).sum(axis=1)
+    return np.asarray(np.divide(total, there.sum(axis=1), out=np.full(len(values), np.nan), where=there.any(axis=1)))
 
 
 def _tuned(config: EvaluationConfig, name: str, entry: RecommenderEntry, train: Dataset, report: Report) -> list[dict[str, Any]]:
@@ -246,16 +307,13 @@ def _tested(
     started = time.perf_counter()
     recommender.fit(train, catalog, stream.child("fit"))
     fitted = time.perf_counter()
-    users = np.sort(parts.test["user"].unique().to_numpy())
-    histories = histories_of(train, users)
+    users, histories, relevant = to_find(parts)
     ranked = ranked_lists(recommender, users, histories, k, stream.child("recommend"))
     served = time.perf_counter()
     errors = rating_errors(recommender, parts.test, parts.train.n_users)
     close = getattr(recommender, "close", None)
     if callable(close):
         close()
-    # what somebody comes back to is in the history, so no list may hold it
-    relevant = [np.setdiff1d(items, history) for items, history in zip(histories_of(parts.test, users), histories, strict=True)]
     values = per_person(ranked, relevant, train, users, catalog, k)
     estimates = {}
     for metric, value in values.items():

@@ -27,6 +27,7 @@ class Export:
         folder: where; files: their names, sorted.
         simulated, real: interactions of each source that the files hold.
         left_out: interactions left out because the format holds one per person and item.
+        notes: what a reader of the files must mind, a sentence each.
     """
 
     folder: Path
@@ -34,6 +35,32 @@ class Export:
     simulated: int
     real: int
     left_out: int = 0
+    notes: tuple[str, ...] = ()
+
+
+MISSING = frozenset(
+    [
+        "",
+        "#N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]  # the first is the empty text
+) | {"#N/A N/A"}
+"""Texts that pandas reads as missing where nobody tells it otherwise (``pandas.read_csv``, na_values), and with it RecBole."""
 
 
 def export(run_dir: Path, format: str, out: Path | None = None, *, include_real: bool = False) -> Export:
@@ -63,7 +90,8 @@ def export(run_dir: Path, format: str, out: Path | None = None, *, include_real:
     try:
         written = FORMATS[format](run, log, temporary, target.name)
         tables = {"interactions": written, **(_run_tables(run) if format in WITH_TABLES else {})}
-        (temporary / "README.md").write_text(data_card(run, written, tables, format, target.name), encoding="utf-8")
+        notes = _notes(run, format, tables)
+        (temporary / "README.md").write_text(data_card(run, written, tables, format, target.name, notes), encoding="utf-8")
         try:
             temporary.rename(target)
         except OSError as error:
@@ -72,7 +100,25 @@ def export(run_dir: Path, format: str, out: Path | None = None, *, include_real:
         shutil.rmtree(temporary, ignore_errors=True)
     count = dict(written.group_by("source").len().iter_rows())
     files = tuple(sorted(str(file.relative_to(target)) for file in target.rglob("*") if file.is_file()))
-    return Export(target, files, count.get("simulated", 0), count.get("real", 0), log.height - written.height)
+    return Export(target, files, count.get("simulated", 0), count.get("real", 0), log.height - written.height, notes)
+
+
+def _notes(run: FinishedRun, format: str, tables: Mapping[str, pl.DataFrame]) -> tuple[str, ...]:
+    """What a reader of the files must mind: empty tables that a layout cannot hold, texts that are read as missing."""
+    found = []
+    empty = [name for name, frame in tables.items() if frame.is_empty()]
+    if format == "huggingface" and empty:
+        found.append(f"Left out, because they have no rows and an empty split cannot be loaded: {', '.join(empty)}.")
+    texts = {"user": run.people["user"], "item": run.items["item"]}
+    if format == "recbole":
+        texts = {"title": run.items["title"], "occupation": run.people["occupation"], "gender": run.people["gender"]}
+    lost = {name: [value for value in column.drop_nulls().unique().sort() if value in MISSING] for name, column in texts.items()}
+    told = "; ".join(f"{name} {', '.join(map(repr, values))}" for name, values in lost.items() if values)
+    if told and format == "csv":
+        found.append(f"pandas reads these as missing, unless it is told keep_default_na=False: {told}.")
+    elif told and format in ("recbole", "movielens"):
+        found.append(f"Read as missing by software that reads with pandas: {told}.")
+    return tuple(found)
 
 
 def interactions(run: FinishedRun, *, include_real: bool) -> pl.DataFrame:
@@ -107,6 +153,13 @@ def _recbole(run: FinishedRun, log: pl.DataFrame, folder: Path, name: str) -> pl
             raise RunError(
                 f"{run.path / table}, column '{column}': the id {unfit[0]!r} holds a tab, line break or quotation mark, "
                 "which RecBole cannot read; use another format."
+            )
+        missing = sorted(set(values.to_list()) & MISSING)
+        if missing:
+            raise RunError(
+                f"{run.path / table}, column '{column}': the id {missing[0]!r} is read as missing by RecBole (as by pandas), which would "
+                "leave out what belongs to it, or stop; rename it in the data, or use another format. Such texts: "
+                f"{', '.join(sorted(MISSING - {''}))}."
             )
     numbers = [name for name in ("rating", "timestamp") if name in log.columns and not log[name].null_count()]
     atomic = {
@@ -199,10 +252,11 @@ def _huggingface(run: FinishedRun, log: pl.DataFrame, folder: Path, _name: str) 
     """Parquet in the layout of the Hugging Face hub: a folder per table, a file per split, named in the card's header.
 
     ``datasets.load_dataset(FOLDER)`` reads the interactions, with the splits "simulated" and, if they are there, "real";
-    ``load_dataset(FOLDER, "impressions")`` and so on the other tables, which have one split, "simulated".
+    ``load_dataset(FOLDER, "impressions")`` and so on the other tables, which have one split, "simulated". Tables without a row are left
+    out, since an empty split cannot be loaded.
     """
     frames = {("interactions", split): log.filter(pl.col("source") == split) for split in splits_of(log)}
-    frames |= {(name, "simulated"): frame for name, frame in _run_tables(run).items()}
+    frames |= {(name, "simulated"): frame for name, frame in _run_tables(run).items() if not frame.is_empty()}
     for (name, split), frame in frames.items():
         file = folder / parquet_file(name, split)
         file.parent.mkdir(exist_ok=True)

@@ -44,7 +44,7 @@ Report = Callable[[str, int, int, "CohortResult | None"], None]
 ORIGIN_WITHOUT_TIMES = 946_684_800
 """2000-01-01 UTC: where simulated time starts if the data has none."""
 
-PACKAGES = ("mesa", "torch", "transformers", "llama-cpp-python", "polars", "numpy", "scipy", "networkx", "pydantic")
+PACKAGES = ("mesa", "torch", "transformers", "llama-cpp-python", "polars", "numpy", "scipy", "pydantic")
 
 
 def start(config: ExperimentConfig, output: Path | None, workers: int, report: Report, prepared: Sequence[Path] = ()) -> RunDirectory:

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -206,9 +205,6 @@ class Dataset:
         for table in (genres, self.users, self.interactions):
             digest.update(table.write_csv().encode())
         return digest.hexdigest()
-
-
-Missing = Literal["ratings", "times"]
 
 
 def require(dataset: Dataset, *, ratings: str | None = None, times: str | None = None) -> None:

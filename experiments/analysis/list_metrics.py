@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from scipy.stats import rankdata
 
 
 def shown_counts(ranked: np.ndarray, k: int, n_items: int) -> np.ndarray:
@@ -188,13 +189,12 @@ def serendipity(hits: np.ndarray, surprise: np.ndarray, k: int) -> np.ndarray:
 def better_than_popularity(ranked: np.ndarray, popularity: np.ndarray, k: int) -> np.ndarray:
     """How much higher each place is than the item's place in the list by popularity, ``max(P_u - P, 0)``, shape (people, k).
 
-    ``P_u = (n + 1 - rank) / n`` and P the same for the rank by popularity, 0 for an item without interactions; ties in
-    popularity go to the lower item code. NaN in empty places.
+    ``P_u = (n + 1 - rank) / n`` and P the same for the rank by popularity, 0 for an item without interactions. Items of equal
+    popularity share a rank, and the next less popular ones have the next (dense ranks, as RecTools). NaN in empty places.
     """
     n = len(popularity)
     cut = ranked[:, :k]
-    place = np.empty(n, dtype=np.int64)
-    place[np.argsort(-popularity, kind="stable")] = np.arange(1, n + 1)
+    place = rankdata(-np.asarray(popularity, dtype=np.float64), method="dense")
     common = np.where(popularity > 0, (n + 1 - place) / n, 0.0)
     own = (n - np.arange(cut.shape[1])) / n
     return np.where(cut >= 0, np.maximum(own - common[np.maximum(cut, 0)], 0.0), np.nan)

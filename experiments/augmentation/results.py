@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from experiments.analysis.intervals import Estimate, bootstrap_crossed
+from experiments.analysis.intervals import bootstrap_crossed
 from experiments.augmentation.cells import ALONE, DUPLICATED, REAL, Cell, cells_of, seed_folder, seeds_of
 from experiments.augmentation.strata import COLD_USERS, EVERYBODY, STRATA
 from experiments.config import ExperimentConfig
@@ -117,9 +117,3 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "gains": [dict(zip(names, key, strict=True)) for key in gains],
         "without_loss": [dict(zip(names, key, strict=True)) for key in safe],
     }
-
-
-def shown_as(estimate: Mapping[str, Any] | Estimate, sign: str = "+") -> str:
-    """An estimate with its interval in four decimals."""
-    found = asdict(estimate) if isinstance(estimate, Estimate) else estimate
-    return f"{found['value']:{sign}.4f} [{found['low']:{sign}.4f}, {found['high']:{sign}.4f}]"

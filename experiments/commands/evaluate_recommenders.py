@@ -13,12 +13,17 @@ from experiments.console import emit, emit_table, note, progress, stderr
 Config = Annotated[Path, typer.Argument(help="Evaluation file (.toml), or the name of one that comes with usersim.")]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder of the results [default: results/<name>].")]
 
-ACCURACY = ("ndcg", "recall", "hit_rate")
+ACCURACY = {"ndcg": "ndcg", "recall": "recall", "hit_rate": "hit rate", "map": "map/min"}
 LISTS = {"coverage": "cover", "novelty": "bits", "tail_share": "tail", "diversity": "diverse", "miscalibration": "off"}
 
 LEGEND = (
     "cover: share of the catalog; bits: novelty; tail: share of unpopular items; diverse: unlike genres in a list; off: genres unlike the "
     "history's, nats; ms: time for one list"
+)
+
+SHORT_LEGEND = (
+    "map/min: mean average precision over min(k, relevant items), as RecBole; over all relevant items, as RecTools and ranx: "
+    "map_all_relevant in the file. All means are over the same people: those with something held out that they did not have."
 )
 
 
@@ -48,7 +53,12 @@ def evaluate_recommenders(config: Config, set_: Set = None, output: Output = Non
                 note(f"{what} ({done} of {total})")
 
         results = [evaluation.record(result) for result in evaluation.evaluate(checked, report)]
-    document = {"name": checked.name, "config": checked.model_dump(mode="json", exclude_none=True), "recommenders": results}
+    document = {
+        "name": checked.name,
+        "config": checked.model_dump(mode="json", exclude_none=True),
+        "conventions": evaluation.CONVENTIONS,
+        "recommenders": results,
+    }
     file = folder / "recommenders.json"
     file.write_text(json_module.dumps(document, indent=2) + "\n", encoding="utf-8")
     if json:
@@ -56,6 +66,7 @@ def evaluate_recommenders(config: Config, set_: Set = None, output: Output = Non
         return
     title = f"{checked.name}: lists of {checked.k}, 95 % intervals over people"
     emit_table([_accuracy(result) for result in results], as_json=False, title=title)
+    note(SHORT_LEGEND)
     rated = [_ratings(result) for result in results if _known(result["metrics"].get("rmse"))]
     if rated:
         emit_table(rated, as_json=False, title="errors of the predicted ratings, in their units")
@@ -65,7 +76,7 @@ def evaluate_recommenders(config: Config, set_: Set = None, output: Output = Non
 
 def _accuracy(result: dict[str, Any]) -> dict[str, str]:
     difference = result["difference"]
-    row = {"recommender": result["name"], **{metric: _number(result["metrics"][metric]) for metric in ACCURACY}}
+    row = {"recommender": result["name"], **{name: _number(result["metrics"][metric]) for metric, name in ACCURACY.items()}}
     return {**row, "ndcg - first": _number(difference, sign="+") if difference else "", "fit s": f"{result['fit_seconds']:.1f}"}
 
 
@@ -88,4 +99,6 @@ def _known(estimate: dict[str, Any] | None) -> bool:
 def _number(estimate: dict[str, Any], sign: str = "") -> str:
     if estimate["value"] is None:
         return "-"
+    if estimate["low"] is None or estimate["people"] < 2:
+        return f"{estimate['value']:{sign}.4f}"  # one person has no interval
     return f"{estimate['value']:{sign}.4f} ±{(estimate['high'] - estimate['low']) / 2:.4f}"

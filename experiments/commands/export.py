@@ -41,6 +41,7 @@ def export(run: Run, format: Format, output: Output = None, include_real: Includ
         "simulated_interactions": exported.simulated,
         "real_interactions": exported.real,
         "left_out": exported.left_out,
+        "notes": list(exported.notes),
     }
     rows: list[tuple[str, object]] = [
         ("folder", exported.folder),
@@ -49,4 +50,5 @@ def export(run: Run, format: Format, output: Output = None, include_real: Includ
     ]
     rows += [("real interactions", f"{exported.real:,}")] if include_real else []
     rows += [("left out", f"{exported.left_out:,} (the format holds one per person and item)")] if exported.left_out else []
+    rows += [("mind" if number == 0 else "", sentence) for number, sentence in enumerate(exported.notes)]
     emit(document, as_json=json, title=f"Export of {run}", rows=rows)

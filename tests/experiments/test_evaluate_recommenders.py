@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 from environments.datasets.splits import split
@@ -98,6 +99,77 @@ def test_the_last_list_counts_in_full_when_people_do_not_fill_a_batch(monkeypatc
     np.testing.assert_array_equal(evaluation.ranked_lists(popularity, users, histories, 5, Stream(0)), whole)
     assert whole.shape == (film_world.n_users, 5)
     assert metrics.mean(metrics.hit_rate(metrics.hit_matrix(whole, histories), 5)) == 0
+
+
+RETURNS = """user_id,item_id,timestamp
+1,a,1
+1,b,2
+1,c,3
+1,d,4
+1,a,5
+2,a,1
+2,b,2
+2,c,3
+2,e,4
+2,d,5
+3,b,1
+3,d,2
+3,e,3
+3,a,4
+3,b,5
+4,a,1
+4,c,2
+4,d,3
+4,e,4
+4,c,5
+"""
+
+
+def test_all_means_are_over_the_same_people_also_where_some_come_back_to_what_they_had(tmp_path, capsys):
+    """Three of four people's last interaction is one that they had before, so that only one has anything to find."""
+    (tmp_path / "log.csv").write_text(RETURNS, encoding="utf-8")
+    (tmp_path / "returns.toml").write_text(
+        'name = "returns"\nk = 2\n[dataset]\nuse = "environments.datasets.tables:InteractionTables"\n'
+        f'interactions = "{tmp_path / "log.csv"}"\nduplicates = "keep"\nsplit = "temporal"\n'
+        '[recommenders.popularity]\nuse = "environments.recommenders.popularity:Popularity"\n',
+        encoding="utf-8",
+    )
+    assert call(["evaluate-recommenders", str(tmp_path / "returns.toml"), "--json", "--output", str(tmp_path / "out")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    found = document["recommenders"][0]["metrics"]
+    assert {estimate["people"] for estimate in found.values()} == {1}
+    assert found["recall"]["value"] == found["hit_rate"]["value"] == 1.0
+    assert "min(k, relevant items)" in document["conventions"]["map"]
+    assert call(["evaluate-recommenders", str(tmp_path / "returns.toml"), "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "map/min" in said.out
+    assert "±" not in said.out  # one person has no interval
+    assert "over min(k, relevant items)" in " ".join(said.err.split())
+
+
+def test_nobody_with_anything_to_find_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n1,a,1\n1,b,2\n1,a,3\n2,a,1\n2,b,2\n2,b,3\n", encoding="utf-8")
+    (tmp_path / "returns.toml").write_text(
+        'name = "returns"\n[dataset]\nuse = "environments.datasets.tables:InteractionTables"\n'
+        f'interactions = "{tmp_path / "log.csv"}"\nduplicates = "keep"\nsplit = "temporal"\n'
+        '[recommenders.popularity]\nuse = "environments.recommenders.popularity:Popularity"\n',
+        encoding="utf-8",
+    )
+    assert call(["evaluate-recommenders", str(tmp_path / "returns.toml"), "--output", str(tmp_path / "out")]) == 2
+    assert "there is nothing to find" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_two_ways_of_map_and_what_else_is_told_of_hits(film_world):
+    ranked, relevant = np.array([[0, 1, 2, 3]]), [np.array([0, 2, 5, 6, 7, 8])]
+    train = film_world.interactions.filter(pl.col("user") == 0)
+    values = evaluation.per_person(ranked, relevant, train, np.array([0]), film_world.catalog, 4)
+    above = 1 + 2 / 3
+    assert values["map"][0] == pytest.approx(above / 4)
+    assert values["map_all_relevant"][0] == pytest.approx(above / 6)
+    assert values["f1"][0] == pytest.approx(2 * (2 / 4) * (2 / 6) / (2 / 4 + 2 / 6))
+    assert values["rbp"][0] == pytest.approx(0.2 * (1 + 0.8**2))
+    assert set(evaluation.CONVENTIONS) <= set(values)
+    assert all(value.shape == (1,) for value in values.values())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from environments.datasets.movielens import MovieLens100K
 from experiments.analysis.finished_run import FinishedRun
 from experiments.commands import export as command
 from experiments.data_dictionary import meanings
-from experiments.export import FORMATS, export, interactions
+from experiments.export import FORMATS, MISSING, export, interactions
 from simulator.errors import ConfigError, RunError
 
 
@@ -280,3 +280,64 @@ def test_a_broken_fidelity_report_is_named(run: Path) -> None:
     (run / "fidelity" / "fidelity.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"fidelity\.json line 1 is not JSON"):
         export(run, "csv")
+
+
+def renamed(run: Path, column: str, old: str, new: str) -> None:
+    """Gives a person or an item another id in every table of a run."""
+    for file in run.glob("*.parquet"):
+        table = pl.read_parquet(file)
+        if column in table.columns:
+            table.with_columns(pl.col(column).replace(old, new)).write_parquet(file)
+
+
+@pytest.mark.parametrize(
+    ("column", "word"), [("user", "NA"), ("item", "nan"), ("user", "None"), ("item", "N/A"), ("user", "null"), ("item", "")]
+)
+def test_ids_that_pandas_reads_as_missing_are_refused_for_recbole_and_named_elsewhere(run: Path, column: str, word: str) -> None:
+    renamed(run, column, "1", word)
+    with pytest.raises(RunError, match="is read as missing by RecBole") as caught:
+        export(run, "recbole")
+    assert repr(word) in str(caught.value)
+    assert f"column '{column}'" in str(caught.value)
+    exported = export(run, "csv")
+    assert f"pandas reads these as missing, unless it is told keep_default_na=False: {column} {word!r}." in exported.notes
+    assert exported.notes[0] in (exported.folder / "README.md").read_text(encoding="utf-8")
+    assert export(run, "parquet").notes == ()
+    assert export(run, "huggingface").notes == ()
+
+
+def test_all_words_that_pandas_takes_for_missing_are_known() -> None:
+    parsers = pytest.importorskip("pandas._libs.parsers")
+    assert MISSING >= parsers.STR_NA_VALUES
+
+
+@pytest.mark.parametrize(
+    ("empty", "first"), [(("texts",), "interactions"), (("texts", "memories"), "interactions"), (("impressions",), "pages")]
+)
+def test_tables_without_a_row_are_left_out_of_a_hugging_face_export_and_said(run: Path, empty: tuple[str, ...], first: str) -> None:
+    for name in empty:
+        table = pl.read_parquet(run / f"{name}.parquet")
+        table.clear().write_parquet(run / f"{name}.parquet")
+    exported = export(run, "huggingface")
+    header, text = header_and_text(exported.folder)
+    left_out = [*(["interactions"] if "impressions" in empty else []), *empty]
+    assert not {config["config_name"] for config in header["configs"]} & set(left_out)
+    assert [config["config_name"] for config in header["configs"] if config.get("default")] == [first]
+    assert not any(file.startswith(tuple(f"{name}/" for name in left_out)) for file in exported.files)
+    assert all(name in exported.notes[0] for name in left_out)
+    assert "Left out, because they have no rows" in text
+    assert f'{first} = load_dataset("' in text
+    code = text.partition("```python")[2].partition("```")[0]
+    assert not any(f'"{name}"' in code for name in left_out)
+
+
+def test_every_table_of_an_export_without_texts_is_loaded(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    pl.read_parquet(run / "texts.parquet").clear().write_parquet(run / "texts.parquet")
+    folder = export(run, "huggingface", tmp_path / "films").folder
+    for name in datasets.get_dataset_config_names(str(folder)):
+        loaded = datasets.load_dataset(str(folder), name, cache_dir=str(tmp_path / "cache"))
+        assert all(part.num_rows for part in loaded.values())

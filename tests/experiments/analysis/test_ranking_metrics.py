@@ -12,14 +12,12 @@ from experiments.analysis import list_metrics as lists
 from experiments.analysis import ranking_metrics as metrics
 
 EXACT = {"rtol": 0, "atol": 1e-9}
+REFERENCE = Path(__file__).resolve().parents[2] / "reference"
 
 
 @pytest.fixture(scope="module")
 def vectors():
-    file = Path(__file__).resolve().parents[3].parent / "shared/reference/metric_vectors.json"
-    if not file.is_file():
-        pytest.skip(f"there is no file {file} with reference values")
-    return json.loads(file.read_text())
+    return json.loads((REFERENCE / "metric_vectors.json").read_text(encoding="utf-8"))
 
 
 def world(reco, interactions, users):
@@ -139,9 +137,9 @@ class TestRecTools:
         surprise = lists.self_information(item_counts(v["train"], items), len({user for user, _ in v["train"]}))
         np.testing.assert_allclose(lists.novelty(named(v["reco"], items), surprise, k), v[f"k={k}"], **EXACT)
 
-    @pytest.mark.parametrize("k", [1, 2])
-    def test_serendipity(self, vectors, k):
-        v = vectors["rectools"]["serendipity"]
+    @pytest.mark.parametrize(("block", "k"), [("serendipity", 1), ("serendipity", 2), *(("serendipity_ties", k) for k in (1, 2, 3))])
+    def test_serendipity(self, vectors, block, k):
+        v = vectors["rectools"][block]
         ranked = named(v["reco"], v["catalog"])
         relevant = [np.array([v["catalog"].index(item) for owner, item in v["test"] if owner == user]) for user in sorted(v["reco"])]
         surprise = lists.better_than_popularity(ranked, item_counts(v["train"], v["catalog"]), 3)
@@ -334,6 +332,13 @@ def test_gini_and_entropy_agree_about_evenness(counts):
     assert lists.entropy(even) == pytest.approx(np.log(len(counts)))
     assert -1e-12 <= lists.gini(counts) < 1
     assert lists.entropy(counts) <= lists.entropy(even) + 1e-12
+
+
+def test_items_of_equal_popularity_share_a_rank():
+    popularity = np.array([4, 2, 2, 1, 1, 0])
+    surprise = lists.better_than_popularity(np.array([[1, 2, 3, 4, 5]]), popularity, 5)
+    # ranks by popularity: 1, 2, 2, 3, 3; the list's own places fall by a sixth each
+    np.testing.assert_allclose(surprise, [[1 - 5 / 6, 0, 0, 0, 2 / 6]], atol=1e-12)
 
 
 def test_people_with_nothing_to_find_are_left_out_of_means():
