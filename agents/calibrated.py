@@ -86,7 +86,7 @@ class CalibratedConfig(VisitConfig):
 
     language_model: bool = True
     weights: str = "auto"
-    people: int = Field(200, ge=1)
+    people: int = Field(200, ge=1, le=10_000_000)
     hide: Literal["auto", "random", "latest"] = "auto"
     among: Literal["sampled", "recommended"] = "sampled"
     exposures: Path | None = None

@@ -56,8 +56,8 @@ class RecentMemory:
             recall: records recalled in front of a page.
         """
 
-        capacity: int = Field(default=20, ge=1)
-        recall: int = Field(default=3, ge=1)
+        capacity: int = Field(default=20, ge=1, le=1_000_000)
+        recall: int = Field(default=3, ge=1, le=10_000)
 
     def __init__(self, config: Config, *, catalog: Catalog) -> None:
         self._config = config
@@ -127,17 +127,17 @@ class RetrievalMemory:
             reflect_after: sum of importance since the last insight from which on the next one is written; 0 is after every session.
         """
 
-        capacity: int = Field(default=200, ge=1)
-        recall: int = Field(default=4, ge=1)
-        recency: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
-        relevance: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
-        importance: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+        capacity: int = Field(default=200, ge=1, le=1_000_000)
+        recall: int = Field(default=4, ge=1, le=10_000)
+        recency: float = Field(default=1.0, ge=0.0, le=1e6)
+        relevance: float = Field(default=1.0, ge=0.0, le=1e6)
+        importance: float = Field(default=1.0, ge=0.0, le=1e6)
         decay: float = Field(default=0.995, gt=0.0, le=1.0)
-        beta: float = Field(default=1.5, gt=0.0, allow_inf_nan=False)
+        beta: float = Field(default=1.5, gt=0.0, le=1e6)
         delta: float = Field(default=0.01, gt=0.0, lt=1.0)
         encoder: str | None = None
         reflection: bool = True
-        reflect_after: float = Field(default=3.0, ge=0.0, allow_inf_nan=False)
+        reflect_after: float = Field(default=3.0, ge=0.0, le=1e9)
 
         @model_validator(mode="after")
         def _something_counts(self) -> RetrievalMemory.Config:

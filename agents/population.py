@@ -30,7 +30,7 @@ class PopulationConfig(ComponentConfig):
 
     users: int | Literal["all"] = 200
     among: Literal["everybody", "fit", "validation", "held-out"] = "everybody"
-    synthetic: int = Field(default=0, ge=0, strict=True)
+    synthetic: int = Field(default=0, ge=0, le=100_000_000, strict=True)
     stratify: Literal["none", "activity"] = "none"
 
     @field_validator("users", mode="plain")

@@ -38,12 +38,12 @@ class ProfileConfig(ComponentConfig):
         session_gap_minutes: a longer pause ends a session (see `agents.rhythm`).
     """
 
-    liked: int = Field(default=20, ge=0)
-    disliked: int = Field(default=8, ge=0)
-    genres: int = Field(default=40, ge=0)
+    liked: int = Field(default=20, ge=0, le=10_000)
+    disliked: int = Field(default=8, ge=0, le=10_000)
+    genres: int = Field(default=40, ge=0, le=10_000)
     known_by: float = Field(default=0.05, ge=0.0, le=1.0)
-    genre_smoothing: float = Field(default=5.0, gt=0.0)
-    session_gap_minutes: float = Field(default=30.0, gt=0.0)
+    genre_smoothing: float = Field(default=5.0, gt=0.0, le=1e9)
+    session_gap_minutes: float = Field(default=30.0, gt=0.0, le=1e7)
 
 
 class ProfileParts(TypedDict):

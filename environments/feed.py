@@ -35,11 +35,11 @@ class FeedConfig(ComponentConfig):
     """
 
     page_size: int = Field(default=5, ge=1, le=50)
-    max_pages: int = Field(default=5, ge=1)
+    max_pages: int = Field(default=5, ge=1, le=10_000)
     exploration: Literal["none", "epsilon", "plackett-luce"] = "none"
     epsilon: float = Field(default=0.1, ge=0, le=1)
-    temperature: float = Field(default=1.0, gt=0)
-    candidates: int = Field(default=100, ge=1)
+    temperature: float = Field(default=1.0, gt=0, le=1e6)
+    candidates: int = Field(default=100, ge=1, le=100_000_000)
     repeat: Literal["session", "never", "allow"] = "session"
 
     @model_validator(mode="after")

@@ -20,15 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, with_suggestion
-from simulator.plugins import ComponentConfig
+from simulator.plugins import ComponentConfig, distinct
 from simulator.protocols import Environment
 from simulator.records import Impression, Note, Page, PageRequest, UserProfile
 from simulator.seeds import Stream
@@ -48,12 +48,12 @@ class TargetConfig(ComponentConfig):
         genre: all items with this genre.
     """
 
-    ids: tuple[str | int, ...] | None = Field(None, min_length=1)
+    ids: Annotated[tuple[str | int, ...], AfterValidator(distinct)] | None = Field(None, min_length=1)
     share: float | None = Field(None, gt=0, le=1)
-    popular: int | None = Field(None, ge=1)
-    unpopular: int | None = Field(None, ge=1)
-    best: int | None = Field(None, ge=1)
-    worst: int | None = Field(None, ge=1)
+    popular: int | None = Field(None, ge=1, le=1_000_000_000)
+    unpopular: int | None = Field(None, ge=1, le=1_000_000_000)
+    best: int | None = Field(None, ge=1, le=1_000_000_000)
+    worst: int | None = Field(None, ge=1, le=1_000_000_000)
     genre: str | None = None
 
     @model_validator(mode="after")
@@ -87,9 +87,9 @@ class InterventionConfig(ComponentConfig):
     unit: Literal["person", "impression"] = "person"
     share: float = Field(0.5, ge=0, le=1)
     group: str | None = Field(None, min_length=1)
-    from_round: int = Field(0, ge=0)
-    to_round: int | None = Field(None, ge=0)
-    response: Literal["read"] | float = "read"
+    from_round: int = Field(0, ge=0, le=10_000)
+    to_round: int | None = Field(None, ge=0, le=10_000)
+    response: Literal["read"] | Annotated[float, Field(ge=-100, le=100)] = "read"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -21,9 +22,12 @@ from agents.arrivals import Window
 from agents.stars import to_scale
 from agents.user import Habits, UserAgent
 from environments.datasets.splits import Split, split
+from environments.datasets.understood import told
 from environments.feed import Feed
 from environments.interventions import Intervened, Intervention
-from experiments.config import ExperimentConfig, Section
+from experiments.config import ExperimentConfig
+from experiments.sections import Section
+from experiments.without_model import other_switches, refuse_switch
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError
 from simulator.execution import release_memory
@@ -31,12 +35,14 @@ from simulator.llm.cache import CachedLanguageModel
 from simulator.log import CohortLog
 from simulator.paths import cache_folder
 from simulator.plugins import build, load, resolve
-from simulator.protocols import DecisionContext, DecisionModel, Environment, LanguageModel, Memory, Recommender
+from simulator.protocols import DataChecker, DecisionContext, DecisionModel, Environment, LanguageModel, Memory, Recommender
 from simulator.records import Action, Usage
 from simulator.run_directory import RunDirectory
 from simulator.seeds import Stream
 from simulator.session import Cohort
 from simulator.simulation import CohortResult, CohortTask, write_shard
+
+_LOG = logging.getLogger("simulator.data")
 
 METHODS = {
     "dataset": ("load",),
@@ -66,12 +72,16 @@ def resolved(config: ExperimentConfig) -> dict[str, dict[str, Any]]:
     }
     if config.language_model is not None:
         sections["language_model"] = (config.language_model, config.language_model.options)
+    refuse_switch(config.decision, asks=decides_with_language_model(config))
     options = {
-        name: {**resolve(section.use, given, where=name, methods=METHODS[name]), "use": portable(section.use)}
+        name: {
+            **resolve(section.use, given, where=name, methods=METHODS[name], also=section.own_keys),
+            "use": portable(section.use),
+        }
         for name, (section, given) in sections.items()
     }
     if uses_language_model(config) and config.language_model is None:
-        raise ConfigError(f"{config.decision.use} (or population.taste) needs a section [language_model], but language_model = false.")
+        raise ConfigError(other_switches(config, decides=decides_with_language_model(config)))
     _check_interventions(config)
     options["recommender"] |= feed
     return options
@@ -114,10 +124,12 @@ def decides_with_language_model(config: ExperimentConfig) -> bool:
 
 
 def data(config: ExperimentConfig) -> Split:
-    """The data set of an experiment, read and split."""
+    """The data set of an experiment, read and split; the log says how it was understood."""
     section = config.dataset
-    loader = build(section.use, section.options, where="dataset", methods=METHODS["dataset"])
-    return split(loader.load(), section.split_config(), Stream(config.seed).child("split"))
+    dataset: Dataset = build(section.use, section.options, where="dataset", methods=METHODS["dataset"]).load()
+    for line in told(dataset):
+        _LOG.info("%s", line)
+    return split(dataset, section.split_config(), Stream(config.seed).child("split"))
 
 
 def actions(dataset: Dataset) -> tuple[Action, ...]:
@@ -162,6 +174,17 @@ def recommender(config: ExperimentConfig) -> Recommender:
     use = config.recommender.use
     made: Recommender = build(use, _recommender_options(config), where="recommender", methods=METHODS["recommender"])
     return made
+
+
+def check_recommender(config: ExperimentConfig, train: Dataset) -> None:
+    """Asks the recommender whether it can be fitted to the training part, if it knows that before (`simulator.protocols.DataChecker`).
+
+    Raises:
+        UsersimError: it cannot.
+    """
+    made = recommender(config)
+    if isinstance(made, DataChecker):
+        made.check_data(train.interactions, train.catalog)
 
 
 def _recommender_options(config: ExperimentConfig) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typing import Any
 from experiments import build
 from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
-from experiments.config import ExperimentConfig, RecommenderSection
+from experiments.config import ExperimentConfig
 from experiments.recommender_names import import_path
+from experiments.sections import RecommenderSection
 from simulator.errors import ConfigError, RunError, with_suggestion
 from simulator.run_directory import write_atomically
 

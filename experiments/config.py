@@ -6,187 +6,35 @@ component's own options. `read` checks all of it before anything is computed.
 
 from __future__ import annotations
 
+import difflib
+import json
+import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agents.arrivals import History, Sessions
-from agents.population import PopulationConfig
-from environments.datasets.splits import SplitConfig
-from environments.feed import FeedConfig
+from environments.datasets.files import COMPRESSED, TABLES
 from environments.interventions import InterventionConfig, TargetConfig
-from experiments.tuning.examples_config import ExamplesConfig
-from experiments.tuning.settings import TrainingConfig
+from experiments.sections import (
+    AugmentationSection,
+    DatasetSection,
+    DecisionSection,
+    LanguageModelSection,
+    MemorySection,
+    Name,
+    PopulationSection,
+    RecommenderSection,
+    TuningSection,
+)
 from simulator.credentials import check_settings, shown, shown_override
 from simulator.errors import ConfigError, with_suggestion
 from simulator.plugins import explain
 
-DEFAULT_DATASET = "environments.datasets.movielens:MovieLens100K"
-DEFAULT_MEMORY = "agents.memory:RetrievalMemory"
-DEFAULT_DECISION = "agents.decisions:LanguageModelDecisions"
-DEFAULT_LANGUAGE_MODEL = "simulator.llm.llama_cpp:LlamaCpp"
-DEFAULT_RECOMMENDER = "environments.recommenders.bpr:BPR"
-
-
-class Section(BaseModel):
-    """A section that names a component: its own keys are fields, the component's options are extra keys."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    use: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The component's own options."""
-        return dict(self.model_extra or {})
-
-
-class DatasetSection(Section):
-    """[dataset]: where the data comes from, and how it is split (`environments.datasets.splits.SplitConfig`)."""
-
-    use: str = DEFAULT_DATASET
-    split: Literal["temporal", "leave-one-out", "random"] = "temporal"
-    test_share: float = Field(0.2, gt=0, lt=1)
-    k_core: int = Field(0, ge=0)
-    min_rating: float | None = None
-
-    def split_config(self) -> SplitConfig:
-        """The split's own configuration."""
-        return SplitConfig(method=self.split, test_share=self.test_share, k_core=self.k_core, min_rating=self.min_rating)
-
-
-class PopulationSection(PopulationConfig):
-    """[population]: who takes part and how often they come.
-
-    Attributes:
-        sessions: "one" session per person and round; as many as the person's own "rhythm" gives; or "relived": everybody's first session is
-            when their first one in the data was, and others follow as in the data (`agents.visits`), while the rounds last.
-        history: "behind": what the training part has of somebody they have met, and it is not shown to them again. "ahead": they live
-            that time again, so that all of it may be shown and chosen once more. What is known about them stays, but an item is judged
-            by the rest of their history.
-        taste: whether the language model writes a paragraph about each person's taste before the first round.
-    """
-
-    sessions: Sessions = "one"
-    history: History = "behind"
-    taste: bool = False
-
-
-class MemorySection(Section):
-    """[memory]: what people remember, and whether they recall once per session or anew at each page."""
-
-    use: str = DEFAULT_MEMORY
-    recall_at: Literal["session", "page"] = "session"
-
-
-class DecisionSection(Section):
-    """[decision]: how people decide, and the share of pages that may have an unusable reply."""
-
-    use: str = DEFAULT_DECISION
-    max_fallback_share: float = Field(0.02, ge=0, le=1)
-
-
-class LanguageModelSection(Section):
-    """[language_model]: the model behind the people; leave the section out for people without one.
-
-    Attributes:
-        cache: "read-write" keeps the model's answers and asks only for what is missing, "replay-only" never asks a model.
-        cache_path: SQLite file of the answers; None is one in the cache folder, shared by all experiments.
-    """
-
-    use: str = DEFAULT_LANGUAGE_MODEL
-    cache: Literal["off", "read-write", "replay-only"] = "off"
-    cache_path: Path | None = None
-
-
-class RecommenderSection(Section):
-    """[recommender]: what fills the pages (`environments.feed.FeedConfig`), and how it learns from the rounds.
-
-    Attributes:
-        refit: before every round from "scratch", or "warm" from what the round before learned; or "never" after the first.
-    """
-
-    use: str = DEFAULT_RECOMMENDER
-    refit: Literal["scratch", "warm", "never"] = "scratch"
-
-    def feed_config(self) -> FeedConfig:
-        """The feed's own configuration, taken from this section."""
-        given = {key: value for key, value in self.options.items() if key in FeedConfig.model_fields}
-        try:
-            return FeedConfig.model_validate(given)
-        except ValidationError as error:
-            raise ConfigError(explain(error, "recommender", FeedConfig)) from error
-
-    @property
-    def options_of_recommender(self) -> dict[str, Any]:
-        """The recommender's own options: everything that is not the feed's."""
-        return {key: value for key, value in self.options.items() if key not in FeedConfig.model_fields}
-
-
-class TuningSection(BaseModel):
-    """[tuning]: how `usersim tune` makes the language model a user model of this data.
-
-    Attributes:
-        packs: passes over the people, each with another part of their interactions hidden.
-        validation_people: people on whom the tuning is measured while it goes on, at most.
-        examples: what the pages are made of. training: how the weights are updated.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    packs: int = Field(8, ge=1, le=1_000)
-    validation_people: int = Field(250, ge=1, le=100_000)
-    examples: ExamplesConfig = ExamplesConfig()
-    training: TrainingConfig = TrainingConfig()
-
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
-"""What can be the name of a folder and stand in a column of the log."""
-
-Source = Literal["synthetic", "confidence", "fidelity", "exposure", "evidence"]
-
-
-class AugmentationSection(BaseModel):
-    """[augmentation]: what `usersim augment` trains, on what, and how it is tested (see `experiments.augmentation`).
-
-    Attributes:
-        seeds: the experiment's seed and the ones after it: of the split (if random), the simulation and the training.
-        doses: added interactions as shares of the training interactions.
-        sources: where they come from: what simulated people chose in "synthetic" order of chance, those of highest "confidence" first,
-            or from people of enough "fidelity" only; and two controls without people's decisions: what the "exposure" recommender ranks
-            first, and what the people's "evidence" ranks first in the whole catalog.
-        alone_dose: share of synthetic interactions, highest confidence first, that a recommender is trained on alone.
-        least_fidelity: area under the curve in [0, 1] at which a person's own hidden training interactions are told from others.
-        k: places of the lists.
-        cold_users: share of the people, those with the fewest training interactions, who count as cold.
-        cold_items: items with at most so many training interactions are cold.
-        head: the head of the items holds this share of the training interactions; the rest is the tail.
-        recommenders: name -> what is trained; by default BPR, ItemKNN and EASE.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seeds: int = Field(5, ge=1, le=100)
-    doses: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field((0.25, 0.5, 1.0, 2.0), min_length=1)
-    sources: tuple[Source, ...] = Field(("synthetic", "confidence", "fidelity", "exposure", "evidence"), min_length=1)
-    alone_dose: float = Field(1.0, gt=0, le=10)
-    least_fidelity: float = Field(0.7, ge=0, le=1)
-    k: int = Field(10, ge=1, le=1_000)
-    cold_users: float = Field(0.25, gt=0, lt=1)
-    cold_items: int = Field(5, ge=0)
-    head: float = Field(0.8, gt=0, lt=1)
-    recommenders: dict[Name, Section] = Field(
-        default_factory=lambda: {
-            "bpr": Section(use="environments.recommenders.bpr:BPR"),
-            "item-knn": Section(use="environments.recommenders.item_knn:ItemKNN"),
-            "ease": Section(use="environments.recommenders.ease:EASE"),
-        },
-        min_length=1,
-    )
+_SHIPPED = Path(__file__).parent / "configs"
 
 
 class ExperimentConfig(BaseModel):
@@ -200,7 +48,7 @@ class ExperimentConfig(BaseModel):
         interventions: adverts, prices and explanations beside some items for some people, by name.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Name
     seed: int = Field(7, ge=0, lt=2**63)
@@ -254,12 +102,15 @@ def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     try:
         contents = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text (byte {error.start}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}.") from error
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}; allowed is a readable file.") from error
     for override in overrides:
         apply_override(contents, override)
+    _refuse_endless(contents, str(file))
     return contents
 
 
@@ -269,6 +120,7 @@ def check(document: Mapping[str, Any], source: str) -> ExperimentConfig:
     Raises:
         ConfigError: names the section, the key, what was found and what is allowed; or a setting is a secret, which is not repeated.
     """
+    _refuse_endless(document, source)
     if document.get("language_model") is False:
         document = {**document, "language_model": None}
     try:
@@ -281,22 +133,75 @@ def check(document: Mapping[str, Any], source: str) -> ExperimentConfig:
         raise ConfigError(f"{source}: {_sentence(error)}") from error
 
 
+_LARGEST = 2**63
+"""No number of a configuration is as large, up or down."""
+
+
+def _refuse_endless(document: Mapping[str, Any], source: str) -> None:
+    """TOML knows nan, inf and numbers of any length; no setting is one, nor are the options that other libraries get."""
+    for key, value in _numbers(document):
+        if not abs(value) < _LARGEST:
+            raise ConfigError(f"{source}: {key} = {str(value)[:40]}: must be a finite number below 2^63.")
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
+    """All numbers of a document with their keys."""
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _numbers(entry, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _numbers(entry, key)
+    elif isinstance(value, int | float):
+        yield key, value
+
+
 def find(file: Path) -> Path:
     """The experiment file of a path or of a name that comes with usersim.
 
     Raises:
         ConfigError: there is none.
     """
-    if file.is_file():
+    if os.path.isfile(file):
+        if is_data(file):
+            raise ConfigError(_data_is_no_experiment(file))
         return file
-    shipped = Path(__file__).parent / "configs"
-    named = shipped / f"{file.name.removesuffix('.toml')}.toml"
-    if len(file.parts) == 1 and named.is_file():
-        return named
-    if file.is_dir():
-        raise ConfigError(f"{file} is a folder; give an experiment file (.toml).")
-    names = sorted(path.stem for path in shipped.glob("*.toml"))
-    raise ConfigError(f"there is no experiment file {file}; experiments that come with usersim: {', '.join(names)}.")
+    names = shipped()
+    if len(file.parts) == 1 and file.name.removesuffix(".toml") in names:
+        return _SHIPPED / f"{file.name.removesuffix('.toml')}.toml"
+    if os.path.isdir(file):
+        raise ConfigError(
+            f"{file} is a folder; give an experiment file (.toml). If it holds data, an experiment file names it: see "
+            f"`usersim data describe {file}`, and [dataset] in the experiments that come with usersim."
+        )
+    near = difflib.get_close_matches(file.name.removesuffix(".toml"), names, n=1)
+    hint = f" did you mean {near[0]}?" if near and len(file.parts) == 1 else ""
+    raise ConfigError(f"there is no experiment file {file};{hint} experiments that come with usersim: {', '.join(names)}.")
+
+
+def shipped() -> list[str]:
+    """The names of the experiments that come with usersim."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
+
+
+def is_data(file: Path) -> bool:
+    """Whether a file is called like data: a table, plain or packed, or a file of RecBole's."""
+    suffix = file.suffix.lower()
+    return suffix in (*TABLES, *COMPRESSED, ".inter")
+
+
+def _data_is_no_experiment(file: Path) -> str:
+    atomic = file.suffix == ".inter"
+    loader = (
+        ("environments.datasets.atomic:RecBoleAtomic", "path")
+        if atomic
+        else ("environments.datasets.tables:InteractionTables", "interactions")
+    )
+    lines = ('name = "mine"', "[dataset]", f'use = "{loader[0]}"', f"{loader[1]} = {json.dumps(str(file), ensure_ascii=False)}")
+    return (
+        f"{file} is data, and what is wanted is an experiment file (.toml) that names it. Its lines are: {'  |  '.join(lines)}  | "
+        f"and more if wanted ([population], [recommender] ...). `usersim data describe {file}` tells what the data holds."
+    )
 
 
 def dump(config: ExperimentConfig, resolved: Mapping[str, Mapping[str, Any]]) -> bytes:
@@ -353,6 +258,8 @@ def parsed_override(override: str) -> tuple[list[str], Any]:
         return path, tomllib.loads(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         return path, value.strip()
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise ConfigError(f"--set {key}: the value cannot be read ({error}).") from error
 
 
 def _sentence(error: ValidationError) -> str:
@@ -364,10 +271,7 @@ def _sentence(error: ValidationError) -> str:
         annotation = ExperimentConfig.model_fields[section].annotation
         model = LanguageModelSection if section == "language_model" else annotation
         assert isinstance(model, type)
-        assert issubclass(model, BaseModel)
-        if first["type"] == "extra_forbidden":
-            return f"[{section}] {with_suggestion('key', rest[-1], model.model_fields)}"
-        return f"[{section}] {'.'.join(rest)} = {shown('.'.join(rest), first['input'])}: {_lower(first['msg'])}."
+        return explain(error, section, model, skip=1)
     if first["type"] == "extra_forbidden":
         return with_suggestion("key or section", section, ExperimentConfig.model_fields)
     if first["type"] == "missing":

@@ -68,19 +68,27 @@ def note(text: str) -> None:
 
 
 class _Notes(logging.Handler):
-    """Shows what the library logs as notes."""
+    """Shows what the library logs as notes, the same words once a command: several runs of it may read the same data."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
+        text = record.getMessage()
+        if text not in self.said:
+            self.said.add(text)
+            note(text)
 
 
-_notes = _Notes(logging.INFO)
+_notes = _Notes()
 
 
 def show_logs() -> None:
     """Shows on stderr what the simulator tells through logging, such as which format of a model it has chosen. May be called again."""
     logger = logging.getLogger("simulator")
     logger.setLevel(logging.INFO)
+    _notes.said.clear()
     if _notes not in logger.handlers:
         logger.addHandler(_notes)
 

@@ -120,6 +120,8 @@ def _origin(run: FinishedRun) -> list[tuple[str, str]]:
     share = f", {split['test_share']:.0%} held out and not used" if "test_share" in split and split.get("method") != "leave-one-out" else ""
     rows: list[tuple[str, Any]] = [
         ("data", run.data_name),
+        *((f"read: {what}", how) for what, how in manifest.get("understood", {}).items()),
+        *(("to mind in the data", note) for note in manifest.get("notes", ())),
         ("split", f"{split['method']}{share}" if "method" in split else None),
         ("people", f"{summary.get('people', 0):,}, {manifest.get('synthetic_people', 0):,} of them drawn"),
         ("rounds", summary.get("rounds")),

@@ -35,9 +35,10 @@ from experiments import build
 from experiments.analysis import list_metrics as lists
 from experiments.analysis import ranking_metrics as metrics
 from experiments.analysis.intervals import Estimate, bootstrap_ratio
-from experiments.config import DatasetSection, Section, document
+from experiments.config import document
 from experiments.ranked_lists import histories_of, ranked_lists
 from experiments.rating_errors import RatingErrors, rating_errors
+from experiments.sections import DatasetSection, Section
 from simulator.credentials import check_settings
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError
@@ -90,7 +91,7 @@ class EvaluationConfig(BaseModel):
         dataset: as in an experiment. recommenders: name -> recommender, compared with the first.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)
     seed: int = Field(7, ge=0, lt=2**63)
@@ -146,13 +147,14 @@ def read(file: Path, overrides: Sequence[str] = ()) -> EvaluationConfig:
     try:
         config = EvaluationConfig.model_validate(contents)
     except ValidationError as error:
-        section = str(error.errors()[0]["loc"][0])
-        model = DatasetSection if section == "dataset" else EvaluationConfig
-        raise ConfigError(f"{file}: {explain(error, section if section == 'dataset' else 'evaluation', model)}") from error
-    resolve(config.dataset.use, config.dataset.options, where="dataset", methods=build.METHODS["dataset"])
+        of_data = error.errors()[0]["loc"][0] == "dataset"
+        where, model = ("dataset", DatasetSection) if of_data else ("evaluation", EvaluationConfig)
+        raise ConfigError(f"{file}: {explain(error, where, model, skip=int(of_data))}") from error
+    section = config.dataset
+    resolve(section.use, section.options, where="dataset", methods=build.METHODS["dataset"], also=section.own_keys)
     for name, entry in config.recommenders.items():
         for options in combinations(entry):
-            resolve(entry.use, options, where=f"recommenders.{name}", methods=build.METHODS["recommender"])
+            resolve(entry.use, options, where=f"recommenders.{name}", methods=build.METHODS["recommender"], also=entry.own_keys)
     return config
 
 

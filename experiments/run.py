@@ -135,6 +135,7 @@ def prepare(run: RunDirectory, config: ExperimentConfig, threads: int | None, re
     """
     report("reading the data", 0, 0, None)
     train = build.data(config).train
+    build.check_recommender(config, train)
     report("getting to know the people", 0, 0, None)
     profiles = fit_profiles(train)
     people = take_part(config, train, profiles)
@@ -324,6 +325,8 @@ def _manifest(
             "split": config.dataset.split_config().model_dump(mode="json"),
             "policy": build.policy_id(config),
             "rating_scale": train.rating_scale,
+            "understood": dict(train.understood),
+            "notes": list(train.notes),
             "started": _now(),
             "git_revision": _git_revision(),
             "packages": {name: _version(name) for name in PACKAGES},

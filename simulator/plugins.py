@@ -10,11 +10,13 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,10 +27,22 @@ from simulator.errors import ConfigError, PluginError, with_suggestion
 class ComponentConfig(BaseModel):
     """Base of the configuration that stands beside a component: unknown keys are errors, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
-def build(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[str, ...], **context: Any) -> Any:
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A list of settings in which nothing stands twice.
+
+    Raises:
+        ValueError: names what does.
+    """
+    twice = [value for number, value in enumerate(values) if value in values[:number]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands twice; name each once")
+    return values
+
+
+def build(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[str, ...], also: Iterable[str] = (), **context: Any) -> Any:
     """Makes a component from its section of an experiment file.
 
     Args:
@@ -36,6 +50,7 @@ def build(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[st
         options: the rest of the section.
         where: name of the section, for messages.
         methods: what the class must define.
+        also: keys that the section itself allows beside the component's, for messages.
         context: passed on to the class by keyword.
 
     Raises:
@@ -43,42 +58,99 @@ def build(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[st
         ConfigError: an option is unknown, missing or has a value that is not allowed.
     """
     component = load(use, methods=methods)
-    return component(*_checked(component, use, options, where), **context)
+    return component(*_checked(component, use, options, where, also), **context)
 
 
-def resolve(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[str, ...]) -> dict[str, Any]:
+def resolve(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[str, ...], also: Iterable[str] = ()) -> dict[str, Any]:
     """The section with every default filled in, without making the component.
 
     Raises:
         PluginError, ConfigError: as `build`.
     """
-    checked = _checked(load(use, methods=methods), use, options, where)
+    checked = _checked(load(use, methods=methods), use, options, where, also)
     return checked[0].model_dump(mode="json", exclude_none=True) if checked else {}
 
 
-def _checked(component: type[Any], use: str, options: Mapping[str, Any], where: str) -> tuple[BaseModel, ...]:
+def _checked(component: type[Any], use: str, options: Mapping[str, Any], where: str, also: Iterable[str]) -> tuple[BaseModel, ...]:
     check_settings(options, where)
     config = getattr(component, "Config", None)
     if config is None:
         if options:
-            raise ConfigError(f"[{where}] {use} takes no options, but '{next(iter(options))}' is given.")
+            beside = f" Allowed: {', '.join(sorted(also))}." if also else ""
+            raise ConfigError(f"[{where}] {use} takes no options, but '{next(iter(options))}' is given.{beside}")
         return ()
     try:
         return (config.model_validate(dict(options)),)
     except ValidationError as error:
-        raise ConfigError(explain(error, where, config)) from error
+        raise ConfigError(explain(error, where, config, also)) from error
 
 
-def explain(error: ValidationError, where: str, config: type[BaseModel]) -> str:
-    """The first problem of a pydantic error as one sentence that names section, key, value and what is allowed."""
+def explain(error: ValidationError, where: str, config: type[Any], also: Iterable[str] = (), *, skip: int = 0) -> str:
+    """The most telling problem of a pydantic error as one sentence that names section, key, value and what is allowed.
+
+    Args:
+        error: what pydantic raised. where: name of the section.
+        config: that was checked. also: further keys that stand beside its own.
+        skip: how many steps of the error's places lead to `config`.
+    """
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
-    if first["type"] == "extra_forbidden":
-        return f"[{where}] {with_suggestion('key', key, config.model_fields)}"
+    if isinstance(first["input"], dict):  # one of several kinds: what is wrong within the nearest one tells more
+        first = max(error.errors(), key=lambda one: (one["type"] in (*_UNKNOWN, "missing"), len(one["loc"])))
+    keys, owners = _place(first["loc"][skip:], config)
+    within = ".".join((where, *keys[:-1]))
+    if first["type"] in _UNKNOWN:
+        allowed = {name for owner in owners for name in fields_of(owner)}
+        return f"[{within}] {with_suggestion('key', keys[-1], allowed | (set(also) if len(keys) == 1 else set()))}"
     if first["type"] == "missing":
-        return f"[{where}] {key} is missing."
-    message = first["msg"].removeprefix("Value error, ")
-    return f"[{where}] {key or 'section'} = {shown(key, first['input'])}: {message[0].lower()}{message[1:]}."
+        return f"[{within}] {keys[-1]} is missing."
+    message, key = first["msg"].removeprefix("Value error, "), ".".join(keys)
+    value = shown(key, first["input"])
+    value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
+    return f"[{where}] {key or 'section'} = {value}: {message[0].lower()}{message[1:]}."
+
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+"""Types of pydantic's problems with a key that is not known, of a model and of a dataclass."""
+
+_SHOWN = 200
+"""Letters of a wrong value in a message, at most."""
+
+_BRANCH = re.compile(r"^(?:[a-z-]+\[.*|str|int|float|bool|none|constrained-[a-z]+|lax-or-strict|json-or-python)$", re.DOTALL)
+"""Steps of pydantic's places that are no keys but kinds of value: "literal['a','b']", "tuple[float, float]", "str"."""
+
+
+def _place(steps: Iterable[str | int], config: type[Any]) -> tuple[list[str], list[type[Any]]]:
+    """The keys on the way to a problem, and the models that could own the last of them."""
+    keys: list[str] = []
+    owners, within = [config], [config]
+    for step in steps:
+        model = next((one for one in within if step in fields_of(one)), None)
+        if model is not None:
+            owners, within = [model], _models(fields_of(model)[str(step)])
+        elif any(step == one.__name__ for one in within):
+            within = [one for one in within if step == one.__name__]
+            continue
+        elif isinstance(step, str) and _BRANCH.match(step):
+            continue
+        else:
+            owners = within
+        keys.append(str(step))
+    return keys, owners
+
+
+def fields_of(model: type[Any]) -> Mapping[str, Any]:
+    """The keys of a configuration, a pydantic model or a dataclass, with the types of their values."""
+    if issubclass(model, BaseModel):
+        return {name: field.annotation for name, field in model.model_fields.items()}
+    kinds = get_type_hints(model)
+    return {field.name: kinds[field.name] for field in fields(model)}
+
+
+def _models(annotation: Any) -> list[type[Any]]:
+    """The models in the type of a field."""
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def load(path: str, *, methods: tuple[str, ...] = ()) -> type[Any]:

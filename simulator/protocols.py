@@ -86,6 +86,21 @@ class Recommender(Protocol):
 
 
 @runtime_checkable
+class DataChecker(Protocol):
+    """What a recommender may do besides: refuse data that it cannot be fitted to, before anything is prepared."""
+
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Stops at what `fit` would stop at.
+
+        Args:
+            interactions: the training part. catalog: all items.
+
+        Raises:
+            UsersimError: the data lacks what the recommender needs, or is too large for it.
+        """
+
+
+@runtime_checkable
 class RatingPredictor(Protocol):
     """What a recommender may do besides: say how it thinks people would rate items. `usersim evaluate-recommenders` then measures it."""
 

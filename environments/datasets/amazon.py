@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 
 from environments.datasets.assembly import Duplicates, ItemText, Unlisted, assemble, item_table, none
-from environments.datasets.fields import DomainWords
+from environments.datasets.fields import DatasetName, DomainWords
 from environments.datasets.ratings import read_ratings
 from environments.datasets.raw_table import RawTable
 from environments.datasets.reading import BadRows, Reader
@@ -74,7 +74,7 @@ class AmazonReviews:
         items: Path | Literal[""] | None = None
         catalog: Literal["reviewed", "all"] = "reviewed"
         genres: Literal["category", "brand"] = "category"
-        name: str | None = None
+        name: DatasetName | None = None
         domain: Literal["product"] | DomainWords = "product"
         duplicates: Duplicates = "last"
         unlisted: Unlisted = "error"

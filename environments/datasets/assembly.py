@@ -219,7 +219,7 @@ def assemble(
     if rating_scale is None and ratings.len():
         rating_scale = (float(ratings.min()), float(ratings.max()))  # type: ignore[arg-type]
     if rating_scale is not None and ratings.len():
-        reader.tell("ratings", f"{levels_in_words(ratings)}, on a scale from {rating_scale[0]:g} to {rating_scale[1]:g}")
+        reader.tell("rating scale", f"{levels_in_words(ratings)}, on a scale from {rating_scale[0]:g} to {rating_scale[1]:g}")
     _tell_left_out(reader, read)
     return Dataset(
         name,

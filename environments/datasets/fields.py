@@ -106,13 +106,18 @@ RatingBound = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 ColumnName = Annotated[str, Field(min_length=1)]
 
 
+Word = Annotated[str, Field(min_length=1, max_length=80)]
+
+DatasetName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class DomainWords(ComponentConfig):
     """One's own words for a domain, see `simulator.dataset.Domain`."""
 
-    item: str
-    items: str
-    choose: str
-    chosen: str
+    item: Word
+    items: Word
+    choose: Word
+    chosen: Word
 
 
 class TimesConfig(ComponentConfig):
@@ -150,7 +155,7 @@ class FieldsConfig(TimesConfig):
         age: column of the people, in years; what is no number becomes null. gender, occupation: columns of the people.
     """
 
-    name: str | None = None
+    name: DatasetName | None = None
     domain: Literal["film", "music", "product", "item"] | DomainWords = "item"
     rating_scale: tuple[RatingBound, RatingBound] | None = None
     unrated: Annotated[tuple[RatingBound | str, ...], BeforeValidator(_several)] = ()
@@ -278,7 +283,7 @@ def item_text(config: FieldsConfig, reader: Reader, table: RawTable, separator: 
     if "genres" in columns:
         found = lists(table.frame["genres"], separator)
         table = table.with_column("genres", pl.lit(found.values))
-        reader.tell("genres", found.style)
+        reader.tell("lists of genres", found.style)
     return table, ItemText(
         title=film_title(title) if films else title,
         year=pl.coalesce(given, in_title) if films else given,

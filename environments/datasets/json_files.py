@@ -13,7 +13,7 @@ import polars as pl
 
 from environments.datasets.files import read_bytes
 from environments.datasets.raw_table import LINE, RawTable
-from environments.datasets.text_files import Bad
+from environments.datasets.text_files import Bad, beginning
 from simulator.errors import DataError
 
 _LONGEST = 1_000_000
@@ -28,17 +28,19 @@ _CALCULATED = re.compile(r"--|~|(?<![eE])\+|\*")
 """Signs of a calculation, which the parser would take apart at any depth; data has none."""
 
 
-def read_json(path: Path, bad: Bad) -> RawTable:
+def read_json(path: Path, bad: Bad, *, head: bool = False) -> RawTable:
     """The objects of a file as a table: a column for each key, lists and objects as JSON.
 
     Args:
         path: the file; packed ones are unpacked.
         bad: told of lines that hold no object.
+        head: reads only the beginning, where the objects have lines of their own.
 
     Raises:
         DataError: the file is missing or empty, or a line holds no object.
     """
     text = read_bytes(path).decode("utf-8-sig", errors="replace")
+    text = beginning(text) if head and not text.lstrip().startswith("[") else text
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python's about a backslash in a literal; it is data
         rows, lines = _objects(path, text, bad)

@@ -69,6 +69,19 @@ class Reader:
         read = [self._one(file, form) for file in files]
         return read[0] if files == [path] else _joined(path, read, form.prefix)
 
+    def columns(self, path: Path, form: TextFormat) -> list[str]:
+        """The names of the columns of a file or of the first of its parts, from its beginning.
+
+        Raises:
+            DataError: it is missing, empty or damaged.
+        """
+        first = parts(path)[0]
+        ending = kind(first)
+        if ending in PARQUET:
+            return read_parquet(first).columns
+        beginning = read_json(first, self._bad, head=True) if ending in JSON else read_text(first, form, self._bad, head=True)
+        return beginning.columns
+
     def _one(self, path: Path, form: TextFormat) -> RawTable:
         ending = kind(path)
         if ending in PARQUET:

@@ -5,53 +5,19 @@ The hashes are those of the files inside the official archives, so it does not m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from environments.datasets.amazon import AmazonReviews, is_amazon_folder
-from environments.datasets.atomic import RecBoleAtomic
-from environments.datasets.movielens import MovieLens1M, MovieLens100K, MovieLensLatest
-from environments.datasets.tables import InteractionTables
-from simulator.dataset import REVIEW, Dataset
+from environments.datasets.description import of_dataset, of_list
+from environments.datasets.known import KnownDataset
+from environments.datasets.recognition import recognise
+from simulator.dataset import Dataset
 from simulator.downloads import Choice, Fetched, Progress, RemoteFile, Source, fetch
 from simulator.errors import ConfigError, DataError, with_suggestion
-from simulator.paths import data_folder
-from simulator.protocols import DatasetLoader
 
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 _TERMS = "GroupLens terms: research use, no commercial use and no redistribution without permission; cite Harper and Konstan (2015)"
-
-
-@dataclass(frozen=True, slots=True)
-class KnownDataset:
-    """A data set that can be fetched by name.
-
-    Attributes:
-        name: for commands and the cache folder. about: one line. terms: of use. loader: import path of its loader.
-        load: reads it from a folder. sources: where it can be had, in order of preference.
-    """
-
-    name: str
-    about: str
-    terms: str
-    loader: str
-    load: Callable[[Path], Dataset]
-    sources: tuple[Source, ...]
-
-    @property
-    def folder(self) -> Path:
-        """Where it is kept on this machine."""
-        return data_folder(self.name)
-
-    @property
-    def is_present(self) -> bool:
-        """Whether all files of one of the sources are there (not verified: `get` does that)."""
-        return any(all((self.folder / file.name).is_file() for file in source.files) for source in self.sources)
 
 
 def _zip(name: str, *files: tuple[str, str]) -> Source:
@@ -64,7 +30,6 @@ _ML_100K = KnownDataset(
     "MovieLens 100K: 100,000 ratings of 1,682 films by 943 people, with times and demographics",
     _TERMS,
     "environments.datasets.movielens:MovieLens100K",
-    lambda folder: MovieLens100K(MovieLens100K.Config(path=folder)).load(),
     (
         _zip(
             "ml-100k",
@@ -94,7 +59,6 @@ _ML_1M = KnownDataset(
     "MovieLens 1M: 1,000,209 ratings of 3,706 films by 6,040 people, with times and demographics",
     _TERMS,
     "environments.datasets.movielens:MovieLens1M",
-    lambda folder: MovieLens1M(MovieLens1M.Config(path=folder)).load(),
     (
         Source(
             "official",
@@ -114,7 +78,6 @@ _ML_LATEST_SMALL = KnownDataset(
     "MovieLens latest-small (September 2018): 100,836 ratings of 9,724 films by 610 people, with times and tags",
     _TERMS,
     "environments.datasets.movielens:MovieLensLatest",
-    lambda folder: MovieLensLatest(MovieLensLatest.Config(path=folder)).load(),
     (
         _zip(
             "ml-latest-small",
@@ -160,125 +123,37 @@ def get(name: str, source: Choice = "auto", progress: Progress | None = None) ->
     return fetch(name, dataset.folder, dataset.sources, choice=source, progress=progress)
 
 
-def open_dataset(name_or_path: str | Path) -> Dataset:
+def open_dataset(name_or_path: str | Path, settings: Mapping[str, Any] | None = None) -> Dataset:
     """Loads a known data set by name, or the data set in a folder or file whose format can be recognised.
 
+    Args:
+        name_or_path: what `environments.datasets.recognition.recognise` takes.
+        settings: options of the loader that go before what is recognised.
+
     Raises:
-        DataError: nothing is there, the format is not recognised, or the data is wrong.
+        DataError: nothing is there, the format is not recognised, the data is wrong, or it holds no interactions.
+        ConfigError: a setting is not allowed.
     """
-    path = Path(name_or_path).expanduser()
-    if str(name_or_path) in known() and not path.exists():
-        dataset = known()[str(name_or_path)]
-        if not dataset.is_present:
-            raise DataError(f"data set '{dataset.name}' is not on this machine; fetch it with: usersim data get {dataset.name}")
-        return dataset.load(dataset.folder)
-    if not path.exists():
-        raise DataError(
-            f"'{name_or_path}' is neither a known data set ({', '.join(known())}) nor an existing file or folder; check the spelling."
-        )
-    return _recognise(path).load()
+    found = recognise(name_or_path, known(), settings)
+    if found.holds != "interactions":
+        raise DataError(f"'{name_or_path}' is a file of {found.holds}, allowed is a file of interactions, with columns of user and item.")
+    return found.load()
 
 
-def _recognise(path: Path) -> DatasetLoader:
-    if path.is_file():
-        atomic = path.suffix == ".inter"
-        return RecBoleAtomic(RecBoleAtomic.Config(path=path)) if atomic else InteractionTables(InteractionTables.Config(interactions=path))
-    names = {entry.name for entry in path.iterdir()}
-    if names & {"u.data", "ml-100k.inter"}:
-        return MovieLens100K(MovieLens100K.Config(path=path))
-    if names & {"ratings.dat", "ratings_reconstructed.csv.gz"}:
-        return MovieLens1M(MovieLens1M.Config(path=path))
-    if names >= {"ratings.csv", "movies.csv"}:
-        return MovieLensLatest(MovieLensLatest.Config(path=path))
-    if is_amazon_folder(names):
-        return AmazonReviews(AmazonReviews.Config(path=path))
-    if any(name.endswith(".inter") for name in names):
-        return RecBoleAtomic(RecBoleAtomic.Config(path=path))
-    raise DataError(
-        f"the format of '{path}' is not recognised; allowed are folders of MovieLens, Amazon or RecBole files, or a single .csv, .tsv or "
-        ".parquet file of interactions (other tables need a [dataset] section with environments.datasets.tables:InteractionTables)."
-    )
-
-
-def describe(dataset: Dataset | str | Path) -> dict[str, Any]:
-    """What a data set holds, and what cannot be done with it.
+def describe(dataset: Dataset | str | Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a data set holds, how it was understood, and what cannot be done with it.
 
     Args:
-        dataset: a data set, or what `open_dataset` takes.
+        dataset: a data set, or what `open_dataset` takes; or a file of items or of people alone.
+        settings: options of the loader that go before what is recognised.
 
     Returns:
-        Counts, density (share of person-item pairs that interact), interactions per person and item (mean and median), rating histogram
-        (count by rating), first and last time (ISO 8601, UTC), rows with a review, shares of items with year, genres, description and of
-        people with demographics, skipped rows, and under "unavailable" one sentence per missing part.
+        As `environments.datasets.description.of_dataset` or `of_list`.
 
     Raises:
-        DataError: as `open_dataset`.
+        ConfigError, DataError: as `open_dataset`.
     """
-    data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
-    rows = data.interactions
-    pairs = rows.select("user", "item").n_unique()
-    ratings = rows["rating"].drop_nulls()
-    times = rows["timestamp"].drop_nulls()
-    counts = ratings.value_counts().sort("rating")
-    items, users = data.catalog.items, data.users
-    return {
-        "name": data.name,
-        "users": data.n_users,
-        "items": data.n_items,
-        "items_with_interactions": rows["item"].n_unique(),
-        "interactions": rows.height,
-        "density": round(pairs / (data.n_users * data.n_items), 6),
-        "interactions_per_user": _mean_and_median(rows, "user"),
-        "interactions_per_item": _mean_and_median(rows, "item"),
-        "rating_scale": list(data.rating_scale) if data.rating_scale else None,
-        "ratings": {f"{rating:g}": count for rating, count in counts.iter_rows()},
-        "rows_with_rating": ratings.len(),
-        "rows_with_time": times.len(),
-        "rows_with_review": rows[REVIEW].count() if REVIEW in rows.columns else 0,
-        "first_time": _iso(times.min()),
-        "last_time": _iso(times.max()),
-        "known_share": {
-            "year": _share(items["year"].is_not_null()),
-            "genres": _share(items["genres"].list.len() > 0),
-            "description": _share(items["description"].is_not_null()),
-            "age": _share(users["age"].is_not_null()),
-            "gender": _share(users["gender"].is_not_null()),
-            "occupation": _share(users["occupation"].is_not_null()),
-        },
-        "domain": data.catalog.domain.items,
-        "skipped": dict(data.skipped),
-        "unavailable": unavailable(data),
-        "fingerprint": data.fingerprint(),
-    }
-
-
-def unavailable(dataset: Dataset) -> list[str]:
-    """One sentence for each part that the data lacks, saying what does not work without it."""
-    sentences = []
-    if not dataset.has_ratings:
-        sentences.append(
-            "no rating on every row: people choose but do not rate; "
-            "pickiness, conformity, rating figures and dataset.min_rating are unavailable"
-        )
-    if not dataset.has_times:
-        sentences.append(
-            "no time on every row: temporal splits are unavailable (use random or leave-one-out), and everybody gets the default rhythm"
-        )
-    if not (dataset.catalog.items["genres"].list.len() > 0).any():
-        sentences.append("no genres: genre tastes, the diversity trait and the genre figure are unavailable")
-    if dataset.users.select(pl.all_horizontal(pl.col("age", "gender", "occupation").is_null().all())).item():
-        sentences.append("no demographics: people are described by their taste only")
-    return sentences
-
-
-def _mean_and_median(rows: pl.DataFrame, code: str) -> dict[str, float]:
-    counts = rows.group_by(code).len()["len"]
-    return {"mean": round(float(counts.mean()), 2), "median": float(counts.median())}  # type: ignore[arg-type]
-
-
-def _share(mask: pl.Series) -> float:
-    return round(float(mask.sum()) / max(mask.len(), 1), 4)
-
-
-def _iso(seconds: Any) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, tz=UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(dataset, Dataset):
+        return of_dataset(dataset)
+    found = recognise(dataset, known(), settings)
+    return of_dataset(found.load()) if found.holds == "interactions" else of_list(found)

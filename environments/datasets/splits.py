@@ -28,8 +28,8 @@ class SplitConfig(ComponentConfig):
 
     method: Literal["temporal", "leave-one-out", "random"] = "temporal"
     test_share: float = Field(default=0.2, gt=0, lt=1)
-    k_core: int = Field(default=0, ge=0)
-    min_rating: float | None = None
+    k_core: int = Field(default=0, ge=0, le=1_000_000)
+    min_rating: float | None = Field(default=None, ge=-1e9, le=1e9)
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,6 +129,22 @@ class InteractionTables:
             files=Files(raw, items_file, users_file),
         )
 
+    def items(self, reader: Reader) -> pl.DataFrame:
+        """The items of `items` alone.
+
+        Raises:
+            DataError: there is no such file, or it holds something that is not allowed.
+        """
+        return self._items(reader, self._table(reader, self.config.items or Path(), "item_"))
+
+    def users(self, reader: Reader) -> pl.DataFrame:
+        """The people of `users` alone.
+
+        Raises:
+            DataError: there is no such file, or it holds something that is not allowed.
+        """
+        return self._users(reader, self._table(reader, self.config.users or Path(), "user_"))
+
     def _interactions(self, reader: Reader) -> tuple[RawTable, RawTable]:
         """The whole file, and its picked and checked rows."""
         config = self.config

@@ -23,6 +23,9 @@ CANDIDATES = ("::", "\t", ";", "|", ",", " ")
 NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", " ": "space", "|": "vertical bar", "::": "two colons"}
 """Separators in words."""
 
+_HEAD = 1 << 20
+"""Letters that are looked at where the beginning is enough."""
+
 _SAMPLE = 50
 """Lines that are looked at for the separator, at most."""
 
@@ -52,19 +55,21 @@ class TextFormat:
     prefix: str = ""
 
 
-def read_text(path: Path, form: TextFormat, bad: Bad) -> RawTable:
+def read_text(path: Path, form: TextFormat, bad: Bad, *, head: bool = False) -> RawTable:
     """Reads a text file of separated fields; a byte-order mark and the ends of line LF, CRLF and CR are accepted.
 
     Args:
         path: the file; packed ones are unpacked.
         form: how it is written.
         bad: told of rows that cannot be used.
+        head: reads only the beginning.
 
     Raises:
         DataError: the file is missing, empty, cut off, in another encoding, or a row has a wrong number of fields.
     """
     text = _decode(path, read_bytes(path), form.encoding)
-    lines = [line for line in text[: 1 << 20].split("\n", _SAMPLE)[:_SAMPLE] if line]
+    text = beginning(text) if head else text
+    lines = [line for line in text[:_HEAD].split("\n", _SAMPLE)[:_SAMPLE] if line]
     separator = form.separator or _separator(path, lines, form)
     quoted = _is_quoted(separator, lines) if form.quoted is None else form.quoted
     cut_off = not text.endswith("\n")
@@ -88,6 +93,11 @@ def read_text(path: Path, form: TextFormat, bad: Bad) -> RawTable:
     rows = _of_width(path, rows, names, separator, cut_off, bad)
     fields = [pl.col("fields").list.get(index).alias(name) for index, name in enumerate(names)]
     return RawTable(path, rows.select(*fields, LINE), separator=separator)
+
+
+def beginning(text: str) -> str:
+    """The first lines of a text, about a megabyte."""
+    return text if len(text) <= _HEAD else text[:_HEAD].rpartition("\n")[0] + "\n"
 
 
 def holds_data(names: Sequence[str]) -> bool:

@@ -170,7 +170,7 @@ def _seconds(reader: Reader, table: RawTable, given: pl.Expr, found: str, unit: 
     table = reader.check(table, outside, column="timestamp", reason="timestamp out of range", allowed=allowed, advice=advice)
     table = table.with_column("timestamp", pl.col(EXACT).floordiv(_NANO))
     last = table.frame["timestamp"].max()
-    reader.tell("times", found)
+    reader.tell("time unit", found)
     if isinstance(last, int) and last < _FIRST_YEAR:
         reader.note(
             f"{table.path}: all times lie in the year 1970, at most {last / 86_400:.2g} days after its beginning; they were read as "

@@ -27,10 +27,10 @@ class ALSConfig(ComponentConfig):
         warm_start: whether a further fit continues from the item factors of the one before.
     """
 
-    dimension: int = Field(default=64, ge=1)
-    iterations: int = Field(default=15, ge=1)
-    alpha: float = Field(default=5.0, gt=0)
-    l2: float = Field(default=30.0, gt=0)
+    dimension: int = Field(default=64, ge=1, le=65_536)
+    iterations: int = Field(default=15, ge=1, le=100_000)
+    alpha: float = Field(default=5.0, gt=0, le=1e12)
+    l2: float = Field(default=30.0, gt=0, le=1e12)
     warm_start: bool = False
 
 

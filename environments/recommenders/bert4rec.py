@@ -23,12 +23,12 @@ class BERT4RecConfig(TransformerConfig):
 
     hidden_share: float = Field(default=0.1, gt=0, lt=1)
     last_share: float = Field(default=1.0, ge=0, le=1)
-    max_length: int = Field(default=30, ge=2)
+    max_length: int = Field(default=30, ge=2, le=100_000)
     cut_share: float = Field(default=0.9, ge=0, le=1)
-    batch_size: int = Field(default=96, ge=1)
-    epochs: int = Field(default=150, ge=1)
-    learning_rate: float = Field(default=0.002, gt=0)
-    warm_up: int = Field(default=4, ge=0)
+    batch_size: int = Field(default=96, ge=1, le=100_000_000)
+    epochs: int = Field(default=150, ge=1, le=1_000_000)
+    learning_rate: float = Field(default=0.002, gt=0, le=100)
+    warm_up: int = Field(default=4, ge=0, le=1_000_000)
     last_rate: float = Field(default=0.01, gt=0, le=1)
     validation_share: float = Field(default=0.0, ge=0, le=1)
 

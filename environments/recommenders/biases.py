@@ -28,8 +28,8 @@ class BiasesConfig(ComponentConfig):
 
     items: bool = True
     people: bool = True
-    item_damping: float = Field(default=10.0, ge=0)
-    people_damping: float = Field(default=5.0, ge=0)
+    item_damping: float = Field(default=10.0, ge=0, le=1e12)
+    people_damping: float = Field(default=5.0, ge=0, le=1e12)
 
 
 class Biases:
@@ -61,6 +61,14 @@ class Biases:
         )
         self._means = np.array([mean, ratings.min(), ratings.max()], dtype=np.float64), of_people, of_items
         self._backstop = np.float32(BACKSTOP) * popularity_share(interactions, len(catalog))
+
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Refuses data without ratings (see `simulator.protocols.DataChecker`).
+
+        Raises:
+            DataError: there are none.
+        """
+        rated_rows(interactions, self)
 
     def recommend(self, user_ids: np.ndarray, histories: Sequence[np.ndarray], n: int, rng: Stream) -> list[Slate]:
         """The n best unseen items (see `simulator.protocols.Recommender`).

@@ -35,13 +35,13 @@ class BPRConfig(EpochsConfig):
         fold_in_l2: ridge of the map from a history to a person's factors, in people.
     """
 
-    epochs: int = Field(default=80, ge=1)
-    batch_size: int = Field(default=8_192, ge=1)
-    learning_rate: float = Field(default=0.03, gt=0)
+    epochs: int = Field(default=80, ge=1, le=1_000_000)
+    batch_size: int = Field(default=8_192, ge=1, le=100_000_000)
+    learning_rate: float = Field(default=0.03, gt=0, le=100)
     validation_share: float = Field(default=0.0, ge=0, lt=1)
-    dimension: int = Field(default=64, ge=1)
-    l2: float = Field(default=0.0075, ge=0)
-    fold_in_l2: float = Field(default=10.0, gt=0)
+    dimension: int = Field(default=64, ge=1, le=65_536)
+    l2: float = Field(default=0.0075, ge=0, le=1e12)
+    fold_in_l2: float = Field(default=10.0, gt=0, le=1e12)
 
 
 class BPR(FactorRecommender):

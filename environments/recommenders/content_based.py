@@ -28,7 +28,7 @@ class ContentBasedConfig(ComponentConfig):
     """
 
     encoder: str | None = None
-    max_words: int = Field(default=20_000, ge=1)
+    max_words: int = Field(default=20_000, ge=1, le=10_000_000)
 
 
 class ContentBased(ArrayRecommender):

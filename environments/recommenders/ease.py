@@ -23,8 +23,8 @@ class EASEConfig(ComponentConfig):
         max_items: a larger catalog is refused, since the fit holds two dense n x n matrices of 8-byte numbers.
     """
 
-    l2: float = Field(default=300.0, gt=0)
-    max_items: int = Field(default=20_000, ge=1)
+    l2: float = Field(default=300.0, gt=0, le=1e12)
+    max_items: int = Field(default=20_000, ge=1, le=1_000_000)
 
 
 class EASE(ArrayRecommender):
@@ -44,8 +44,8 @@ class EASE(ArrayRecommender):
         self.config = config or EASEConfig()
         self._weights = np.empty((0, 0), dtype=np.float32)
 
-    def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
-        """Solves for B; cubic in the number of items.
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Refuses a large catalog (see `simulator.protocols.DataChecker`).
 
         Raises:
             RecommenderError: the catalog has more than `max_items` items.
@@ -56,6 +56,15 @@ class EASE(ArrayRecommender):
                 f"EASE on {n} items needs {16e-9 * n * n:.1f} GB of memory, and max_items = {self.config.max_items}; "
                 "raise max_items, make the catalog smaller (a k-core), or use ItemKNN."
             )
+
+    def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
+        """Solves for B; cubic in the number of items.
+
+        Raises:
+            RecommenderError: the catalog has more than `max_items` items.
+        """
+        self.check_data(interactions, catalog)
+        n = len(catalog)
         matrix = interaction_matrix(interactions, n).astype(np.float64)
         gram = (matrix.T @ matrix).toarray()
         gram[np.diag_indices(n)] += self.config.l2

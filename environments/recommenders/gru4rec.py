@@ -24,8 +24,8 @@ class GRU4RecConfig(SequentialConfig):
         layers: recurrent layers.
     """
 
-    hidden: int = Field(default=128, ge=1)
-    layers: int = Field(default=1, ge=1)
+    hidden: int = Field(default=128, ge=1, le=65_536)
+    layers: int = Field(default=1, ge=1, le=64)
 
 
 class GRU4Rec(SequentialRecommender):

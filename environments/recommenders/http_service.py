@@ -57,10 +57,10 @@ class HttpServiceConfig(ComponentConfig):
     url: Address
     fits: bool = True
     state: str = ""
-    timeout_seconds: float = Field(default=10.0, gt=0)
-    fit_timeout_seconds: float = Field(default=3_600.0, gt=0)
-    attempts: int = Field(default=3, ge=1)
-    wait_seconds: float = Field(default=0.5, ge=0)
+    timeout_seconds: float = Field(default=10.0, gt=0, le=1e6)
+    fit_timeout_seconds: float = Field(default=3_600.0, gt=0, le=1e6)
+    attempts: int = Field(default=3, ge=1, le=1_000)
+    wait_seconds: float = Field(default=0.5, ge=0, le=86_400)
     headers: dict[str, str] = Field(default_factory=dict)
     headers_env: dict[str, Variable] = Field(default_factory=dict)
     headers_file: Path | None = None

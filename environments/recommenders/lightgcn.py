@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class LightGCNConfig(GraphConfig):
     """Options of `LightGCN`: those of `GraphConfig` and `TrainingConfig`."""
 
-    learning_rate: float = Field(default=0.002, gt=0)
+    learning_rate: float = Field(default=0.002, gt=0, le=100)
 
 
 class LightGCN(GraphRecommender):

@@ -39,15 +39,15 @@ class MultVAEConfig(TrainingConfig):
         l2: weight of half the squared weights, per person.
     """
 
-    dimension: int = Field(default=64, ge=1)
-    hidden: int = Field(default=256, ge=1)
-    epochs: int = Field(default=300, ge=1)
-    batch_size: int = Field(default=256, ge=1)
+    dimension: int = Field(default=64, ge=1, le=65_536)
+    hidden: int = Field(default=256, ge=1, le=65_536)
+    epochs: int = Field(default=300, ge=1, le=1_000_000)
+    batch_size: int = Field(default=256, ge=1, le=100_000_000)
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    beta: float = Field(default=0.2, ge=0)
-    anneal_epochs: int = Field(default=30, ge=1)
-    l2: float = Field(default=0.0, ge=0)
-    patience: int = Field(default=20, ge=1)
+    beta: float = Field(default=0.2, ge=0, le=1e6)
+    anneal_epochs: int = Field(default=30, ge=1, le=1_000_000)
+    l2: float = Field(default=0.0, ge=0, le=1e12)
+    patience: int = Field(default=20, ge=1, le=1_000_000)
 
 
 class MultVAE:

@@ -19,8 +19,8 @@ class NARREConfig(ReviewConfig):
         code_dimension: length of the vector of who wrote a review, or of what it is about, that the weighing sees.
     """
 
-    attention: int = Field(default=32, ge=1)
-    code_dimension: int = Field(default=32, ge=1)
+    attention: int = Field(default=32, ge=1, le=65_536)
+    code_dimension: int = Field(default=32, ge=1, le=65_536)
 
 
 class NARRE(ReviewRatingRecommender):

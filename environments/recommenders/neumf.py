@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from typing import Annotated
 
 import numpy as np
 import polars as pl
@@ -29,12 +30,12 @@ class NeuMFConfig(TrainingConfig):
         fold_in_l2: ridge of the map from a history to a person's factors, in people.
     """
 
-    dimension: int = Field(default=64, ge=1)
-    hidden: tuple[int, ...] = Field(default=(32, 16), min_length=1)
-    negatives: int = Field(default=8, ge=1)
+    dimension: int = Field(default=64, ge=1, le=65_536)
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(default=(32, 16), min_length=1, max_length=16)
+    negatives: int = Field(default=8, ge=1, le=1_000_000)
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    l2: float = Field(default=1e-4, ge=0)
-    fold_in_l2: float = Field(default=10.0, gt=0)
+    l2: float = Field(default=1e-4, ge=0, le=1e12)
+    fold_in_l2: float = Field(default=10.0, gt=0, le=1e12)
 
 
 class NeuMF(FoldedRecommender):

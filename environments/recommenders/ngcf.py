@@ -21,7 +21,7 @@ class NGCFConfig(GraphConfig):
         dropout: share of the entries of each layer's messages that are set to 0 while training.
     """
 
-    learning_rate: float = Field(default=0.0005, gt=0)
+    learning_rate: float = Field(default=0.0005, gt=0, le=100)
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 

@@ -24,7 +24,7 @@ class PopularityConfig(ComponentConfig):
         half_life_days: days after which an interaction counts half; None counts all of them alike.
     """
 
-    half_life_days: float | None = Field(default=None, gt=0)
+    half_life_days: float | None = Field(default=None, gt=0, le=1e6)
 
 
 class Popularity:
@@ -42,20 +42,29 @@ class Popularity:
         self._scores: np.ndarray | None = None
         self._order = np.empty(0, dtype=np.int32)
 
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Refuses data without times where a half-life is wanted (see `simulator.protocols.DataChecker`).
+
+        Raises:
+            DataError: an interaction has no time.
+        """
+        missing = interactions["timestamp"].null_count()
+        if self.config.half_life_days is not None and missing:
+            raise DataError(
+                "Popularity with half_life_days needs a timestamp on every interaction, and "
+                f"{missing} of {interactions.height} have none; leave half_life_days out for such data."
+            )
+
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Counts.
 
         Raises:
             DataError: a half-life is wanted and an interaction has no time.
         """
+        self.check_data(interactions, catalog)
         last = interactions.group_by("user", "item").agg(pl.col("timestamp").max()).sort("user", "item")
         weights = np.ones(last.height)
         if self.config.half_life_days is not None:
-            if interactions["timestamp"].null_count():
-                raise DataError(
-                    "Popularity with half_life_days needs a timestamp on every interaction, and "
-                    f"{interactions['timestamp'].null_count()} of {interactions.height} have none; leave half_life_days out for such data."
-                )
             ages = last.select(pl.col("timestamp").max() - pl.col("timestamp")).to_series().to_numpy()
             weights = 0.5 ** (ages / (86_400.0 * self.config.half_life_days))
         self._remember(np.bincount(last["item"].to_numpy(), weights=weights, minlength=len(catalog)))

@@ -53,9 +53,9 @@ class ProgramConfig(ComponentConfig):
     """
 
     command: list[str] = Field(min_length=1)
-    timeout_seconds: float = Field(default=30.0, gt=0)
-    fit_timeout_seconds: float = Field(default=3_600.0, gt=0)
-    restarts: int = Field(default=1, ge=0)
+    timeout_seconds: float = Field(default=30.0, gt=0, le=1e6)
+    fit_timeout_seconds: float = Field(default=3_600.0, gt=0, le=1e6)
+    restarts: int = Field(default=1, ge=0, le=1_000_000)
     environment: dict[str, str] = Field(default_factory=dict)
     repair: Repair = "refuse"
 

@@ -50,19 +50,19 @@ class ReviewConfig(TrainingConfig):
         validation_share: share of the ratings held back, with their reviews, to decide by their RMSE when to stop.
     """
 
-    vocabulary: int = Field(default=20_000, ge=1)
-    review_words: int = Field(default=100, ge=1)
-    reviews: int = Field(default=20, ge=1)
-    word_dimension: int = Field(default=64, ge=1)
-    window: int = Field(default=3, ge=1)
-    filters: int = Field(default=64, ge=1)
-    dimension: int = Field(default=32, ge=1)
+    vocabulary: int = Field(default=20_000, ge=1, le=10_000_000)
+    review_words: int = Field(default=100, ge=1, le=100_000)
+    reviews: int = Field(default=20, ge=1, le=10_000)
+    word_dimension: int = Field(default=64, ge=1, le=65_536)
+    window: int = Field(default=3, ge=1, le=1_000)
+    filters: int = Field(default=64, ge=1, le=65_536)
+    dimension: int = Field(default=32, ge=1, le=65_536)
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    l2: float = Field(default=1e-3, ge=0)
+    l2: float = Field(default=1e-3, ge=0, le=1e12)
     exclude_target: bool = True
-    epochs: int = Field(default=50, ge=1)
-    batch_size: int = Field(default=256, ge=1)
-    patience: int = Field(default=5, ge=1)
+    epochs: int = Field(default=50, ge=1, le=1_000_000)
+    batch_size: int = Field(default=256, ge=1, le=100_000_000)
+    patience: int = Field(default=5, ge=1, le=1_000_000)
 
 
 class WordWindows(nn.Module):  # type: ignore[misc]
@@ -230,6 +230,15 @@ class ReviewRatingRecommender(ABC):
             shape: numbers of people and of items.
             biases: to start from, shapes (n_users,) and (n_items,).
         """
+
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Refuses data without reviews or ratings (see `simulator.protocols.DataChecker`).
+
+        Raises:
+            DataError: there are none.
+        """
+        require_reviews(interactions, self)
+        rated_rows(interactions, self)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Trains; equal data and `rng` give equal weights on the same machine's CPU.

@@ -24,7 +24,7 @@ class SASRecConfig(TransformerConfig):
     """
 
     loss: Literal["softmax", "gbce"] = "softmax"
-    negatives: int = Field(default=256, ge=1)
+    negatives: int = Field(default=256, ge=1, le=1_000_000)
     calibration: float = Field(default=0.75, ge=0, le=1)
 
     @model_validator(mode="after")

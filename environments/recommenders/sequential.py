@@ -47,14 +47,14 @@ class SequentialConfig(TrainingConfig):
         validation_share: share of the people whose last item is held back to decide when to stop.
     """
 
-    dimension: int = Field(default=64, ge=1)
-    max_length: int = Field(default=200, ge=2)
+    dimension: int = Field(default=64, ge=1, le=65_536)
+    max_length: int = Field(default=200, ge=2, le=100_000)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     cut_share: float = Field(default=0.0, ge=0, le=1)
-    epochs: int = Field(default=200, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    epochs: int = Field(default=200, ge=1, le=1_000_000)
+    batch_size: int = Field(default=32, ge=1, le=100_000_000)
     validation_share: float = Field(default=0.5, ge=0, le=1)
-    patience: int = Field(default=20, ge=1)
+    patience: int = Field(default=20, ge=1, le=1_000_000)
 
 
 class Dropout(nn.Module):  # type: ignore[misc]

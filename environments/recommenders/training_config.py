@@ -52,13 +52,13 @@ class EpochsConfig(ComponentConfig):
         warm_epochs: epochs at most after a warm start.
     """
 
-    epochs: int = Field(default=100, ge=1)
-    batch_size: int = Field(default=4_096, ge=1)
-    learning_rate: float = Field(default=0.001, gt=0)
+    epochs: int = Field(default=100, ge=1, le=1_000_000)
+    batch_size: int = Field(default=4_096, ge=1, le=100_000_000)
+    learning_rate: float = Field(default=0.001, gt=0, le=100)
     validation_share: float = Field(default=0.1, ge=0, lt=1)
-    patience: int = Field(default=10, ge=1)
+    patience: int = Field(default=10, ge=1, le=1_000_000)
     warm_start: bool = False
-    warm_epochs: int = Field(default=10, ge=1)
+    warm_epochs: int = Field(default=10, ge=1, le=1_000_000)
 
 
 class TrainingConfig(EpochsConfig):
@@ -74,8 +74,8 @@ class TrainingConfig(EpochsConfig):
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(default=1, ge=1)
-    warm_up: int = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=1, le=1_024)
+    warm_up: int = Field(default=0, ge=0, le=1_000_000)
     last_rate: float = Field(default=1.0, gt=0, le=1)
 
     def rate(self, number: int, last: int) -> float:
@@ -95,9 +95,9 @@ class GraphConfig(TrainingConfig):
         fold_in_l2: ridge of the map from a history to a person's factors, in people.
     """
 
-    dimension: int = Field(default=64, ge=1)
-    layers: int = Field(default=3, ge=0)
-    epochs: int = Field(default=300, ge=1)
-    batch_size: int = Field(default=2_048, ge=1)
-    l2: float = Field(default=1e-4, ge=0)
-    fold_in_l2: float = Field(default=10.0, gt=0)
+    dimension: int = Field(default=64, ge=1, le=65_536)
+    layers: int = Field(default=3, ge=0, le=64)
+    epochs: int = Field(default=300, ge=1, le=1_000_000)
+    batch_size: int = Field(default=2_048, ge=1, le=100_000_000)
+    l2: float = Field(default=1e-4, ge=0, le=1e12)
+    fold_in_l2: float = Field(default=10.0, gt=0, le=1e12)

@@ -17,8 +17,8 @@ class TransformerConfig(SequentialConfig):
         heads: of each layer; must divide `dimension`.
     """
 
-    layers: int = Field(default=2, ge=1)
-    heads: int = Field(default=2, ge=1)
+    layers: int = Field(default=2, ge=1, le=64)
+    heads: int = Field(default=2, ge=1, le=64)
 
 
 class TransformerLayer(nn.Module):  # type: ignore[misc]

@@ -32,8 +32,8 @@ class UserKNNConfig(ComponentConfig):
     """
 
     similarity: Literal["cosine", "jaccard"] = "cosine"
-    neighbours: int = Field(default=100, ge=1)
-    shrinkage: float = Field(default=10.0, ge=0)
+    neighbours: int = Field(default=100, ge=1, le=10_000_000)
+    shrinkage: float = Field(default=10.0, ge=0, le=1e12)
 
 
 class UserKNN(ArrayRecommender):

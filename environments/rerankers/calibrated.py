@@ -38,14 +38,18 @@ class Calibrated(Reranker[CalibratedConfig]):
     Config = CalibratedConfig
     names = ("genres",)
 
-    def learn(self, interactions: pl.DataFrame, catalog: Catalog) -> dict[str, np.ndarray]:
-        """Each item's weight divided over its genres, float64, shape (n_items, n_genres).
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Refuses data without genres, and what the base refuses.
 
         Raises:
             DataError: no item has a genre.
         """
         if not catalog.genre_names:
             raise DataError("Calibrated needs genres, and no item of the data has one; use another reranker for such data.")
+        super().check_data(interactions, catalog)
+
+    def learn(self, interactions: pl.DataFrame, catalog: Catalog) -> dict[str, np.ndarray]:
+        """Each item's weight divided over its genres, float64, shape (n_items, n_genres)."""
         genres = catalog.genre_matrix.astype(np.float64)
         return {"genres": genres / np.maximum(genres.sum(axis=1, keepdims=True), 1.0)}
 

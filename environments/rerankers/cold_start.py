@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import AfterValidator, Field
 
 from environments.recommenders.ranking import load_arrays, not_fitted, save_arrays
-from environments.rerankers.wrapping import METHODS, complete_base
+from environments.rerankers.wrapping import METHODS, check_bases, complete_base
 from simulator.dataset import Catalog
 from simulator.errors import RecommenderError
 from simulator.plugins import ComponentConfig, build
@@ -35,7 +35,7 @@ class ColdStartConfig(ComponentConfig):
 
     base: Annotated[dict[str, Any], AfterValidator(complete_base)]
     people: float = Field(default=0.2, ge=0, le=1)
-    keep: int = Field(default=0, ge=0)
+    keep: int = Field(default=0, ge=0, le=1_000_000)
     items: float = Field(default=0.0, ge=0, le=1)
 
 
@@ -56,6 +56,14 @@ class ColdStart:
         self._cold: np.ndarray | None = None
         self._counts = np.empty(0, dtype=np.int64)
         self._items = np.empty(0, dtype=np.int64)
+
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Refuses what the base refuses (see `simulator.protocols.DataChecker`).
+
+        Raises:
+            UsersimError: the base cannot be fitted to the data.
+        """
+        check_bases((self.base,), interactions, catalog)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Draws who and what is cold, and fits the base on the rest."""

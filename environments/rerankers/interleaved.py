@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import AfterValidator, Field
 
 from environments.recommenders.ranking import not_fitted
-from environments.rerankers.wrapping import METHODS, complete_base
+from environments.rerankers.wrapping import METHODS, check_bases, complete_base
 from simulator.dataset import Catalog
 from simulator.errors import RecommenderError
 from simulator.plugins import ComponentConfig, build
@@ -46,6 +46,14 @@ class Interleaved:
             for base in config.bases
         ]
         self._fitted = False
+
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Refuses what a base refuses (see `simulator.protocols.DataChecker`).
+
+        Raises:
+            UsersimError: a base cannot be fitted to the data.
+        """
+        check_bases(self.bases, interactions, catalog)
 
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Fits all of them."""

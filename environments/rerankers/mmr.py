@@ -27,7 +27,7 @@ class MMRConfig(RerankerConfig):
 
     diversity: float = Field(default=0.3, ge=0, le=1)
     similarity: Literal["genres", "people"] = "genres"
-    directions: int = Field(default=64, ge=1)
+    directions: int = Field(default=64, ge=1, le=65_536)
 
 
 class MMR(Reranker[MMRConfig]):
@@ -41,15 +41,19 @@ class MMR(Reranker[MMRConfig]):
     Config = MMRConfig
     names = ("vectors",)
 
-    def learn(self, interactions: pl.DataFrame, catalog: Catalog) -> dict[str, np.ndarray]:
-        """Unit vectors of the items, float32, shape (n_items, length); 0 for an item about which nothing is known.
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Refuses data without genres where they tell similarity, and what the base refuses.
 
         Raises:
-            DataError: similarity by genres, and no item has one.
+            DataError: no item has a genre.
         """
+        if self.config.similarity == "genres" and not catalog.genre_names:
+            raise DataError("MMR with similarity = 'genres' needs genres, and no item of the data has one; use similarity = 'people'.")
+        super().check_data(interactions, catalog)
+
+    def learn(self, interactions: pl.DataFrame, catalog: Catalog) -> dict[str, np.ndarray]:
+        """Unit vectors of the items, float32, shape (n_items, length); 0 for an item about which nothing is known."""
         if self.config.similarity == "genres":
-            if not catalog.genre_names:
-                raise DataError("MMR with similarity = 'genres' needs genres, and no item of the data has one; use similarity = 'people'.")
             vectors = catalog.genre_matrix
         else:
             vectors = _directions(interactions, len(catalog), self.config.directions)

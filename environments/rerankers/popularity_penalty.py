@@ -19,7 +19,7 @@ class PopularityPenaltyConfig(RerankerConfig):
         penalty: score, in units of the pool's range, that the most popular item of the catalog loses against one that nobody has.
     """
 
-    penalty: float = Field(default=0.3, ge=0)
+    penalty: float = Field(default=0.3, ge=0, le=1e6)
 
 
 class PopularityPenalty(Reranker[PopularityPenaltyConfig]):

@@ -17,7 +17,7 @@ reranker refuses rather than log a guess. Explore last, by the feed's `explorati
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -29,7 +29,7 @@ from environments.recommenders.ranking import load_arrays, not_fitted, save_arra
 from simulator.dataset import Catalog
 from simulator.errors import ConfigError, RecommenderError
 from simulator.plugins import ComponentConfig, build, resolve
-from simulator.protocols import Recommender
+from simulator.protocols import DataChecker, Recommender
 from simulator.records import Slate
 from simulator.seeds import Stream
 
@@ -49,6 +49,17 @@ def complete_base(base: dict[str, Any]) -> dict[str, Any]:
     return {"use": use, **resolve(use, options, where="recommender.base", methods=METHODS)}
 
 
+def check_bases(bases: Iterable[Recommender], interactions: pl.DataFrame, catalog: Catalog) -> None:
+    """Asks the bases of a recommender whether they can be fitted to data, those that know it before (`DataChecker`).
+
+    Raises:
+        UsersimError: one cannot.
+    """
+    for base in bases:
+        if isinstance(base, DataChecker):
+            base.check_data(interactions, catalog)
+
+
 class RerankerConfig(ComponentConfig):
     """Options that all rerankers have.
 
@@ -58,7 +69,7 @@ class RerankerConfig(ComponentConfig):
     """
 
     base: Annotated[dict[str, Any], AfterValidator(complete_base)]
-    pool: int = Field(default=100, ge=1)
+    pool: int = Field(default=100, ge=1, le=1_000_000)
 
 
 C = TypeVar("C", bound=RerankerConfig)
@@ -98,12 +109,21 @@ class Reranker(ABC, Generic[C]):
             Places in the pool of the n chosen ones, shape (b, n), and their scores, not increasing, same shape.
         """
 
+    def check_data(self, interactions: pl.DataFrame, catalog: Catalog) -> None:
+        """Refuses data that the reranker or its base cannot be fitted to (see `simulator.protocols.DataChecker`).
+
+        Raises:
+            UsersimError: says what is missing.
+        """
+        check_bases((self.base,), interactions, catalog)
+
     def fit(self, interactions: pl.DataFrame, catalog: Catalog, rng: Stream) -> None:
         """Fits the base, then what the reranker needs for itself.
 
         Raises:
             DataError: the data lacks what the reranker needs.
         """
+        self.check_data(interactions, catalog)
         self._arrays = self.learn(interactions, catalog)
         self.base.fit(interactions, catalog, rng)
 

@@ -54,7 +54,9 @@ def checked(config: ExperimentConfig) -> ExperimentConfig:
     """
     build.resolved(config)
     for name, section in config.augmentation.recommenders.items():
-        resolve(section.use, section.options, where=f"augmentation.recommenders.{name}", methods=build.METHODS["recommender"])
+        resolve(
+            section.use, section.options, where=f"augmentation.recommenders.{name}", methods=build.METHODS["recommender"], also=("use",)
+        )
     if len(set(config.augmentation.doses)) < len(config.augmentation.doses):
         raise ConfigError(f"[augmentation] doses = {list(config.augmentation.doses)}: a dose stands there twice; leave one out.")
     return config

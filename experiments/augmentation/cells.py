@@ -22,9 +22,10 @@ import polars as pl
 from environments.datasets.splits import Split
 from experiments import build
 from experiments.augmentation import doses, strata, synthetic
-from experiments.config import AugmentationSection, ExperimentConfig
+from experiments.config import ExperimentConfig
 from experiments.fidelity.storage import write_frame
 from experiments.ranked_lists import histories_of, ranked_lists
+from experiments.sections import AugmentationSection
 from simulator.plugins import build as make
 from simulator.protocols import Recommender
 from simulator.seeds import Stream

@@ -14,7 +14,7 @@ import polars as pl
 
 from experiments.analysis import ranking_metrics as metrics
 from experiments.analysis.list_metrics import tail_items
-from experiments.config import AugmentationSection
+from experiments.sections import AugmentationSection
 from simulator.dataset import Dataset
 
 EVERYBODY, COLD_USERS, HEAD, TAIL, COLD_ITEMS = "all", "cold_users", "head_items", "tail_items", "cold_items"

@@ -15,10 +15,11 @@ from agents.profiles import fit_profiles
 from experiments import build
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.ranking_metrics import auc_of
-from experiments.config import DecisionSection, ExperimentConfig
+from experiments.config import ExperimentConfig
 from experiments.fidelity.candidates import POSITIVE, nested_candidates
 from experiments.fidelity.models import DecisionModels
 from experiments.fidelity.pages import ask, first_pages
+from experiments.sections import DecisionSection
 from simulator.dataset import Dataset
 from simulator.errors import RunError
 from simulator.seeds import Stream

@@ -19,11 +19,12 @@ import polars as pl
 from environments.feed import FeedConfig
 from experiments import build
 from experiments import config as configuration
-from experiments.config import ExperimentConfig, RecommenderSection
+from experiments.config import ExperimentConfig
 from experiments.dashboard.changeable import check_change
 from experiments.interview import Conversation, interview_model, interview_prompts
 from experiments.round_recommender import fit_recommender
 from experiments.run import Prepared, Report, prepare
+from experiments.sections import RecommenderSection
 from simulator.errors import ConfigError, RunError
 from simulator.protocols import LanguageModel
 from simulator.records import Past, UserProfile

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import build
-from experiments.config import DecisionSection, ExperimentConfig, LanguageModelSection
+from experiments.config import ExperimentConfig
 from experiments.fidelity.pages import MOST_ASKED
+from experiments.sections import DecisionSection, LanguageModelSection
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import PluginError
 from simulator.plugins import load

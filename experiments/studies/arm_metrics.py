@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator
 
 from experiments.analysis.paired import Measured
 from experiments.studies.findings import Arms, Findings, Row, change
 from experiments.studies.study_metrics import METRICS, named
 from simulator.errors import with_suggestion
-from simulator.plugins import ComponentConfig
+from simulator.plugins import ComponentConfig, distinct
 
 
 class ArmMetricsConfig(ComponentConfig):
@@ -19,7 +21,7 @@ class ArmMetricsConfig(ComponentConfig):
         by_round: whether each round is measured too, and the change from the first to the last.
     """
 
-    metrics: tuple[str, ...] = Field(min_length=1)
+    metrics: Annotated[tuple[str, ...], AfterValidator(distinct)] = Field(min_length=1)
     by_round: bool = False
 
     @field_validator("metrics")

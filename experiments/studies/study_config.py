@@ -30,17 +30,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from environments.feed import FeedConfig
 from experiments import build
 from experiments import config as configuration
-from experiments.config import ExperimentConfig, Name, Section
+from experiments.config import ExperimentConfig
+from experiments.sections import Name, Section
 from simulator.errors import ConfigError, with_suggestion
-from simulator.plugins import explain, resolve
+from simulator.plugins import distinct, explain, resolve
 
 SHIPPED = Path(__file__).resolve().parent.parent / "configs" / "studies"
 METHODS = ("measure",)
@@ -48,6 +49,9 @@ METHODS = ("measure",)
 
 WHOLE = ("items", "base")
 """Tables that are one value: the rule for an intervention's items, the base of a reranker."""
+
+
+Distinct = Annotated[tuple[str, ...], AfterValidator(distinct)]
 
 
 class FigureSection(BaseModel):
@@ -61,14 +65,14 @@ class FigureSection(BaseModel):
         against: whether differences from the control are drawn instead of values.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     form: Literal["lines", "tradeoff", "intervals"] = "intervals"
-    metrics: tuple[str, ...] = ()
+    metrics: Distinct = ()
     x: str | None = None
     y: str | None = None
-    groups: tuple[str, ...] = ()
-    arms: tuple[str, ...] = ()
+    groups: Distinct = ()
+    arms: Distinct = ()
     against: bool = False
 
 
@@ -82,7 +86,7 @@ class StudyConfig(BaseModel):
         analysis: `use` and its options. figure: how it is drawn.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Name
     question: str = Field(min_length=1)
@@ -121,7 +125,8 @@ def read(file: Path) -> StudyConfig:
         if first["type"] == "extra_forbidden":
             key = with_suggestion("key or section" if section is StudyConfig else "key", str(first["loc"][-1]), section.model_fields)
             raise ConfigError(f"{found}: {key if section is StudyConfig else f'[{where}] {key}'}") from error
-        raise ConfigError(f"{found}: {explain(error, 'study', section)}") from error
+        inner = section is not StudyConfig
+        raise ConfigError(f"{found}: {explain(error, where if inner else 'study', section, skip=int(inner))}") from error
     if study.control not in study.arms:
         raise ConfigError(f"{found}: {with_suggestion('arm for control', study.control, study.arms)}")
     resolve(study.analysis.use, study.analysis.options, where="analysis", methods=METHODS)

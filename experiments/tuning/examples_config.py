@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from simulator.plugins import ComponentConfig
+
+PageSize = Annotated[int, Field(ge=1, le=50)]
 
 
 class ExamplesConfig(ComponentConfig):
@@ -31,9 +33,16 @@ class ExamplesConfig(ComponentConfig):
     negatives: float = Field(1.5, gt=0, le=20)
     matched: float = Field(0.5, ge=0, le=1)
     teacher: Literal["choices", "evidence", "taste"] = "choices"
-    page_sizes: tuple[int, int] = (4, 6)
+    page_sizes: tuple[PageSize, PageSize] = (4, 6)
     memories: float = Field(0.4, ge=0, le=1)
     row_tokens: int = Field(1_024, ge=256, le=32_768)
+
+    @field_validator("page_sizes")
+    @classmethod
+    def _smallest_first(cls, sizes: tuple[int, int]) -> tuple[int, int]:
+        if sizes[0] > sizes[1]:
+            raise ValueError(f"must be [smallest, largest], not {list(sizes)}")
+        return sizes
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from agents.actions import ACTIONS
+from simulator.errors import with_suggestion
 
 FACTORS = "factors.npz"
 """File of a prepared folder: ``factors`` of the items and, in their order, the ``items``' ids."""
@@ -14,6 +20,23 @@ START = "start.npz"
 Method = Literal["lora", "soft-prompt", "collaborative", "collaborative-lora"]
 """What is learned: low-rank updates of the weights; vectors in front of every prompt; a map from factors of items to vectors beside
 their titles; or the last together with updates."""
+
+
+def _of_actions(weights: Mapping[str, float]) -> Mapping[str, float]:
+    """Weights whose names are those of actions, not all of them 0."""
+    names = [action.name for action in ACTIONS]
+    for name in weights:
+        if name not in names:
+            raise ValueError(with_suggestion("action", name, names).removesuffix("."))
+    if not any(weights.values()):
+        raise ValueError("at least one kind of probe needs a weight above 0, or nothing is learned")
+    return weights
+
+
+Rate = Annotated[float, Field(gt=0, le=10)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1_000)]
+Tokens = Annotated[int, Field(ge=16, le=1 << 24)]
 
 
 @dataclass(frozen=True)
@@ -40,34 +63,34 @@ class TrainingConfig:
         decay: weight decay. seed: of the updates' start, of the order of rows, and of which validation people are measured.
         evaluations: how often the validation people are measured after the beginning; fewer where `minutes` would be spent on it.
             patience: stop after so many without improvement.
-        device: "auto", "cpu" or "cuda". dtype: of the frozen weights, "bfloat16" or "float32".
+        device: "auto", "cpu", "cuda", or one of several as "cuda:1". dtype: of the frozen weights, "bfloat16" or "float32".
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     method: Method = "lora"
-    start: str | None = None
-    soft_tokens: int = 16
-    item_factors: int = 32
-    hidden: int = 64
-    soft_rate: float = 0.1
-    projector_rate: float = 1e-2
-    rank: int = 8
-    alpha: float = 16.0
-    learning_rate: float = 6e-4
-    warmup: float = 0.05
-    batch_tokens: int | None = None
-    micro_tokens: int | None = None
-    passes: int = 2
-    minutes: float | None = None
-    weights: dict[str, float] = field(default_factory=lambda: {"choose": 1.0, "rate": 0.5})
-    language_loss: float = 0.05
-    decay: float = 0.01
-    seed: int = 0
-    evaluations: int = 10
-    patience: int = 4
-    device: str = "auto"
-    dtype: str = "bfloat16"
+    start: Annotated[str, Field(min_length=1)] | None = None
+    soft_tokens: Annotated[int, Field(ge=1, le=1_024)] = 16
+    item_factors: Annotated[int, Field(ge=1, le=1_024)] = 32
+    hidden: Annotated[int, Field(ge=1, le=65_536)] = 64
+    soft_rate: Rate = 0.1
+    projector_rate: Rate = 1e-2
+    rank: Annotated[int, Field(ge=1, le=1_024)] = 8
+    alpha: Annotated[float, Field(gt=0, le=10_000)] = 16.0
+    learning_rate: Rate = 6e-4
+    warmup: Share = 0.05
+    batch_tokens: Tokens | None = None
+    micro_tokens: Tokens | None = None
+    passes: Annotated[int, Field(ge=1, le=1_000)] = 2
+    minutes: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    weights: Annotated[dict[str, Weight], AfterValidator(_of_actions)] = field(default_factory=lambda: {"choose": 1.0, "rate": 0.5})
+    language_loss: Weight = 0.05
+    decay: Annotated[float, Field(ge=0, le=10)] = 0.01
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    evaluations: Annotated[int, Field(ge=1, le=10_000)] = 10
+    patience: Annotated[int, Field(ge=1, le=10_000)] = 4
+    device: Annotated[str, Field(pattern=r"^(?:auto|cpu|cuda(?::\d{1,2})?)$")] = "auto"
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
 
     @property
     def updates(self) -> bool:

@@ -26,7 +26,7 @@ class ScriptedConfig(ComponentConfig):
         unusable_share: share of prompts that get an unusable reply instead, to see what a run does then.
     """
 
-    spread: float = Field(1.0, ge=0)
+    spread: float = Field(1.0, ge=0, le=1e6)
     unusable_share: float = Field(0.0, ge=0, le=1)
 
 

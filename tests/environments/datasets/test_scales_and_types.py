@@ -79,7 +79,7 @@ def test_a_column_of_dates_with_a_type_needs_neither_unit_nor_format(tmp_path, t
     assert items_of(data, "1") == ["A", "B"]
     wanted = 1_700_000_000 - (3_600 if time_zone == "Europe/Berlin" else 0)
     assert data.interactions["timestamp"].to_list() == [wanted] * 2
-    assert data.understood["times"] == "dates with a type"
+    assert data.understood["time unit"] == "dates with a type"
 
 
 @pytest.mark.parametrize(
@@ -235,9 +235,9 @@ def test_ratings_without_bounds_and_with_commas_are_refused(tmp_path):
 
 
 def test_the_levels_of_the_ratings_are_said(tmp_path):
-    assert of_text(tmp_path, rated(*STARS)).understood["ratings"] == "1, 2, 3, 4, 5, on a scale from 1 to 5"
+    assert of_text(tmp_path, rated(*STARS)).understood["rating scale"] == "1, 2, 3, 4, 5, on a scale from 1 to 5"
     finer = of_text(tmp_path, rated(*range(1, 21)))
-    assert finer.understood["ratings"] == "20 levels from 1 to 20, in steps of 1, on a scale from 1 to 20"
+    assert finer.understood["rating scale"] == "20 levels from 1 to 20, in steps of 1, on a scale from 1 to 20"
 
 
 # --- ids ---------------------------------------------------------------------------------------------------------------
@@ -455,5 +455,5 @@ def test_movielens_copies_say_what_they_were_taken_for(tmp_path):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     data = MovieLens100K(MovieLens100K.Config(path=tmp_path)).load()
-    assert data.understood["times"] == "seconds since 1970"
+    assert data.understood["time unit"] == "seconds since 1970"
     assert json.dumps(dict(data.understood))

@@ -140,6 +140,8 @@ def test_the_format_of_a_folder_is_recognised(tmp_path, files, interactions):
 def test_a_single_file_is_recognised_and_an_unknown_folder_is_not(tmp_path):
     (tmp_path / "log.csv").write_text("userId,movieId\n1,2\n")
     assert sources.open_dataset(tmp_path / "log.csv").name == "log"
+    assert sources.open_dataset(tmp_path).name == "log"
+    (tmp_path / "log.csv").rename(tmp_path / "log.doc")
     with pytest.raises(DataError, match=r"format of .* is not recognised"):
         sources.open_dataset(tmp_path)
 

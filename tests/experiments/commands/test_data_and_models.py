@@ -62,3 +62,48 @@ def test_a_wrong_name_reaches_the_command_line_as_an_error_of_ours():
 
 def test_a_wrong_place_to_fetch_from_is_refused():
     assert RUN.invoke(data.app, ["get", "ml-100k", "--from", "moon"]).exit_code == 2
+
+
+LOG = "user_id,item_id,ratng,when\n" + "".join(f"{n % 3},{n},{n % 5},2020-01-0{n % 9 + 1}\n" for n in range(20))
+
+
+def test_an_experiment_file_is_described_with_its_settings_and_others(tmp_path):
+    (tmp_path / "r.csv").write_text(LOG)
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        f"""
+        name = "mine"
+        [dataset]
+        use = "environments.datasets.tables:InteractionTables"
+        path = "{tmp_path}"
+        interactions = "r.csv"
+        timestamp = "when"
+        time_format = "%Y-%m-%d"
+        """
+    )
+    found = answer(data.app, "describe", str(file), "--json")
+    assert found["interactions"] == 20
+    assert found["ratings"] == {}
+    assert any("did you mean rating?" in note for note in found["notes"])
+    rated = answer(data.app, "describe", str(file), "--set", "dataset.rating=ratng", "--set", "dataset.min_rating=3", "--json")
+    assert rated["ratings"] == {"3": 4, "4": 4}
+    with pytest.raises(ConfigError, match="did you mean 'time_format'"):
+        RUN.invoke(data.app, ["describe", str(file), "--set", "dataset.time_formats=x"], catch_exceptions=False)
+
+
+def test_a_file_is_described_with_settings_and_says_how_it_was_understood(tmp_path):
+    (tmp_path / "r.csv").write_text(LOG.replace(",", ";"))
+    settings = [part for setting in (r"separator=;", "rating=ratng") for part in ("--set", f"dataset.{setting}")]
+    shown = RUN.invoke(data.app, ["describe", str(tmp_path / "r.csv"), *settings], catch_exceptions=False).stdout
+    for part in ("semicolon", "rating = ratng", "0, 1, 2, 3, 4", "note"):
+        assert part in shown
+    with pytest.raises(ConfigError, match=r"--set rounds: data is described with settings of dataset only"):
+        RUN.invoke(data.app, ["describe", str(tmp_path / "r.csv"), "--set", "rounds=3"], catch_exceptions=False)
+
+
+def test_genres_are_listed_with_their_counts(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,title,genres\n" + "".join(f"{n},T{n},g{n % 30}|all\n" for n in range(60)))
+    assert answer(data.app, "describe", str(tmp_path / "items.csv"), "--json")["genres"]["all"] == 60
+    shown = RUN.invoke(data.app, ["describe", str(tmp_path / "items.csv")], catch_exceptions=False).stdout
+    assert "all 60" in shown
+    assert "more" in shown

@@ -10,12 +10,12 @@ import pytest
 
 from experiments import config as configuration
 from experiments.cli import call
-from experiments.config import LanguageModelSection
 from experiments.fidelity import report as reports
 from experiments.fidelity.context import make_context, silent
 from experiments.fidelity.headline import headline, table
 from experiments.fidelity.report import Options, add_to_benchmark, measure
 from experiments.fidelity.scores import HELD_OUT, held_out_pages, scored, validation_pages
+from experiments.sections import LanguageModelSection
 from simulator.errors import ConfigError
 
 EXPERIMENT = """
