@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test libraries check format bench clean
+.PHONY: help setup run test libraries check format bench fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ format: $(STAMP) ## format the code
 
 bench: $(STAMP) ## run the benchmarks; results go to results/benchmarks/
 	$(BIN)/usersim benchmark inference
+
+fuzz: $(STAMP) ## try 1,000 mutated data files; `make test` tries 200
+	USERSIM_FUZZ=1000 $(BIN)/python -m pytest -q tests/fuzz
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .venv-lenskit .venv-rectools dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
