@@ -54,6 +54,12 @@ def _why() -> str:
     return f" (llama.cpp says: {_complaints[0]})" if _complaints else ""
 
 
+def library_files() -> list[Path]:
+    """The shared libraries that this package computes with, by name."""
+    folder = Path(native.__file__).parent / "lib"
+    return sorted({path.resolve() for path in folder.glob("*") if path.is_file() and (".so" in path.name or path.suffix in (".dylib", ".dll"))})
+
+
 def features() -> str:
     """What the processor offers to this build of llama.cpp, in its own words."""
     _start()
@@ -89,15 +95,19 @@ class Weights:
 
     Args:
         path: a GGUF file. gpu_layers: how many layers go to the GPU; -1 means all.
+        vocabulary_only: leaves the weights where they are, for whoever needs the tokens alone.
+        repacks: whether llama.cpp may keep weights in an order of its own, which AMX and other kernels want.
 
     Raises:
         ModelError: the file is damaged, or of a kind that this library does not know.
     """
 
-    def __init__(self, path: Path, gpu_layers: int = 0) -> None:
+    def __init__(self, path: Path, gpu_layers: int = 0, *, vocabulary_only: bool = False, repacks: bool = True) -> None:
         _start()
         options = native.llama_model_default_params()
         options.n_gpu_layers = gpu_layers
+        options.vocab_only = vocabulary_only
+        options.use_extra_bufts = repacks
         self.model: Any = native.llama_model_load_from_file(str(path).encode(), options)
         if not self.model:
             raise ModelError(
@@ -110,10 +120,14 @@ class Weights:
             raise ModelError(f"'{path}' is a recurrent model ({kind}), of which no prefix of a prompt can be kept; choose a transformer.")
         self.vocab = native.llama_model_get_vocab(self.model)
         self.size: int = native.llama_vocab_n_tokens(self.vocab)
-        self.trained_context: int = native.llama_model_n_ctx_train(self.model)
+        self.trained_context: int = native.llama_model_n_ctx_train(self.model) or self._header_context()
         self.adds_space = native.llama_vocab_type(self.vocab) == native.LLAMA_VOCAB_TYPE_SPM
         self.start_token: int | None = int(native.llama_vocab_bos(self.vocab)) if native.llama_vocab_get_add_bos(self.vocab) else None
         self._pieces: dict[int, bytes] = {}
+
+    def _header_context(self) -> int:
+        found = self.metadata(f"{self.metadata('general.architecture')}.context_length")
+        return int(found) if found is not None and found.isdigit() else 0
 
     @property
     def start_and_end(self) -> tuple[str, str]:
