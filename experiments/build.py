@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,12 @@ from environments.datasets.splits import Split, split
 from environments.datasets.understood import told
 from environments.feed import Feed
 from environments.interventions import Intervened, Intervention
+from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.sections import Section
 from experiments.without_model import other_switches, refuse_switch
 from simulator.dataset import Catalog, Dataset
-from simulator.errors import ConfigError
+from simulator.errors import ConfigError, UsersimError
 from simulator.execution import release_memory
 from simulator.llm.cache import CachedLanguageModel
 from simulator.log import CohortLog
@@ -143,12 +144,15 @@ def actions(dataset: Dataset) -> tuple[Action, ...]:
     )
 
 
-def language_model(config: ExperimentConfig, *, always: bool = False, **settings: int | Path | None) -> LanguageModel | None:
+def language_model(
+    config: ExperimentConfig, *, always: bool = False, fixed: Mapping[str, str] | None = None, **settings: int | Path | None
+) -> LanguageModel | None:
     """The language model of an experiment, or None if nothing asks one; behind its cache if the experiment wants one.
 
     Args:
         config: the experiment.
         always: makes it even if the simulation itself asks nothing.
+        fixed: the inference settings of a run that goes on, from `fixed_inference`.
         settings: options to use instead of the experiment's, where the backend has such an option; None changes nothing.
             A ledger that the experiment names stays.
     """
@@ -156,7 +160,8 @@ def language_model(config: ExperimentConfig, *, always: bool = False, **settings
     if section is None or not (always or uses_language_model(config)):
         return None
     known = getattr(getattr(load(section.use, methods=METHODS["language_model"]), "Config", None), "model_fields", {})
-    options = section.options | {name: value for name, value in settings.items() if value is not None and name in known}
+    given = {**settings, **(fixed or {})}
+    options = section.options | {name: value for name, value in given.items() if value is not None and name in known}
     if "ledger" in section.options:
         options["ledger"] = section.options["ledger"]
     make = partial(build, section.use, options, where="language_model", methods=METHODS["language_model"])
@@ -167,6 +172,24 @@ def language_model(config: ExperimentConfig, *, always: bool = False, **settings
     source = {"use": portable(section.use)} | {name: value for name, value in resolved_options.items() if name not in ("threads", "ledger")}
     path = section.cache_path or cache_folder() / "language_model.sqlite"
     return CachedLanguageModel(make, path.expanduser(), section.cache, json.dumps(source, sort_keys=True, default=str))
+
+
+def fixed_inference(config: ExperimentConfig, runs: Sequence[Path]) -> dict[str, str]:
+    """The engine and formats that a run was begun with, so that it goes on with them wherever "auto" would take others now.
+
+    Args:
+        config: the experiment. runs: folders of runs, the first that has a manifest and the same language model decides.
+    """
+    for folder in runs:
+        run = RunDirectory(folder)
+        try:
+            same = configuration.read(run.config_path).language_model == config.language_model
+            settings = (run.read_json("manifest").get("model") or {}).get("settings", {}) if same else {}
+        except (UsersimError, OSError, ValueError, AttributeError):
+            continue  # who reads the run itself says what is wrong with it
+        if found := {name: str(settings[name]) for name in ("engine", "format", "text_format") if name in settings}:
+            return found
+    return {}
 
 
 def recommender(config: ExperimentConfig) -> Recommender:
@@ -290,7 +313,8 @@ class CohortWorker:
         self._blueprint = blueprint
         self._run = RunDirectory(blueprint.run)
         asked = (blueprint.config.language_model.options if blueprint.config.language_model else {}).get("threads")
-        self._model = language_model(blueprint.config, threads=asked or blueprint.threads, ledger=blueprint.run / LEDGER)
+        fixed = fixed_inference(blueprint.config, [blueprint.run])
+        self._model = language_model(blueprint.config, threads=asked or blueprint.threads, ledger=blueprint.run / LEDGER, fixed=fixed)
         self.decisions = decisions(blueprint.config, blueprint.context(self._model))
         self.decisions.load(blueprint.run / "decisions")
         self._policy = policy_id(blueprint.config)

@@ -251,7 +251,8 @@ def _prepare(
 ) -> list[UserProfile]:
     """Everything before the first round that is done once: manifest, tastes, the decision model's own preparation."""
     config = blueprint.config
-    model = build.language_model(config, ledger=blueprint.run / build.LEDGER)
+    fixed = build.fixed_inference(config, [run.path, *prepared])
+    model = build.language_model(config, ledger=blueprint.run / build.LEDGER, fixed=fixed)
     try:
         _manifest(run, config, train, model, people)
         take_over(run, config, prepared)

@@ -11,6 +11,7 @@ from agents.decisions import LanguageModelConfig, LanguageModelDecisions
 from experiments import build
 from experiments.benchmarks.recording import Recorded
 from simulator.errors import ModelError
+from simulator.llm import engines
 from simulator.llm.llama_cpp import LlamaCpp, LlamaCppConfig
 from simulator.llm.llama_native import Sequences, Weights
 from simulator.llm.llama_prompts import Compiler
@@ -31,7 +32,9 @@ class PlainModel:
     """
 
     def __init__(self, threads: int) -> None:
-        self._weights = Weights(resolve())
+        # Where llama.cpp was built so that it cannot compute the file as it is, in the plain order of its weights.
+        prepared, _ = engines.prepare(resolve(), "as-is", threads=threads, gpu_layers=0, max_divergence=1.0)
+        self._weights = Weights(prepared.path, repacks=prepared.repacks)
         self._sequences = Sequences(self._weights, streams=1, cells=CONTEXT, batch=CONTEXT, threads=threads)
         self._compiler = Compiler(self._weights, CONTEXT)
         self._reader = Reader(self._sequences, 0, merges=True)

@@ -20,17 +20,18 @@ import psutil
 
 from experiments import build
 from experiments.benchmarks.agreement import agreement
+from experiments.benchmarks.engine_speed import speedup_over_llama
 from experiments.benchmarks.prefix_floor import floor
 from experiments.benchmarks.recording import Recorded, experiment, record
 from experiments.benchmarks.speed import share_of_ceiling, speedup_over_chat
-from experiments.benchmarks.whole_runs import same_log, thousand_people
+from experiments.benchmarks.whole_runs import make_run, same_log, thousand_people
 from simulator.execution import cores
 from simulator.llm.formats import processor
 from simulator.llm.llama_cpp import LlamaCpp, LlamaCppConfig
 from simulator.run_directory import write_atomically
 
 OUTPUT: Final[Path] = Path("results/benchmarks/inference.json")
-PARTS: Final[tuple[str, ...]] = ("ceiling", "breakdown", "chat", "agreement", "log", "people")
+PARTS: Final[tuple[str, ...]] = ("engines", "ceiling", "breakdown", "chat", "agreement", "log", "people", "make_run")
 PACKAGES: Final[tuple[str, ...]] = ("usersim", "llama-cpp-python", "numpy", "polars", "mesa")
 
 
@@ -41,7 +42,7 @@ class Size:
     Attributes:
         recorded: people whose pages are asked again. repetitions: turns of what is compared. chats: chat calls per turn.
         compared: pages compared with the plain evaluation. reference: reference pages of either way.
-        log: people of the runs whose logs are compared.
+        log: people of the runs whose logs are compared. users_of_make_run: of the experiment of `make run`; None takes it as it is.
     """
 
     recorded: int
@@ -50,10 +51,11 @@ class Size:
     compared: int
     reference: int
     log: int
+    users_of_make_run: int | None = None
 
 
 FULL: Final[Size] = Size(recorded=64, repetitions=3, chats=10, compared=80, reference=32, log=24)
-QUICK: Final[Size] = Size(recorded=12, repetitions=2, chats=2, compared=8, reference=4, log=10)
+QUICK: Final[Size] = Size(recorded=12, repetitions=2, chats=2, compared=8, reference=4, log=10, users_of_make_run=12)
 
 
 class Benchmark:
@@ -70,8 +72,12 @@ class Benchmark:
     def _recorded(self) -> Recorded:
         return record(self._folder / "recorded", self._size.recorded)
 
+    def engines(self) -> dict[str, Any]:
+        """The chosen engine beside llama.cpp, and beside the rate at which this processor multiplies."""
+        return speedup_over_llama(self._recorded, self._size.repetitions)
+
     def ceiling(self) -> dict[str, Any]:
-        """Tokens of pages per second over plain prompt speed."""
+        """Tokens of pages per second of llama.cpp over its own plain prompt speed."""
         return share_of_ceiling(self._recorded, self._size.repetitions)
 
     def breakdown(self) -> dict[str, Any]:
@@ -113,6 +119,12 @@ class Benchmark:
         folder = self._folder / "people"
         folder.mkdir()
         return thousand_people(folder, config, self._people)
+
+    def make_run(self) -> dict[str, Any]:
+        """What `make run` does after set-up, with empty caches."""
+        folder = self._folder / "make-run"
+        folder.mkdir()
+        return make_run(folder, self._size.users_of_make_run)
 
 
 def run(people: int, size: Size, output: Path, parts: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:

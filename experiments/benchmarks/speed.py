@@ -17,7 +17,7 @@ import numpy as np
 from experiments.benchmarks.chat import ChatModel
 from experiments.benchmarks.recording import Recorded
 from simulator.execution import cores
-from simulator.llm import formats
+from simulator.llm import engines, formats
 from simulator.llm.llama_cpp import LlamaCpp, LlamaCppConfig
 from simulator.llm.llama_native import Sequences, Weights
 from simulator.llm.models import resolve
@@ -35,8 +35,8 @@ class Ceiling:
     """
 
     def __init__(self, threads: int) -> None:
-        prepared = formats.prepare(resolve(), "auto", threads=cores(), gpu_layers=0, max_divergence=0.01)
-        self._weights = Weights(prepared.path)
+        prepared, _ = engines.prepare(resolve(), "auto", threads=cores(), gpu_layers=0, max_divergence=0.01, engine=engines.LLAMA)
+        self._weights = Weights(prepared.path, repacks=prepared.repacks)
         kept = formats.kept_with(prepared.format)
         # Flash attention is quicker for long texts; the ceiling is whatever is best.
         self._both = [
@@ -68,7 +68,7 @@ def page_prompts(recorded: Recorded) -> list[list[Prompt]]:
 
 
 def share_of_ceiling(recorded: Recorded, repetitions: int) -> dict[str, Any]:
-    """Tokens computed per second for pages over the ceiling, both with one thread.
+    """Tokens computed per second for pages by llama.cpp over its ceiling, both with one thread.
 
     Args:
         recorded: whose pages. repetitions: how often all of them are scored by a model that knows no prefix yet.
@@ -77,7 +77,7 @@ def share_of_ceiling(recorded: Recorded, repetitions: int) -> dict[str, Any]:
     ceiling.speed()
     shares, page_speeds, ceilings = [], [], []
     for _ in range(repetitions):
-        model = LlamaCpp(LlamaCppConfig(threads=1))
+        model = LlamaCpp(LlamaCppConfig(threads=1, engine="llama.cpp"))
         seconds, around = 0.0, []
         for batch in batches:
             around.append(ceiling.speed())

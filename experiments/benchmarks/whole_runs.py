@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from simulator.errors import RunError
 from simulator.execution import cores
+from simulator.paths import cache_folder
 from simulator.run_directory import write_atomically
 
 SAMPLE_SECONDS = 2.0
@@ -111,6 +113,48 @@ def thousand_people(folder: Path, config: ExperimentConfig, people: int) -> dict
         "workers": summary["workers"],
         "fallback_share": summary["fallback_share"],
     }
+
+
+def make_run(folder: Path, users: int | None = None) -> dict[str, Any]:
+    """The last command of `make run` with empty caches but for data and model, which set-up and the commands before it have fetched.
+
+    Args:
+        folder: new, for the cache and the run. users: how many, or None for those of the experiment.
+    """
+    cache = folder / "cache"
+    for name in ("data", "models"):
+        if (cache_folder() / name).is_dir():
+            shutil.copytree(cache_folder() / name, cache / name, copy_function=_linked)
+    fewer = [] if users is None else ["--set", f"population.users={users}"]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command("run", "movielens", *fewer, "--output", str(folder / "run"), "--json"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "USERSIM_CACHE": str(cache)},
+    )
+    with PeakMemory(process.pid) as memory:
+        output, _ = process.communicate()
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        raise RunError(f"`usersim run movielens` ended with status {process.returncode}; see its message above.")
+    summary = json.loads(output)
+    return {
+        "make_run_seconds": round(seconds, 1),
+        "make_run_simulation_seconds": summary["simulation_seconds"],
+        "make_run_people": summary["people"],
+        "make_run_pages": summary["pages"],
+        "make_run_tokens": summary["tokens"],
+        "make_run_peak_memory_gb": round(memory.peak / 1e9, 3),
+    }
+
+
+def _linked(source: str, target: str) -> None:
+    """A file in two places without a second copy of its bytes, where the file system allows that."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def same_log(folder: Path, config: ExperimentConfig) -> dict[str, Any]:

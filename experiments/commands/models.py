@@ -14,7 +14,7 @@ from experiments.console import emit, emit_table, progress
 from simulator.llm import models
 
 if TYPE_CHECKING:
-    from simulator.llm.formats import Measurement
+    from simulator.llm.engines import Measurement
 
 app = typer.Typer(help="List, fetch, describe and prepare language models.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -28,6 +28,9 @@ class Format(StrEnum):
     f16 = "f16"
     q8_0 = "q8_0"
     q4_0 = "q4_0"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
 
 
 @app.command("list")
@@ -77,41 +80,43 @@ def prepare_command(
     ] = 0.01,
     json: Json = False,
 ) -> None:
-    """Measure in which format this machine computes a model fastest, and keep that one."""
+    """Measure which engine, in which format, computes a model fastest on this machine, and keep that one."""
     from simulator.execution import cores  # noqa: PLC0415
-    from simulator.llm import formats  # noqa: PLC0415
+    from simulator.llm import engines, formats  # noqa: PLC0415
     from simulator.llm.llama_native import can_use_gpu  # noqa: PLC0415
 
     path = models.resolve(model)
     threads, layers = cores(), -1 if can_use_gpu() else 0
     with progress() as display:
         display.add_task(f"measuring {path.name}", total=None, detail="")
-        measured: Mapping[str, formats.Measurement] = {}
+        measured: Mapping[str, Measurement] = {}
         if format_ is Format.auto and path.stat().st_size <= formats.MOST_BYTES:
-            measured = formats.choose(path, threads=threads, gpu_layers=layers, max_divergence=max_divergence, anew=True).measured
-        prepared = formats.prepare(path, format_.value, threads=threads, gpu_layers=layers, max_divergence=max_divergence)
+            measured = engines.choose(path, threads=threads, gpu_layers=layers, max_divergence=max_divergence, anew=True).measured
+        prepared, texts = engines.prepare(path, format_.value, threads=threads, gpu_layers=layers, max_divergence=max_divergence)
     rows = [
         {
+            "engine": engines.engine_of(name),
             "format": name,
             "tokens/s": round(result.tokens_per_second),
-            "mean KL": f"{result.divergence:.1e}",
+            "texts, tokens/s": round(result.writing),
+            "mean KL": None if result.fault else f"{result.divergence:.1e}",
             "taken": _verdict(name, result, prepared.format, max_divergence),
         }
         for name, result in measured.items()
     ]
     if json:
-        emit(
-            {"model": str(path), "sha256": prepared.sha256, "format": prepared.format, "file": str(prepared.path), "measured": rows},
-            as_json=True,
-        )
+        kept = {"engine": prepared.engine, "format": prepared.format, "text_format": texts.format, "file": str(prepared.path)}
+        emit({"model": str(path), "sha256": prepared.sha256, **kept, "measured": rows}, as_json=True)
         return
     if rows:
-        emit_table(rows, as_json=False, title=f"{path.name}: prompt speed of one thread in each format")
-    emit({}, as_json=False, rows=[("format", prepared.format), ("file", str(prepared.path))])
+        emit_table(rows, as_json=False, title=f"{path.name}: speed of one thread with each engine and format")
+    emit({}, as_json=False, rows=[("engine", prepared.engine), ("format", prepared.format), ("file", str(prepared.path))])
 
 
 def _verdict(name: str, result: Measurement, taken: str, max_divergence: float) -> str:
     """Why a format was taken or not, in words."""
+    if result.fault is not None:
+        return f"left out: {result.fault}"
     if name == taken:
         return "taken: the fastest that is close enough"
     if name != "as-is" and result.divergence > max_divergence:

@@ -1,10 +1,10 @@
 """Which engine computes a model, in which type of numbers: chosen by measurement, once per machine and model.
 
 Candidates are llama.cpp in each format of a GGUF file (`simulator.llm.formats`), and torch in float32, bfloat16 and int8 for models that
-`simulator.llm.packed_weights` knows. Each is tried in a child process (`simulator.llm.trials`), because a library that was built wrongly kills whoever computes with it.
-Measured are prompt tokens per second of one thread, tokens per second of texts, and how far the label probabilities of fixed
-pages move from those of the file in float32 (mean Kullback-Leibler divergence, in nats). The fastest that stays close enough computes scores;
-texts are written by the same, unless another writes them much faster.
+`simulator.llm.packed_weights` knows. Each is tried in a child process (`simulator.llm.trials`), because a library that was built wrongly
+kills whoever computes with it. Measured are prompt tokens per second of one thread, tokens per second of texts, and how far the label
+probabilities of fixed pages move from those of the file in float32 (mean Kullback-Leibler divergence, in nats). The fastest that stays
+close enough computes scores; texts are written by the same, unless another writes them much faster.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Measurement:
     """One candidate.
 
     Attributes:
-        tokens_per_second: of prompts, one thread. writing: tokens per second of eight texts. divergence: mean, nats; NaN if it was not compared.
+        tokens_per_second: of prompts, one thread. writing: tokens per second of eight texts. divergence: mean, nats; NaN if it was not
+            compared.
         fault: why it cannot be used ("SIGILL", or a sentence), or None.
     """
 
@@ -89,7 +90,8 @@ def candidates(path: Path, gpu_layers: int, engine: str = "auto") -> tuple[str, 
     """The formats that a model can be computed in here.
 
     Args:
-        path: a GGUF file. gpu_layers: as in `simulator.llm.llama_native.Weights`; what a GPU computes, only llama.cpp does. engine: "auto", or one of them.
+        path: a GGUF file. engine: "auto", or one of the two.
+        gpu_layers: as in `simulator.llm.llama_native.Weights`; what a GPU computes, only llama.cpp does.
     """
     torch_can = engine != LLAMA and gpu_layers == 0 and why_not_torch(path) is None
     return tuple(name for name, own in FORMATS.items() if (own == LLAMA and engine != TORCH) or (own == TORCH and torch_can))
@@ -103,27 +105,31 @@ def why_not_torch(path: Path) -> str | None:
     return packed_weights.unknown(gguf_index.read(path))
 
 
-def prepare(path: Path, wanted: str, *, threads: int, gpu_layers: int, max_divergence: float, engine: str = "auto") -> tuple[Prepared, Prepared]:
+def prepare(
+    path: Path, wanted: str, *, threads: int, gpu_layers: int, max_divergence: float, engine: str = "auto", texts: str | None = None
+) -> tuple[Prepared, Prepared]:
     """What computes scores and what writes texts, converted, tried and measured if that was not done before.
 
     Args:
         path: a GGUF file. wanted: "auto", or one of `FORMATS`. threads: to convert with. gpu_layers: as in `Weights`.
-        max_divergence: what "auto" accepts. engine: "auto", or the only one that may be taken.
+        max_divergence: what "auto" accepts. engine: "auto", or the only one that may be taken. texts: the format of texts, or None.
 
     Raises:
         ModelError: the file is damaged, cannot be converted, or nothing here can compute it.
     """
     if wanted != "auto" and engine not in ("auto", engine_of(wanted)):
         allowed = ", ".join(name for name, own in FORMATS.items() if own == engine)
-        raise ModelError(f'[language_model] format = "{wanted}" is not computed by engine = "{engine}"; allowed with it are: auto, {allowed}.')
+        raise ModelError(
+            f'[language_model] format = "{wanted}" is not computed by engine = "{engine}"; allowed with it are: auto, {allowed}.'
+        )
     if wanted == "auto" and path.stat().st_size > formats.MOST_BYTES:
         _log.info("%s is larger than %d MB and is used as it is; choose a format to rewrite it.", path.name, formats.MOST_BYTES >> 20)
         wanted = AS_IS
     if wanted == "auto":
         choice = choose(path, threads=threads, gpu_layers=gpu_layers, max_divergence=max_divergence, engine=engine)
-        scores, texts = choice.format, choice.texts
+        scores, texts = choice.format, texts or choice.texts
     else:
-        scores = texts = wanted
+        scores, texts = wanted, texts or wanted
     first = _usable(path, scores, threads, gpu_layers)
     return first, first if texts == scores else _usable(path, texts, threads, gpu_layers)
 
@@ -183,7 +189,8 @@ def measure(
     """Measures formats now, each in a child process; llama.cpp's and torch's at the same time where there are two cores.
 
     Args:
-        path: a GGUF file. names: of `FORMATS`. scratch: folder for what the children leave. threads, gpu_layers, max_divergence: as in `prepare`.
+        path: a GGUF file. names: of `FORMATS`. scratch: folder for what the children leave. threads, gpu_layers, max_divergence: as in
+            `prepare`.
 
     Raises:
         ModelError: the file itself is damaged.
@@ -245,7 +252,13 @@ def _say(path: Path, measured: Mapping[str, Measurement], scores: str, texts: st
     )
     also = "" if texts == scores else f", texts with {engine_of(texts)} in {texts}"
     _log.info(
-        "%s: computed with %s in %s%s, the fastest within a divergence of %g: %s.", path.name, engine_of(scores), scores, also, max_divergence, told
+        "%s: computed with %s in %s%s, the fastest within a divergence of %g: %s.",
+        path.name,
+        engine_of(scores),
+        scores,
+        also,
+        max_divergence,
+        told,
     )
     dead = {name: result.fault for name, result in measured.items() if result.fault is not None}
     if dead:
@@ -261,7 +274,7 @@ def _say(path: Path, measured: Mapping[str, Measurement], scores: str, texts: st
 
 
 def _tried(job: trials.Job) -> Iterator[Trial]:
-    """Tries formats in a child; of llama.cpp, one that dies is tried once more with its weights in the plain order. Remembers what each did."""
+    """Tries formats in a child, and those of llama.cpp that die once more in the plain order of weights; remembers what each did."""
     for first in trials.attempt(job):
         trial, repacks = first, True
         if first.death is not None and job.engine == LLAMA and job.gpu_layers == 0:
@@ -269,7 +282,11 @@ def _tried(job: trials.Job) -> Iterator[Trial]:
             trial, repacks = (again, False) if again.works else (first, True)
         with formats.notes("trials") as known:
             fault = trial.death or trial.reason
-            known[_trial_key(job.digest, trial.format, job.gpu_layers)] = {"fault": fault, "dies": trial.death is not None, "repacks": repacks}
+            known[_trial_key(job.digest, trial.format, job.gpu_layers)] = {
+                "fault": fault,
+                "dies": trial.death is not None,
+                "repacks": repacks,
+            }
         yield trial
 
 
@@ -298,7 +315,9 @@ def _usable(path: Path, name: str, threads: int, gpu_layers: int) -> Prepared:
             told = known[key]
     if told["fault"] is not None:
         if told["dies"]:
-            raise ModelError(f"{engine} cannot compute '{path.name}' in {name} on this machine ({told['fault']}); use format = \"auto\", or {REMEDY}.")
+            raise ModelError(
+                f"{engine} cannot compute '{path.name}' in {name} on this machine ({told['fault']}); use format = \"auto\", or {REMEDY}."
+            )
         raise ModelError(str(told["fault"]))
     return Prepared(file, name, digest, engine, bool(told["repacks"]))
 
@@ -315,7 +334,7 @@ def machine(gpu_layers: int = 0) -> str:
 
 @lru_cache
 def _libraries() -> str:
-    """A digest of what computes: llama.cpp's libraries as they are on the disk, the version of torch, and the code that prepares weights for it."""
+    """A digest of what computes: llama.cpp's libraries as they are on the disk, the version of torch, the code that prepares weights."""
     parts = [llama_native.VERSION, *(formats.fingerprint(file) for file in llama_native.library_files()), _torch_version()]
     own = Path(__file__).parent
     parts += [formats.fingerprint(own / f"{name}.py") for name in ("packed_weights", "packed_network", "trial_work")]
@@ -333,4 +352,3 @@ def packed_file(digest: str, name: str) -> Path:
     """Where prepared weights of torch are kept; they belong to this machine and these libraries."""
     key = hashlib.blake2b(f"{machine()}|{_libraries()}".encode(), digest_size=4).hexdigest()
     return formats.folder() / f"{digest[:16]}-{name}-{key}.safetensors"
-

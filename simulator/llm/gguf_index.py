@@ -1,7 +1,7 @@
 """The header of a GGUF file: its values, and where each tensor lies.
 
-The library gguf reads it too, but builds an object for every word of the vocabulary, which takes seconds; here the vocabulary is passed over.
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian.
+The library gguf reads it too, but builds an object for every word of the vocabulary, which takes seconds; here the vocabulary is passed
+over. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, little-endian.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Language models in GGUF files, run in this process on a CPU or a GPU.
 
-Nothing is generated for a score; the model's distribution is read at the probes, and is a pure function of the prompt. Texts are written several
-at a time, and are a function of the list of requests. What computes is one of two engines, whichever is faster here (`simulator.llm.engines`): llama.cpp
-(`simulator.llm.llama_engine`) or torch (`simulator.llm.torch_engine`). Tokens, labels, seeds and promises are the same with both.
+Nothing is generated for a score; the model's distribution is read at the probes, and is a pure function of the prompt. Texts are written
+several at a time, and are a function of the list of requests. What computes is one of two engines, whichever is faster here
+(`simulator.llm.engines`): llama.cpp (`simulator.llm.llama_engine`) or torch (`simulator.llm.torch_engine`). Tokens, labels, seeds and
+promises are the same with both.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ class LlamaCppConfig(ComponentConfig):
         adapter: what `usersim tune` made, by name or folder (see `simulator.llm.adapters`); merged into the file once.
         engine: "llama.cpp", "torch" (on a CPU, for Llama-like models), or "auto" for whichever computes the model faster here.
         format: how the weights are stored. "auto" measures once per machine and takes the fastest that stays close to the
-            file (see `simulator.llm.engines`). llama.cpp: "as-is" takes the file; "bf16", "f16", "q8_0" and "q4_0" rewrite it. torch: "float32", "bfloat16"
-            and "int8".
+            file (see `simulator.llm.engines`). llama.cpp: "as-is" takes the file; "bf16", "f16", "q8_0" and "q4_0" rewrite it.
+            torch: "float32", "bfloat16" and "int8".
+        text_format: that texts are written in; None is that of scores, or another if "auto" found one that writes much faster.
         max_divergence: largest mean Kullback-Leibler divergence (nats) from the file's own distributions that "auto" accepts.
         context: most tokens of a prompt together with its continuation.
-        batch: most tokens computed in one call by llama.cpp, where it decides the last bits of a number; about as many by torch, where it does not.
+        batch: most tokens computed in one call by llama.cpp, where it decides the last bits of a number; about as many by torch, where it
+            does not.
         sequences: texts written at once; each needs memory for a whole context. None is 8 with llama.cpp and 16 with torch.
         threads: None takes every core this process may use. It changes no bit of a score.
         kept_megabytes: memory for kept prefixes of prompts; with less than a cohort's worth, everybody's is computed anew at every page.
@@ -54,6 +57,7 @@ class LlamaCppConfig(ComponentConfig):
     adapter: str | None = None
     engine: Literal["auto", "llama.cpp", "torch"] = "auto"
     format: Literal["auto", "as-is", "bf16", "f16", "q8_0", "q4_0", "float32", "bfloat16", "int8"] = "auto"
+    text_format: Literal["as-is", "bf16", "f16", "q8_0", "q4_0", "float32", "bfloat16", "int8"] | None = None
     max_divergence: float = Field(0.01, gt=0)
     context: int = Field(512, ge=64, le=1_000_000)
     batch: int = Field(256, ge=32, le=8192)
@@ -94,6 +98,7 @@ class LlamaCpp:
             gpu_layers=gpu_layers,
             max_divergence=config.max_divergence,
             engine=config.engine,
+            texts=config.text_format,
         )
         self._scorer = _engine(for_scores, config, gpu_layers)
         self._writer = self._scorer if for_texts == for_scores else _engine(for_texts, config, gpu_layers)

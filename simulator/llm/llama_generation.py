@@ -1,4 +1,4 @@
-"""Writing several texts at once with llama.cpp.
+"""Writing several texts at once.
 
 Each text has a sequence of its own. The sequences in use are always the first ones behind sequence 0, where prompts are
 computed: when texts end, the last sequences take their places. New texts start together, once half of the sequences are
@@ -11,13 +11,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 
 from simulator.llm.batching import batches
-from simulator.llm.llama_native import MOST_OUTPUTS, Grammar, Sequences, Weights, schema_grammar
+from simulator.llm.llama_native import MOST_OUTPUTS, Grammar, Weights, schema_grammar
 from simulator.llm.text_writing import Text
 from simulator.records import Completion, GenerationRequest
+
+
+class Slots(Protocol):
+    """Where texts grow: `simulator.llm.llama_native.Sequences`, or `simulator.llm.packed_network.Steps`. The first is not used.
+
+    Attributes:
+        streams: how many there are. batch: most tokens computed in one call.
+    """
+
+    streams: int
+    batch: int
+
+    def extend(
+        self, tokens: Sequence[np.ndarray], starts: Sequence[int], outputs: Sequence[np.ndarray], first: int = 0
+    ) -> list[np.ndarray]:
+        """Appends tokens to neighbouring slots; the logits at the wanted offsets of each."""
+
+    def step(self, tokens: list[int], positions: list[int]) -> np.ndarray:
+        """Appends one token to each of the first slots in use; next-token logits, one row each."""
+
+    def copy(self, source: int, target: int) -> None:
+        """Replaces a slot by a copy of another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +72,7 @@ class _Place:
         return self.length + len(self.text.tokens) - 1
 
 
-def write(weights: Weights, sequences: Sequences, jobs: Iterable[Job], count: int) -> list[Completion]:
+def write(weights: Weights, sequences: Slots, jobs: Iterable[Job], count: int) -> list[Completion]:
     """Completions of all jobs, in order.
 
     Args:
@@ -81,7 +104,7 @@ def write(weights: Weights, sequences: Sequences, jobs: Iterable[Job], count: in
     return completions
 
 
-def _begin(weights: Weights, sequences: Sequences, new: Sequence[tuple[int, Job]], places: list[_Place]) -> list[int]:
+def _begin(weights: Weights, sequences: Slots, new: Sequence[tuple[int, Job]], places: list[_Place]) -> list[int]:
     """Puts new texts into the sequences behind those in use and draws their first tokens; which places are complete already."""
     complete: list[int] = []
     lengths = [len(job.lead) for _, job in new]

@@ -57,7 +57,9 @@ def _why() -> str:
 def library_files() -> list[Path]:
     """The shared libraries that this package computes with, by name."""
     folder = Path(native.__file__).parent / "lib"
-    return sorted({path.resolve() for path in folder.glob("*") if path.is_file() and (".so" in path.name or path.suffix in (".dylib", ".dll"))})
+    return sorted(
+        {path.resolve() for path in folder.glob("*") if path.is_file() and (".so" in path.name or path.suffix in (".dylib", ".dll"))}
+    )
 
 
 def features() -> str:

@@ -3,14 +3,15 @@
 Written for scoring, where a call has some hundred tokens of several users, each behind a kept prefix, and a few places are read.
 Compared with a general implementation:
 
-- Linear maps see all tokens of a call at once. Attention is computed span by span (a span is a part of one prompt, such as the user or the page),
+- Linear maps see all tokens of a call at once. Attention is computed span by span (a span is a part of one prompt, such as the user or
+the page),
   against keys and values of what stands before it.
-- Weights are prepared once (`simulator.llm.packed_weights`), no number is converted at every call, and passes around the products are in place.
-- The norm's weights, the scale of attention and the rotation's order of rows are part of the weights.
+- Weights are prepared once (`simulator.llm.packed_weights`), no number is converted at every call, and passes around the products are in
+place. - The norm's weights, the scale of attention and the rotation's order of rows are part of the weights.
 
-In int8 each row of an activation is divided by its largest magnitude and rounded to -127..127, the products are summed as integers (exactly, so a
-row's numbers cannot depend on its neighbours), and the result is scaled per row and output channel. Scaling a row does not change its int8 numbers,
-so the division by the root mean square is left to the scale::
+In int8 each row of an activation is divided by its largest magnitude and rounded to -127..127, the products are summed as integers
+(exactly, so a row's numbers cannot depend on its neighbours), and the result is scaled per row and output channel. Scaling a row does not
+change its int8 numbers, so the division by the root mean square is left to the scale::
 
     y = s_x[row] * s_w[channel] * (round(x / s_x) . round(w / s_w)),   s_x = max |x| / 127
 """
@@ -212,7 +213,7 @@ class PackedNetwork:
         """Rotations of the positions as complex numbers, shape (tokens, 1, size / 2): of whole layers, and of those with a window."""
         shape = self.architecture
         bases = (shape.rope_base, shape.rope_base_window or shape.rope_base)
-        turns = []
+        turns: list[Any] = []
         for window, base in enumerate(bases):
             if window and bases[0] == base:
                 turns.append(turns[0])
@@ -355,7 +356,8 @@ class PackedNetwork:
         """One more token of several texts.
 
         Args:
-            cells: keys and values of the texts, shape (layers, 2, texts or more, kv_heads, most tokens, size); those of the new tokens are written.
+            cells: keys and values of the texts, shape (layers, 2, texts or more, kv_heads, most tokens, size); those of the new tokens
+                are written.
             tokens: the new ones, of the first texts. positions: where they stand.
 
         Returns:
@@ -450,11 +452,14 @@ class Steps:
         """Puts spans that were computed into a slot (from 1), in place of what it held."""
         self._chains[slot] = chain
 
-    def extend(self, tokens: Sequence[np.ndarray], starts: Sequence[int], outputs: Sequence[np.ndarray], first: int = 0) -> list[np.ndarray]:
+    def extend(
+        self, tokens: Sequence[np.ndarray], starts: Sequence[int], outputs: Sequence[np.ndarray], first: int = 0
+    ) -> list[np.ndarray]:
         """Appends tokens to neighbouring slots, in one call; logits of what follows the last of each, shape (1, vocabulary).
 
         Args:
-            tokens: int32, for each slot. starts: tokens in it so far. outputs: the offset of the last one of each. first: number of the first slot.
+            tokens: int32, for each slot. starts: tokens in it so far. outputs: the offset of the last one of each. first: number of the
+                first slot.
         """
         spans = [Span(own, start, tuple(self._chains[first + k])) for k, (own, start) in enumerate(zip(tokens, starts, strict=True))]
         places = [(k, int(offsets[-1])) for k, offsets in enumerate(outputs)]

@@ -1,8 +1,9 @@
 """Reading probes and writing texts with a `PackedNetwork`: which spans are computed in which call, and what is kept.
 
-A prompt is a chain of spans: one for each segment, cut where it is longer than `LONGEST`. A span is the same computation wherever it stands, and the linear
-maps treat every row by itself, so a score is a function of its prompt alone: the same bits whether a prefix was kept or computed again, whatever
-is computed beside it, on however many threads. Where a processor's kernels do not keep that (`alone`), each span has a call of its own.
+A prompt is a chain of spans: one for each segment, cut where it is longer than `LONGEST`. A span is the same computation wherever it
+stands, and the linear maps treat every row by itself, so a score is a function of its prompt alone: the same bits whether a prefix was
+kept or computed again, whatever is computed beside it, on however many threads. Where a processor's kernels do not keep that (`alone`),
+each span has a call of its own.
 """
 
 from __future__ import annotations
@@ -63,7 +64,15 @@ class PackedReader:
     """
 
     def __init__(
-        self, network: PackedNetwork, kept_bytes: int, *, batch: int, threads: int = 1, alone: bool = False, slots: int = 8, cells: int = 512
+        self,
+        network: PackedNetwork,
+        kept_bytes: int,
+        *,
+        batch: int,
+        threads: int = 1,
+        alone: bool = False,
+        slots: int = 8,
+        cells: int = 512,
     ) -> None:
         self._networks = [network, *(network.twin() for _ in range(threads - 1))]
         self._kept_bytes, self._batch, self._alone = kept_bytes, batch, alone
@@ -142,9 +151,9 @@ class PackedReader:
                 at = before + place.offset // LONGEST
                 span, offset = chain[at][0], place.offset % LONGEST
                 question = _Question(place, span, offset)
-                for tokens in place.spelling.inner:
+                for first in place.spelling.inner:
                     past = (*chain[:at], (span, offset + 1))
-                    question.behind[tokens] = Span(np.array(tokens, np.int32), span.start + offset + 1, past, stays=False)
+                    question.behind[first] = Span(np.array(first, np.int32), span.start + offset + 1, past, stays=False)
                 questions.append(question)
         new += [span for question in questions for span in question.behind.values()]
         return _Work(new, questions)
@@ -185,7 +194,7 @@ class PackedReader:
         if not self._alone:
             number = {id(span): k for k, span in enumerate(spans)}
             return network.compute(spans, [(number[id(span)], offset) for span, offset in places])
-        rows = {}
+        rows: dict[int, Any] = {}
         passing = [span for span in spans if not span.stays]
         for span in spans:
             span.stays = True
@@ -228,7 +237,9 @@ class PackedReader:
         last = len(prompt.chunks) - 1
         lead = prompt.chunks[last][-LONGEST:]
         self._computed += len(lead)
-        return Job(request, lead, prompt.length - len(lead), lambda slot: self._enter(prompt, len(prompt.chunks[last]) - len(lead), slot, steps))
+        return Job(
+            request, lead, prompt.length - len(lead), lambda slot: self._enter(prompt, len(prompt.chunks[last]) - len(lead), slot, steps)
+        )
 
     def _enter(self, prompt: Compiled, head: int, slot: int, steps: Steps) -> None:
         """Puts all chunks of a prompt but the last, and the head of that, into a slot."""

@@ -1,14 +1,14 @@
 """Weights of a Llama-like model, prepared for `simulator.llm.packed_network`: read from a GGUF file, put in order, smoothed, rounded.
 
-What is put in order once: query, key and value maps are one matrix, so are the two halves of the gated map; rows of queries and keys are such that
-neighbours turn together; the scale of attention is in the queries. In int8, channels are smoothed first (Xiao et al. 2023, "SmoothQuant",
-equation 4), so that neither activations nor weights have channels that are much larger than others::
+What is put in order once: query, key and value maps are one matrix, so are the two halves of the gated map; rows of queries and keys are
+such that neighbours turn together; the scale of attention is in the queries. In int8, channels are smoothed first (Xiao et al. 2023,
+"SmoothQuant", equation 4), so that neither activations nor weights have channels that are much larger than others::
 
     s_j = max |x_j| ^ alpha / max |w_j| ^ (1 - alpha)       x' = x / s,  w' = w * s
 
-The factors cost nothing: those of the query, key, value and gated maps go into the norm before them, those of `down` into the rows of the upper half of the
-gated map, those of `out` into the rows of the values. They are rounded to quarters of an octave, so that last bits of the measured
-activations cannot change a weight.
+The factors cost nothing: those of the query, key, value and gated maps go into the norm before them, those of `down` into the rows of the
+upper half of the gated map, those of `out` into the rows of the values. They are rounded to quarters of an octave, so that last bits of
+the measured activations cannot change a weight.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Architecture:
 
     Attributes:
         layers, width, heads, kv_heads, head_size, inner, vocabulary: sizes. context: most tokens it was trained for.
-        epsilon: of the norms. rope_base: of the rotation; rope_base_window: in layers with a window; rope_divisor: by which its angles are divided.
+        epsilon: of the norms. rope_base: of the rotation; rope_base_window: in layers with a window; rope_divisor: by which its angles
+            are divided.
         window: tokens that a layer with a window sees, 0 without. every: each so-manieth layer sees everything; 0 where all do.
         activation: of the gated map. embedding_scale: factor of the input vectors. norms_heads: whether queries and keys are normed.
     """
@@ -149,8 +150,8 @@ def ordered(path: Path, index: gguf_index.Index) -> dict[str, np.ndarray]:
 
     Returns:
         ``embeddings`` (vocabulary, width) in float16, ``head`` if the output layer is another one, ``norm`` (width,), and for each layer
-        ``<layer>.qkv``, ``.out``, ``.up`` (gate above up), ``.down`` (outputs, inputs), ``.norm``, ``.inner_norm``, and where the family has
-        them ``.heads`` (heads + kv_heads, size), ``.out_norm``, ``.down_norm``.
+        ``<layer>.qkv``, ``.out``, ``.up`` (gate above up), ``.down`` (outputs, inputs), ``.norm``, ``.inner_norm``, and where the family
+        has them ``.heads`` (heads + kv_heads, size), ``.out_norm``, ``.down_norm``.
     """
     shape = architecture(index)
     halves = index.values["general.architecture"] != "llama"

@@ -37,7 +37,12 @@ def store(path: Path, packed: Packed, tensors: dict[str, Any]) -> None:
     """Writes prepared weights into a file, which is new and whole only when this returns; the caller gives it its final name."""
     from safetensors.torch import save_file  # noqa: PLC0415 - needed here only
 
-    told = {"architecture": asdict(packed.architecture), "kind": packed.kind, "half_attention": packed.half_attention, "alone": packed.alone}
+    told = {
+        "architecture": asdict(packed.architecture),
+        "kind": packed.kind,
+        "half_attention": packed.half_attention,
+        "alone": packed.alone,
+    }
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"packed": json.dumps(told)})
 
 

@@ -1,7 +1,8 @@
 """What a child process does when a model is tried: formats are converted, loaded and measured one after another, each told on stdout.
 
 A child, because a library that was built wrongly kills the process that computes with it; see `simulator.llm.trials` for its parent.
-One line of JSON for each step: ``{"format": ..., "step": "begin"}``, then ``"done"`` with what was measured, or ``"failed"`` with a sentence.
+One line of JSON for each step: ``{"format": ..., "step": "begin"}``, then ``"done"`` with what was measured, or ``"failed"`` with a
+sentence.
 """
 
 from __future__ import annotations

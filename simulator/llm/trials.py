@@ -1,8 +1,8 @@
 """Trying formats of a model in a child process, so that a broken library kills the child and not the user's command.
 
 llama.cpp built by GCC for a processor with AMX dies of an illegal instruction at the first product of a quantised file (llama.cpp's pull
-request 26954: the configuration of the tiles is optimised away); any other library may have a fault of its own. What a format did is remembered
-per library and machine, so it is tried once.
+request 26954: the configuration of the tiles is optimised away); any other library may have a fault of its own. What a format did is
+remembered per library and machine, so it is tried once.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Trial:
 
     Attributes:
         format: its name. death: how it killed the child ("SIGILL", "no answer for 90 s" ...), or None. reason: why it was refused, or None.
-        speed: prompt tokens per second of one thread. writing: tokens per second of eight texts. logits: of the labels at each probe of the fixed pages.
+        speed: prompt tokens per second of one thread. writing: tokens per second of eight texts. logits: of the labels at each probe of
+            the fixed pages.
     """
 
     format: str
