@@ -3,9 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Why llama.cpp is built with flags of its own: GCC takes the writes into the tile configuration of AMX for dead stores and drops them
+# (llama.cpp's pull request 26954), and every quantised model then dies of an illegal instruction on Intel processors since Sapphire Rapids.
+# Without that optimisation the same code works; elsewhere it is neither needed nor slower. Compilers that do not know the flags go without.
+DSE := -fno-tree-dse -fno-dse
+FLAGS := $(shell printf '' | $${CXX:-c++} $(DSE) -Werror -x c++ -c -o /dev/null - 2>/dev/null && echo "$(DSE)")
+LLAMA := $(subst _,-,$(shell grep '^llama_cpp_python==' constraints.txt))
+# The wheel belongs to this compiler and processor, and pip would take an old one whatever the flags say, so it is kept under a key of ours.
+KEY := $(shell { echo "$(LLAMA) $(FLAGS)"; $(PYTHON) -VV; $${CXX:-c++} --version; grep -m1 '^flags' /proc/cpuinfo || uname -mp; } 2>/dev/null | cksum | cut -d' ' -f1)
+WHEELS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/usersim/wheels/$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test libraries check format bench fuzz clean
+.PHONY: help setup wheels run test libraries check format bench fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,10 +25,16 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "usersim needs Python 3.11 or newer; this is %s. Try: make PYTHON=python3.11 ..." % sys.version.split()[0])'
 	@echo "Setting up $(VENV); llama-cpp-python is compiled, which takes about five minutes the first time."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@ls '$(WHEELS)'/*.whl >/dev/null 2>&1 || CMAKE_ARGS="-DCMAKE_C_FLAGS='$(FLAGS)' -DCMAKE_CXX_FLAGS='$(FLAGS)'" \
+		$(PIP) wheel --quiet --no-cache-dir --no-deps --no-binary llama-cpp-python --wheel-dir '$(WHEELS)' '$(LLAMA)'
+	$(PIP) install --quiet --constraint constraints.txt --find-links '$(WHEELS)' '$(WHEELS)'/*.whl
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
 setup: $(STAMP) ## create the environment
+
+wheels: $(STAMP) ## print the folder with the wheel of llama-cpp-python that was built for this machine
+	@echo '$(WHEELS)'
 
 run: $(STAMP) ## simulate MovieLens-100K people: data, model, run, report
 	@$(BIN)/usersim data get ml-100k

@@ -93,9 +93,32 @@ def _model() -> list[dict[str, str]]:
     if not is_present(DEFAULT):
         return [_row(f"model {DEFAULT}", "absent", f"usersim models get {DEFAULT}")]
     try:
-        return [_row(f"model {DEFAULT}", "ok", _speed())]
+        return [*_engines(), _row(f"model {DEFAULT}", "ok", _speed())]
     except UsersimError as error:
         return [_row(f"model {DEFAULT}", "broken", error)]
+
+
+def _engines() -> list[dict[str, str]]:
+    """Every engine and format, each tried in a process of its own: what a broken library would do to a run."""
+    from simulator.execution import cores  # noqa: PLC0415
+    from simulator.llm import engines  # noqa: PLC0415
+    from simulator.llm.llama_native import can_use_gpu  # noqa: PLC0415
+    from simulator.llm.models import resolve  # noqa: PLC0415
+
+    path, layers = resolve(), -1 if can_use_gpu() else 0
+    choice = engines.choose(path, threads=cores(), gpu_layers=layers, max_divergence=0.01)
+    rows = []
+    for name, result in choice.measured.items():
+        taken = " (taken)" if name == choice.format else ""
+        found = f"{result.tokens_per_second:.0f} tokens/s a thread{taken}"
+        # A file that is refused is no fault of the library; one that kills it is.
+        state = "ok" if result.fault is None else "broken"
+        rows.append(_row(f"{engines.engine_of(name)} {name}", state, found if result.fault is None else result.fault))
+    if any(row["state"] == "broken" and row["check"].startswith(engines.LLAMA) for row in rows):
+        rows.append(_row(engines.LLAMA, "broken", engines.REMEDY))
+    if not any(engines.engine_of(name) == engines.TORCH for name in choice.measured):
+        rows.append(_row(engines.TORCH, "absent", engines.why_not_torch(path) or "a GPU computes"))
+    return rows
 
 
 def _speed() -> str:

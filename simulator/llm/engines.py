@@ -302,17 +302,16 @@ def _usable(path: Path, name: str, threads: int, gpu_layers: int) -> Prepared:
         raise ModelError(f"'{path}' cannot be computed by torch in {name}: {reason}; use engine = \"{LLAMA}\" in [language_model].")
     file = packed_file(digest, name) if engine == TORCH else path if name == AS_IS else formats.target(digest, name)
     key = _trial_key(digest, name, gpu_layers)
-    with formats.notes("trials") as known:
-        told = known.get(key)
-    if told is None or not file.is_file():
+    told = _told(key)
+    if told is None or (told["fault"] is None and not file.is_file()):
         with formats.held(digest, name), tempfile.TemporaryDirectory(dir=formats.folder(), prefix="trial-") as scratch:
-            if told is None or not file.is_file():
+            if told is None or not file.is_file():  # another process may have been quicker
                 list(_tried(trials.Job(engine, (name,), str(path), digest, str(scratch), False, threads, gpu_layers)))
                 made = Path(scratch) / f"{name}.safetensors"
                 if made.is_file():
                     os.replace(made, file)
-        with formats.notes("trials") as known:
-            told = known[key]
+        told = _told(key)
+        assert told is not None
     if told["fault"] is not None:
         if told["dies"]:
             raise ModelError(
@@ -320,6 +319,13 @@ def _usable(path: Path, name: str, threads: int, gpu_layers: int) -> Prepared:
             )
         raise ModelError(str(told["fault"]))
     return Prepared(file, name, digest, engine, bool(told["repacks"]))
+
+
+def _told(key: str) -> dict[str, Any] | None:
+    """What a format did when it was tried, or None if it was not, or the note is damaged."""
+    with formats.notes("trials") as known:
+        told = known.get(key)
+    return told if isinstance(told, dict) and {"fault", "dies", "repacks"} <= set(told) else None
 
 
 def _trial_key(digest: str, name: str, gpu_layers: int) -> str:

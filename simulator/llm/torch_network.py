@@ -28,6 +28,10 @@ Past = list[tuple[Any, Any]]
 """Keys and values of every layer, each a tensor of shape (rows, heads, tokens, size)."""
 
 _SLICE = 16_384
+
+_KEPT = 2**26
+"""Most weights of an output layer that is kept in float32 beside the model's own on a CPU: 256 MB."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -41,6 +45,7 @@ class _Head(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.inner = inner
         self.places: tuple[Any, Any] = (None, None)
+        self._whole: Any = None
 
     def forward(self, hidden: Any) -> Any:
         """Logits of the wanted places, shape (n, vocabulary), from hidden states of shape (rows, tokens, size)."""
@@ -48,8 +53,15 @@ class _Head(torch.nn.Module):  # type: ignore[misc]
         if type(self.inner) is not torch.nn.Linear:
             return self.inner(hidden).float()
         weight, bias, hidden = self.inner.weight, self.inner.bias, hidden.float()
-        # In slices: a copy of the whole layer in float32 may be larger than the rest of the model.
-        logits = torch.cat([hidden @ part.float().T for part in weight.split(_SLICE)], dim=-1)
+        if weight.dtype == torch.float32:
+            logits = hidden @ weight.T
+        elif weight.device.type == "cpu" and weight.numel() <= _KEPT:
+            # Converting the layer takes longer than using it, so it is converted once.
+            self._whole = weight.float().T if self._whole is None else self._whole
+            logits = hidden @ self._whole
+        else:
+            # In slices: a copy of the whole layer in float32 may be larger than the rest of the model.
+            logits = torch.cat([hidden @ part.float().T for part in weight.split(_SLICE)], dim=-1)
         return logits if bias is None else logits + bias.float()
 
 

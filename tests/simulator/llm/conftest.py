@@ -15,13 +15,13 @@ def model_file() -> Path:
     return resolve()
 
 
-@pytest.fixture(scope="module")
-def load(model_file: Path) -> Iterator[Callable[..., LlamaCpp]]:
-    """Makes models with given options, one of each, and closes them all in the end."""
+@pytest.fixture(scope="module", params=["bf16", "int8"], ids=["llama.cpp", "torch"])
+def load(model_file: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., LlamaCpp]]:
+    """Makes models with given options, one of each, and closes them all in the end; once with either engine."""
     made: dict[str, LlamaCpp] = {}
 
     def make(**options: object) -> LlamaCpp:
-        config = LlamaCppConfig.model_validate({"format": "bf16", "threads": 1, **options})
+        config = LlamaCppConfig.model_validate({"format": request.param, "threads": 1, **options})
         key = config.model_dump_json()
         if key not in made:
             made[key] = LlamaCpp(config)

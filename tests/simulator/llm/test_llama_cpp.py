@@ -47,7 +47,8 @@ def test_a_score_is_a_distribution_per_probe(load):
         assert score.status == "ok"
         assert [len(row) for row in score.logprobs] == [len(probe.labels) for probe in prompt.probes]
         assert all(np.isclose(np.exp(row).sum(), 1.0) for row in score.logprobs)
-        assert all(0 < mass <= 1 for mass in score.mass)
+        # torch computes the logits of labels alone, so it does not know their share of the whole vocabulary
+        assert all(0 < mass <= 1 for mass in score.mass) or np.isnan(score.mass).all()
 
 
 def test_order_and_company_change_no_bit(load, expected):
@@ -177,7 +178,7 @@ def test_the_same_requests_give_the_same_texts(load, sequences):
 
 def test_a_new_process_gives_the_same_texts(load, model_file):
     first = load(sequences=3).generate(requests(5))
-    fresh = LlamaCpp(LlamaCppConfig(format="bf16", sequences=3, kept_megabytes=0))
+    fresh = LlamaCpp(LlamaCppConfig(format=load().identity.settings["format"], sequences=3, kept_megabytes=0))
     assert fresh.generate(requests(5)) == first
     fresh.close()
 
@@ -284,10 +285,11 @@ def test_a_closed_model_says_so(model_file):
 def test_the_identity_names_what_decides_the_numbers(load, model_file):
     identity = load().identity
     assert len(identity.sha256) == 64
-    assert identity.settings["format"] == "bf16"
+    assert (identity.settings["engine"], identity.settings["format"]) in (("llama.cpp", "bf16"), ("torch", "int8"))
     assert "threads" not in identity.settings
     assert load(threads=1).identity == load(threads=2).identity
-    assert load(batch=64).identity != load(batch=128).identity
+    # a batch of torch changes no bit, so it is no part of what decides the numbers
+    assert (load(batch=64).identity == load(batch=128).identity) == (identity.settings["engine"] == "torch")
 
 
 def test_layers_on_a_gpu_that_cannot_be_used_are_one_sentence(model_file, monkeypatch):
