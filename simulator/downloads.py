@@ -17,7 +17,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,7 @@ class RemoteFile:
     Attributes:
         name: its name in the target folder.
         member: its path inside the archive or wheel; empty if the address is the file itself.
+        parts: in place of a member, paths inside wheels whose contents one after another are the file.
         sha256: what its contents must hash to, or None where only `rows` is known.
         rows: number of lines it must have, or None.
     """
@@ -54,6 +55,7 @@ class RemoteFile:
     member: str = ""
     sha256: str | None = None
     rows: int | None = None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Source:
 
     Attributes:
         kind: "official" is an address (a file, or a zip if the files have members), "wheel" a pinned requirement for pip.
-        address: the URL, or a requirement such as "recbole==1.2.1".
+        address: the URL, or a requirement such as "recbole==1.2.1", or several with blanks between them.
         files: what to take from it, in the order in which the files get their final names.
         size: bytes to transfer, for progress, or None.
     """
@@ -175,12 +177,13 @@ def _install(source: Source, folder: Path, progress: Progress | None, patience: 
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder, ignore_cleanup_errors=True) as name:
         scratch = Path(name)
         if source.kind == "wheel":
-            archive: Path | None = _wheel(source, scratch, progress)
+            wanted = [replace(source, address=requirement) for requirement in source.address.split()]
+            archives = [_wheel(one, scratch / f"wheel-{number}", progress) for number, one in enumerate(wanted)]
         else:
             got = scratch / "download"
             _download(source, got, progress, patience)
-            archive = got if source.files[0].member else None
-        ready = [_extract(archive, file, scratch, source) if archive else got for file in source.files]
+            archives = [got] if source.files[0].member else []
+        ready = [_extract(archives, file, scratch, source) if archives else got for file in source.files]
         for path, file in zip(ready, source.files, strict=True):
             problem = mismatch(path, file)
             if problem:
@@ -189,13 +192,18 @@ def _install(source: Source, folder: Path, progress: Progress | None, patience: 
             os.replace(path, folder / file.name)
 
 
-def _extract(archive: Path, file: RemoteFile, scratch: Path, source: Source) -> Path:
+def _extract(archives: Sequence[Path], file: RemoteFile, scratch: Path, source: Source) -> Path:
     target = scratch / f"file-{file.name}"
+    members = file.parts or (file.member,)
     try:
-        with zipfile.ZipFile(archive) as content, content.open(file.member) as packed, target.open("wb") as unpacked:
-            shutil.copyfileobj(packed, unpacked, 1 << 20)
+        with contextlib.ExitStack() as stack, target.open("wb") as unpacked:
+            contents = [stack.enter_context(zipfile.ZipFile(archive)) for archive in archives]
+            for member in members:
+                holder = next((content for content in contents if member in content.NameToInfo), contents[0])
+                with holder.open(member) as packed:
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
     except KeyError as error:
-        raise DownloadError(f"{source.address} has no file {file.member} inside") from error
+        raise DownloadError(f"{source.address} has no file {error.args[0] if file.parts else file.member} inside") from error
     except (zipfile.BadZipFile, EOFError) as error:
         raise DownloadError(f"{source.address} did not send a whole zip file ({error})") from error
     return target
@@ -264,7 +272,7 @@ def _stream(
 def _wheel(source: Source, scratch: Path, progress: Progress | None) -> Path:
     """Lets pip fetch a wheel without its dependencies; its bytes are watched in pip's temporary folder."""
     folder, temporary = scratch / "wheel", scratch / "pip"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     temporary.mkdir()
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off", "--quiet"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), source.address]

@@ -101,7 +101,7 @@ def _model() -> list[dict[str, str]]:
 def _engines() -> list[dict[str, str]]:
     """Every engine and format, each tried in a process of its own: what a broken library would do to a run."""
     from simulator.execution import cores  # noqa: PLC0415
-    from simulator.llm import engines  # noqa: PLC0415
+    from simulator.llm import engines, trials  # noqa: PLC0415
     from simulator.llm.llama_native import can_use_gpu  # noqa: PLC0415
     from simulator.llm.models import resolve  # noqa: PLC0415
 
@@ -115,7 +115,7 @@ def _engines() -> list[dict[str, str]]:
         state = "ok" if result.fault is None else "broken"
         rows.append(_row(f"{engines.engine_of(name)} {name}", state, found if result.fault is None else result.fault))
     if any(row["state"] == "broken" and row["check"].startswith(engines.LLAMA) for row in rows):
-        rows.append(_row(engines.LLAMA, "broken", engines.REMEDY))
+        rows.append(_row(engines.LLAMA, "broken", trials.REMEDY))
     if not any(engines.engine_of(name) == engines.TORCH for name in choice.measured):
         rows.append(_row(engines.TORCH, "absent", engines.why_not_torch(path) or "a GPU computes"))
     return rows

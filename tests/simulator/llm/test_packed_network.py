@@ -115,10 +115,10 @@ def _network(family, kind: str, **options) -> PackedNetwork:
         watched.watched = {}
         watched.compute([Span(TOKENS, 0)], [])
         maxima = dict(watched.watched)
-        for name in maxima:
+        for name, largest in maxima.items():
             layer, _, part = name.partition(".")
             if part in ("qkv", "up"):
-                maxima[name] = maxima[name] * np.abs(weights[f"{layer}.{'norm' if part == 'qkv' else 'inner_norm'}"])
+                maxima[name] = largest * np.abs(weights[f"{layer}.{'norm' if part == 'qkv' else 'inner_norm'}"])
         made = rounded(weights, shape, maxima)
     return PackedNetwork(shape, tensors(made, kind), kind, **options)
 
