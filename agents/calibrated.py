@@ -30,7 +30,7 @@ from agents.choices import close, decide, unusable
 from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
 from agents.exposures import hide, items_by_user, people_split
-from agents.hazard import SESSION_GAP, base_log_odds, fit_hazard
+from agents.hazard import base_log_odds, fit_hazard
 from agents.kept_weights import FILE, keep, kept, key_of, named
 from agents.margins import over_catalog
 from agents.moods import Moods, Visit
@@ -39,6 +39,7 @@ from agents.ordinal import probabilities
 from agents.priors import Priors, VisitConfig, leaving_by_visits, visits_known
 from agents.profiles import fit_profiles
 from agents.prompts import PromptConfig
+from agents.rhythm import SESSION_GAP
 from agents.sampled_pages import Exposures, catalog_log_odds, hidden_of_each, recommended_exposures, sampled_exposures, true_exposures
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError

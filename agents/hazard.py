@@ -17,13 +17,10 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from agents.choice_model import Logit, fit_logit
-from agents.rhythm import split_sessions
+from agents.rhythm import SESSION_GAP, split_sessions
 from simulator.dataset import Dataset
 
 NAMES = ("fatigue", "satisfaction")
-SESSION_GAP = 1_800.0
-"""Seconds; a longer pause ends a session, as in `agents.rhythm`."""
-
 MOST_PEOPLE = 2_000
 LEAST_ITEMS = 10.0
 """A person's usual session counts at least so many items where fatigue is reckoned, as in `agents.user`."""

@@ -14,36 +14,28 @@ from typing import TypedDict
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 from scipy import sparse
 
 from agents import traits
-from agents.rhythm import fit_rhythms
+from agents.rhythm import SESSION_GAP, fit_rhythms
 from agents.shrinkage import dirichlet_strength, shrink_shares
 from agents.stars import stars
 from agents.traits import Histories
 from simulator.dataset import Dataset
 from simulator.errors import DataError
-from simulator.plugins import ComponentConfig
 from simulator.records import Trait, UserProfile
 
+LIKED, DISLIKED = 20, 8
+"""How many items a profile names at most."""
 
-class ProfileConfig(ComponentConfig):
-    """How profiles are fitted.
+GENRES = 40
+"""How many genres a profile names at most."""
 
-    Attributes:
-        liked, disliked: how many item codes a profile names at most. genres: how many genres.
-        known_by: an item that a smaller share of people met says little to anybody; it is named after all others.
-        genre_smoothing: counts added to a genre's observed and expected ones (see `agents.traits.genre_lift`).
-        session_gap_minutes: a longer pause ends a session (see `agents.rhythm`).
-    """
+KNOWN_BY = 0.05
+"""An item that a smaller share of people met says little to anybody; it is named after all others."""
 
-    liked: int = Field(default=20, ge=0, le=10_000)
-    disliked: int = Field(default=8, ge=0, le=10_000)
-    genres: int = Field(default=40, ge=0, le=10_000)
-    known_by: float = Field(default=0.05, ge=0.0, le=1.0)
-    genre_smoothing: float = Field(default=5.0, gt=0.0, le=1e9)
-    session_gap_minutes: float = Field(default=30.0, gt=0.0, le=1e7)
+GENRE_SMOOTHING = 5.0
+"""Counts added to a genre's observed and expected ones (see `agents.traits.genre_lift`)."""
 
 
 class ProfileParts(TypedDict):
@@ -66,7 +58,6 @@ class Norms:
     """What is usual in the real population, from the training part.
 
     Attributes:
-        config: how profiles are fitted.
         rating_scale: (lowest, highest) rating, or None without ratings.
         genre_names: as in the catalog. genres: its genre matrix, sparse, float64, shape (n_items, n_genres).
         popularity: training interactions of each item, shape (n_items,).
@@ -78,7 +69,6 @@ class Norms:
         n_people: with at least one training interaction.
     """
 
-    config: ProfileConfig
     rating_scale: tuple[float, float] | None
     genre_names: list[str]
     genres: sparse.csr_array
@@ -94,12 +84,11 @@ class Norms:
     n_people: int
 
 
-def fit_profiles(train: Dataset, config: ProfileConfig | None = None) -> list[UserProfile]:
+def fit_profiles(train: Dataset) -> list[UserProfile]:
     """A profile of everybody who has a training interaction.
 
     Args:
         train: the training part of the data.
-        config: how; the defaults if None.
 
     Returns:
         Profiles in order of user code.
@@ -109,10 +98,9 @@ def fit_profiles(train: Dataset, config: ProfileConfig | None = None) -> list[Us
     """
     rows = _in_order(train)
     histories, codes = _histories(train, rows)
-    norms = fit_norms(train, config)
+    norms = fit_norms(train)
     times = rows["timestamp"].to_numpy() if train.has_times else None
-    pause = norms.config.session_gap_minutes * 60.0
-    rhythms = fit_rhythms(histories.people, times, histories.n, pause, train.kept_share, train.split_seed)
+    rhythms = fit_rhythms(histories.people, times, histories.n, SESSION_GAP, train.kept_share, train.split_seed)
     parts = profile_parts(histories, norms)
     users = train.users[codes].select("user_id", "age", "gender", "occupation").rows()
     return [
@@ -121,11 +109,11 @@ def fit_profiles(train: Dataset, config: ProfileConfig | None = None) -> list[Us
     ]
 
 
-def fit_norms(train: Dataset, config: ProfileConfig | None = None) -> Norms:
+def fit_norms(train: Dataset) -> Norms:
     """What is usual among the people of a data set.
 
     Args:
-        train: the training part of the data. config: how profiles are fitted; the defaults if None.
+        train: the training part of the data.
 
     Raises:
         DataError: there are no training interactions.
@@ -145,7 +133,6 @@ def fit_norms(train: Dataset, config: ProfileConfig | None = None) -> Norms:
         histogram = (given.sum(axis=0) + 1.0) / (given.sum() + 5.0)
         strength = dirichlet_strength(given)
     return Norms(
-        config=config or ProfileConfig(),
         rating_scale=train.rating_scale,
         genre_names=train.catalog.genre_names,
         genres=matrix,
@@ -170,9 +157,9 @@ def profile_parts(histories: Histories, norms: Norms) -> list[ProfileParts]:
     """
     n, ends = histories.n, histories.ends
     counts = traits.genre_counts(histories, norms.genres)
-    lifts = traits.genre_lift(counts, norms.genre_shares, norms.config.genre_smoothing)
+    lifts = traits.genre_lift(counts, norms.genre_shares, GENRE_SMOOTHING)
     met = np.flatnonzero(norms.genre_shares)
-    order = met[np.argsort(-lifts[:, met], axis=1, kind="stable")[:, : norms.config.genres]]
+    order = met[np.argsort(-lifts[:, met], axis=1, kind="stable")[:, :GENRES]]
     liked, disliked = _taste(histories, norms)
     active = traits.as_traits(traits.activity(histories), norms.activity)
     diverse = traits.as_traits(traits.diversity(counts), norms.diversity)
@@ -227,18 +214,18 @@ def _taste(histories: Histories, norms: Norms) -> tuple[list[tuple[int, ...]], l
 
     With ratings, an item counts as liked from 3 stars and the person's own mean on, as disliked up to 3 stars and below the
     own mean. They are ordered by the distance of the rating from the own mean, then by what the item tells: the rarer, the
-    more (self-information, -log of its share of people), but items nearly nobody met (`known_by`) come last. Without ratings
+    more (self-information, -log of its share of people), but items nearly nobody met (`KNOWN_BY`) come last. Without ratings
     the latest items stand for what is liked, and without times either, those that tell most. The last of several
     interactions with an item counts.
     """
     n = histories.n
     share = norms.popularity / norms.n_people
-    telling = np.where(share >= norms.config.known_by, -np.log(np.maximum(share, 1e-12)), -1.0 / np.maximum(norms.popularity, 0.5))
+    telling = np.where(share >= KNOWN_BY, -np.log(np.maximum(share, 1e-12)), -1.0 / np.maximum(norms.popularity, 0.5))
     table = pl.DataFrame({"person": histories.people, "item": histories.items, "row": np.arange(len(histories.items))})
     table = table.with_columns(telling=pl.Series(telling[histories.items])).unique(["person", "item"], keep="last", maintain_order=True)
     if histories.ratings is None or norms.rating_scale is None:
         by = ["person", "row", "item"] if histories.timed else ["person", "telling", "item"]
-        return _first(table.sort(by, descending=[False, True, False]), norms.config.liked, n), [()] * n
+        return _first(table.sort(by, descending=[False, True, False]), LIKED, n), [()] * n
     distance = histories.ratings.astype(np.float64) - traits.pickiness(histories)[histories.people]
     table = table.with_columns(
         distance=pl.Series(distance[table["row"].to_numpy()]).round(6),
@@ -248,7 +235,7 @@ def _taste(histories: Histories, norms: Norms) -> tuple[list[tuple[int, ...]], l
     best = table.filter(good).sort(["person", "distance", "telling", "item"], descending=[False, True, True, False])
     bad = (pl.col("stars") <= 3) & (pl.col("distance") <= 0) & ~good
     worst = table.filter(bad).sort(["person", "distance", "telling", "item"], descending=[False, False, True, False])
-    return _first(best, norms.config.liked, n), _first(worst, norms.config.disliked, n)
+    return _first(best, LIKED, n), _first(worst, DISLIKED, n)
 
 
 def _first(ranked: pl.DataFrame, at_most: int, n: int) -> list[tuple[int, ...]]:

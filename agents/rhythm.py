@@ -16,6 +16,9 @@ from simulator.records import Rhythm
 
 WEEK = 7 * 24 * 3600.0
 HOURS = 24
+SESSION_GAP = 1_800.0
+"""Seconds; a longer pause ends a session."""
+
 FEWEST_SECONDS = 1.0
 """Nobody takes in an item faster than this, whatever a log of whole seconds says."""
 

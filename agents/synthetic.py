@@ -17,7 +17,7 @@ from scipy.stats import norm, rankdata
 
 from agents import traits
 from agents.drawing import RatingStyle, draw_items, draw_ratings, item_rates
-from agents.profiles import Norms, ProfileConfig, fit_norms, profile_parts
+from agents.profiles import Norms, fit_norms, profile_parts
 from agents.rhythm import DEFAULT_RHYTHM
 from agents.shrinkage import dirichlet_strength, shrink_shares
 from agents.traits import Histories
@@ -86,9 +86,7 @@ def draw(copula: Copula, rng: np.random.Generator) -> tuple[dict[str, float], np
     return values, scores
 
 
-def synthesise(
-    profiles: Sequence[UserProfile], n: int, train: Dataset, rng: Stream, config: ProfileConfig | None = None
-) -> list[UserProfile]:
+def synthesise(profiles: Sequence[UserProfile], n: int, train: Dataset, rng: Stream) -> list[UserProfile]:
     """Draws people who could be in the data but are not.
 
     Args:
@@ -96,7 +94,6 @@ def synthesise(
         n: people wanted.
         train: the training part that the profiles were fitted on.
         rng: of the draw; person k depends on ``rng.child(k)`` only, so a larger n keeps the people of a smaller one.
-        config: how the profiles were fitted; the defaults if None.
 
     Returns:
         Profiles marked `synthetic`, user codes from ``train.n_users`` on, ids "synthetic-0000" and so on. No history has
@@ -112,7 +109,7 @@ def synthesise(
             f"population.synthetic = {n} needs at least {FEWEST_PEOPLE} real people to learn from, but the data has {len(profiles)}; "
             "set it to 0."
         )
-    norms = fit_norms(train, config)
+    norms = fit_norms(train)
     sketch = _Sketch(profiles, norms, train)
     drawn = [sketch.person(rng.child(k).generator(), n) for k in range(n)]
     ratings = np.concatenate([ratings for _, _, ratings in drawn]) if norms.item_means is not None else None

@@ -10,8 +10,8 @@ import numpy as np
 
 from agents.arrivals import History, Sessions, Window, next_arrival, one_arrival, relived_arrival
 from agents.experience import records_of_page, records_of_session
-from agents.hazard import SESSION_GAP
 from agents.requests import Repeat, page_request, page_stream, person_stream
+from agents.rhythm import SESSION_GAP
 from agents.visits import seconds_on_page
 from simulator.dataset import Catalog
 from simulator.protocols import Memory

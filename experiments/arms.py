@@ -76,8 +76,6 @@ def run_once(config: ExperimentConfig, folder: Path, workers: int, report: runs.
         if not run.is_complete:
             runs.resume(folder, workers, report, prepared=prepared)
         return folder
-    if folder.is_dir():
-        run.remove_leftovers()
     runs.start(config, folder, workers, report, prepared)
     return folder
 

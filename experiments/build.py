@@ -39,6 +39,7 @@ from simulator.plugins import build, load, resolve
 from simulator.protocols import DataChecker, DecisionContext, DecisionModel, Environment, LanguageModel, Memory, Recommender
 from simulator.records import Action, Usage
 from simulator.run_directory import RunDirectory
+from simulator.run_log import join_log
 from simulator.seeds import Stream
 from simulator.session import Cohort
 from simulator.simulation import CohortResult, CohortTask, write_shard
@@ -85,6 +86,8 @@ def resolved(config: ExperimentConfig) -> dict[str, dict[str, Any]]:
         raise ConfigError(other_switches(config, decides=decides_with_language_model(config)))
     _check_interventions(config)
     options["recommender"] |= feed
+    if config.language_model is not None and config.language_model.cache_path is not None:
+        options["language_model"]["cache_path"] = str(config.language_model.cache_path.expanduser().resolve())
     return options
 
 
@@ -310,6 +313,7 @@ class CohortWorker:
     """
 
     def __init__(self, blueprint: Blueprint) -> None:
+        join_log(blueprint.run)
         self._blueprint = blueprint
         self._run = RunDirectory(blueprint.run)
         asked = (blueprint.config.language_model.options if blueprint.config.language_model else {}).get("threads")
@@ -397,7 +401,13 @@ def result_of(task: CohortTask, tables: Mapping[str, pl.DataFrame]) -> CohortRes
     pages, shown = tables["pages"], tables["impressions"]
     bad = Counter(f"{status}: {reply[:120]}" for status, reply in pages.select("status", "reply").iter_rows() if status != "ok")
     return CohortResult(
-        task.round, task.cohort, pages.height, impressions=shown.height, interactions=int(shown["chosen"].sum()), fallbacks=dict(bad)
+        task.round,
+        task.cohort,
+        pages.height,
+        impressions=shown.height,
+        interactions=int(shown["chosen"].sum()),
+        fallbacks=dict(bad),
+        people=tuple(person.user_id for person in task.people),
     )
 
 

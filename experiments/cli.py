@@ -43,17 +43,17 @@ def call(arguments: list[str]) -> int:
     """Runs one command line and returns its exit status."""
     import typer  # noqa: PLC0415 - after the check that our packages are ours
 
-    from experiments.console import note, show_logs  # noqa: PLC0415
+    from experiments.console import fail, set_volume  # noqa: PLC0415
     from simulator.errors import UsersimError  # noqa: PLC0415
 
-    show_logs()
+    set_volume("normal")
     try:
         result: Any = application()(arguments, prog_name="usersim", standalone_mode=False)
     except UsersimError as error:
-        note(f"usersim: {error}")
+        fail(f"usersim: {error}")
         return error.exit_status
     except (KeyboardInterrupt, typer.Abort):
-        note("usersim: interrupted; what was finished is kept, `usersim resume RUN` continues a run.")
+        fail("usersim: interrupted; what was finished is kept, `usersim resume RUN` continues a run.")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,7 +88,9 @@ def application() -> Any:
         run,
         study,
         tune,
+        verify,
     )
+    from experiments.commands.volume import add_everywhere  # noqa: PLC0415
 
     app = typer.Typer(
         name="usersim",
@@ -106,6 +108,7 @@ def application() -> Any:
         interview,
         plot,
         export,
+        verify,
         tune,
         fidelity,
         augment,
@@ -118,6 +121,7 @@ def application() -> Any:
     app.add_typer(data.app, name="data")
     app.add_typer(models.app, name="models")
     app.add_typer(benchmark.app, name="benchmark")
+    add_everywhere(app)
     return app
 
 

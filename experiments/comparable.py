@@ -92,7 +92,8 @@ def check_runs(runs: Mapping[str, FinishedRun]) -> list[str]:
                     f"the runs {here} and {there} {NEEDED[key]}: {key} = {different[key][0]} and {different[key][1]}; simulate one of them "
                     f"again with the other's {key}."
                 )
-        if first.manifest.get("usersim") != run.manifest.get("usersim"):
+        versions = [(each.manifest.get("usersim"), (each.manifest.get("code") or {}).get("run")) for each in (first, run)]
+        if versions[0] != versions[1]:
             warnings.append(f"{name} and {other} were made by other versions of usersim.")
         if first.manifest.get("model") != run.manifest.get("model"):
             warnings.append(

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from simulator.credentials import masked
+from simulator.run_log import OURS
 
 stderr = Console(stderr=True)
 """For people: progress, notes, errors."""
@@ -67,8 +68,18 @@ def note(text: str) -> None:
     stderr.print(masked(text), markup=False, highlight=False, soft_wrap=True)
 
 
+def fail(text: str) -> None:
+    """The line that says why a command has failed, on stderr, however quiet it is."""
+    quiet, stderr.quiet = stderr.quiet, False
+    note(text)
+    stderr.quiet = quiet
+
+
 class _Notes(logging.Handler):
-    """Shows what the library logs as notes, the same words once a command: several runs of it may read the same data."""
+    """Shows what the library logs as notes, the same words once a command: several runs of it may read the same data.
+
+    Where everything is shown, each comes with its time and origin.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -76,7 +87,9 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if text not in self.said:
+        if self.level <= logging.DEBUG:
+            note(f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.name}: {text}")
+        elif text not in self.said:
             self.said.add(text)
             note(text)
 
@@ -84,13 +97,24 @@ class _Notes(logging.Handler):
 _notes = _Notes()
 
 
-def show_logs() -> None:
-    """Shows on stderr what the simulator tells through logging, such as which format of a model it has chosen. May be called again."""
-    logger = logging.getLogger("simulator")
-    logger.setLevel(logging.INFO)
+def set_volume(volume: Literal["quiet", "normal", "verbose"]) -> None:
+    """How much a command tells on stderr; results on stdout are always printed. May be called again.
+
+    Args:
+        volume: "quiet" for nothing but why it failed; "normal" for progress, notes and what the simulator logs, such as which format
+            of a model it has chosen; "verbose" for everything that any package of usersim logs, with times.
+    """
+    stderr.quiet = volume == "quiet"
     _notes.said.clear()
-    if _notes not in logger.handlers:
-        logger.addHandler(_notes)
+    _notes.setLevel(logging.DEBUG if volume == "verbose" else logging.INFO)
+    for name in OURS:
+        logger = logging.getLogger(name)
+        shown = volume == "verbose" or name == "simulator"
+        logger.setLevel(logging.DEBUG if volume == "verbose" else logging.INFO if shown else logging.NOTSET)
+        if shown and _notes not in logger.handlers:
+            logger.addHandler(_notes)
+        elif not shown:
+            logger.removeHandler(_notes)
 
 
 @contextmanager

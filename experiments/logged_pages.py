@@ -15,11 +15,11 @@ import polars as pl
 
 from agents.profiles import fit_profiles
 from agents.requests import page_request, page_stream, person_stream
-from experiments import build
 from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
 from experiments.config import ExperimentConfig
 from experiments.run import take_part
+from experiments.run_data import data_of
 from simulator.dataset import Dataset
 from simulator.errors import RunError
 from simulator.records import PageRequest, UserProfile
@@ -80,10 +80,7 @@ def read_logged_pages(path: Path) -> LoggedPages:
     impressions = run.impressions
     _check_propensities(impressions, path / "impressions.parquet")
     config = configuration.of_run(run.directory.config_path)
-    train = build.data(config).train
-    stored = run.manifest.get("data", {}).get("fingerprint")
-    if stored != train.fingerprint():
-        raise RunError(f"the data of the run {path} has changed since it was made, so its people's histories cannot be rebuilt.")
+    train = data_of(config, run.directory).train
     impressions = impressions.sort(KEY)
     items = _items(impressions, train, path)
     new = (impressions.select(pl.struct("user", "session", "page").rle_id()).to_series()).to_numpy().astype(np.int64)

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from agents.profiles import ProfileConfig
+from agents.rhythm import SESSION_GAP
 from simulator.dataset import Dataset
 from simulator.records import Trait, UserProfile
 
@@ -79,8 +79,7 @@ def real_table(train: Dataset, people: Sequence[UserProfile]) -> pl.DataFrame:
     )
     frame = frame.join(train.catalog.items.select("item", "item_id"), on="item", how="left", maintain_order="left")
     if train.has_times:
-        gap = ProfileConfig().session_gap_minutes * 60
-        new_session = (pl.col("timestamp").diff().over("user") > gap).fill_null(value=False)
+        new_session = (pl.col("timestamp").diff().over("user") > SESSION_GAP).fill_null(value=False)
         frame = frame.with_columns(session=new_session.cum_sum().over("user").cast(pl.Int32))
     else:
         frame = frame.with_columns(session=pl.lit(None, dtype=pl.Int32))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
+import io
+import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib import metadata
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-import psutil
 
 from agents.arrivals import Sessions
 from agents.exposures import people_split
@@ -22,19 +22,20 @@ from agents.prompts import PromptBuilder
 from agents.synthetic import synthesise
 from agents.taste import write_tastes
 from environments.interventions import aimed, assignments
-from experiments import build
+from experiments import build, manifest
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.people_tables import items_table, people_table, real_table
 from experiments.round_recommender import fit_recommender
+from experiments.run_work import told
 from experiments.same_settings import CHANGEABLE, take_over
 from simulator.dataset import Dataset, require
-from simulator.errors import ConfigError, RunError
-from simulator.execution import cores, execution, release_memory
+from simulator.errors import ConfigError
+from simulator.execution import end_if_importing_main, execution, release_memory
 from simulator.llm.openai_api import address
-from simulator.protocols import LanguageModel
 from simulator.records import UserProfile
 from simulator.run_directory import RunDirectory, write_atomically
+from simulator.run_lock import locked
 from simulator.seeds import Stream
 from simulator.simulation import CohortResult, Plan, simulate
 
@@ -44,7 +45,7 @@ Report = Callable[[str, int, int, "CohortResult | None"], None]
 ORIGIN_WITHOUT_TIMES = 946_684_800
 """2000-01-01 UTC: where simulated time starts if the data has none."""
 
-PACKAGES = ("mesa", "torch", "transformers", "llama-cpp-python", "polars", "numpy", "scipy", "pydantic")
+_log = logging.getLogger(__name__)
 
 
 def start(config: ExperimentConfig, output: Path | None, workers: int, report: Report, prepared: Sequence[Path] = ()) -> RunDirectory:
@@ -59,15 +60,36 @@ def start(config: ExperimentConfig, output: Path | None, workers: int, report: R
             (see `experiments.same_settings`); changes nothing but the speed.
 
     Raises:
-        UsersimError: anything the user can mend, see `simulator.errors`.
+        UsersimError: anything the user can mend, see `simulator.errors`. Where it is wrong input, found before anybody was simulated,
+            nothing is left in `output`.
     """
+    end_if_importing_main()
     options = build.resolved(config)
-    run = RunDirectory.create(output or new_path(config.name))
-    write_atomically(run.config_path, configuration.dump(config, options))
-    return _carry_out(run, config, workers, report, prepared)
+    path = output or new_path(config.name)
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    run = RunDirectory.create(path)
+    with locked(run.path, "usersim run"):
+        RunDirectory.create(path)  # another process may have been quicker
+        run.remove_leftovers()
+        try:
+            with told(run.path, "usersim run"):
+                write_atomically(run.config_path, configuration.dump(config, options))
+                return _carry_out(run, config, workers, report, prepared)
+        except Exception as error:
+            if getattr(error, "exit_status", 2) == 2 and not (run.has_any_shard or (run.path / "tastes.json").is_file()):
+                _leave_nothing(run, new)
+            raise
 
 
-def resume(path: Path, workers: int, report: Report, overrides: Sequence[str] = (), prepared: Sequence[Path] = ()) -> RunDirectory:
+def resume(
+    path: Path,
+    workers: int,
+    report: Report,
+    overrides: Sequence[str] = (),
+    prepared: Sequence[Path] = (),
+    *,
+    accept_changes: bool = False,
+) -> RunDirectory:
     """Continues an interrupted run; a complete one only gets figures and report again.
 
     Args:
@@ -75,17 +97,38 @@ def resume(path: Path, workers: int, report: Report, overrides: Sequence[str] = 
         workers, prepared: as in `start`.
         report: told of the progress.
         overrides: settings ``section.key=value`` that are changed from now on; only those of `CHANGEABLE`.
+        accept_changes: whether other code, packages or another processor than it was started with are recorded instead of refused.
 
     Raises:
-        RunError: there is no run at `path`, or data, model or version are not those it was started with.
+        RunError: there is no run at `path`, or another process writes into it, or settings, data, model, code, packages or processor
+            are not those it was started with.
         ConfigError: a setting cannot be changed, or its value is not allowed.
     """
+    end_if_importing_main()
     run = RunDirectory.open(path)
-    if overrides:
-        _change(run, overrides)
-    config = configuration.of_run(run.config_path)
-    run.remove_leftovers()
-    return _carry_out(run, config, workers, report, prepared)
+    with locked(run.path, "usersim resume"), told(run.path, "usersim resume"):
+        begun = (run.path / "manifest.json").is_file()
+        if begun:
+            manifest.check_settings(run, changeable=not run.is_complete)
+        if overrides:
+            _change(run, overrides)
+        elif begun and manifest.changed_settings(run):
+            manifest.change_settings(run, ())
+        config = configuration.of_run(run.config_path)
+        run.remove_leftovers()
+        return _carry_out(run, config, workers, report, prepared, accept_changes=accept_changes)
+
+
+def _leave_nothing(run: RunDirectory, new: Sequence[Path]) -> None:
+    """Removes what a refused start has written, and the folders that it made (innermost first) where they are empty."""
+    for entry in run.path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    with suppress(OSError):
+        for folder in new:
+            folder.rmdir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +163,15 @@ class Prepared:
         )
 
 
-def prepare(run: RunDirectory, config: ExperimentConfig, threads: int | None, report: Report, prepared: Sequence[Path] = ()) -> Prepared:
+def prepare(
+    run: RunDirectory,
+    config: ExperimentConfig,
+    threads: int | None,
+    report: Report,
+    prepared: Sequence[Path] = (),
+    *,
+    accept_changes: bool = False,
+) -> Prepared:
     """Everything before the first round: data, people, manifest, tastes, the fitted decision model and the tables about people and items.
 
     Args:
@@ -128,7 +179,7 @@ def prepare(run: RunDirectory, config: ExperimentConfig, threads: int | None, re
         config: checked.
         threads: for inference in one process, or None.
         report: told of the progress.
-        prepared: as in `start`.
+        prepared: as in `start`. accept_changes: as in `resume`.
 
     Raises:
         UsersimError: anything the user can mend, see `simulator.errors`.
@@ -141,15 +192,24 @@ def prepare(run: RunDirectory, config: ExperimentConfig, threads: int | None, re
     people = take_part(config, train, profiles)
     interventions = aimed(config.interventions, train, Stream(config.seed))
     blueprint = build.Blueprint(config, train.catalog, build.actions(train), train.rating_scale, run.path.resolve(), threads, interventions)
-    people = _prepare(run, blueprint, train, profiles, people, report, prepared)
+    people = _prepare(run, blueprint, train, profiles, people, report, prepared, accept_changes=accept_changes)
     _write_tables(run, train, people, assignments(interventions, people, Stream(config.seed)) if interventions else None)
     return Prepared(blueprint, train, profiles, people)
 
 
-def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report: Report, prepared: Sequence[Path]) -> RunDirectory:
+def _carry_out(
+    run: RunDirectory,
+    config: ExperimentConfig,
+    workers: int,
+    report: Report,
+    prepared: Sequence[Path],
+    *,
+    accept_changes: bool = False,
+) -> RunDirectory:
     started = time.perf_counter()
+    report = _logging(report)
     if not run.is_complete:
-        begun = prepare(run, config, None if workers == 1 else 1, report, prepared)
+        begun = prepare(run, config, None if workers == 1 else 1, report, prepared, accept_changes=accept_changes)
 
         def fit(round_number: int, simulated: pl.DataFrame) -> None:
             fit_recommender(run, config, begun.train, round_number, simulated)
@@ -175,14 +235,30 @@ def _carry_out(run: RunDirectory, config: ExperimentConfig, workers: int, report
             "pages_per_second": round(here / seconds, 3),
             "workers": workers,
         }
-        manifest = run.read_json("manifest")
-        run.write_json("manifest", {**manifest, "finished": _now()})
-        run.write_json("summary", summary)
+        run.write_json("manifest", {**run.read_json("manifest"), "finished": manifest.now()})
+        run.write_json("summary", {**summary, "hashes_sha256": run.write_hashes()})
     report("drawing figures", 0, 0, None)
     from experiments.analysis.report import write_report  # noqa: PLC0415 - matplotlib is not needed before
 
     write_report(run.path)
     return run
+
+
+def _logging(report: Report) -> Report:
+    """The same, with every stage and every finished cohort told to the run's log."""
+    last = ""
+
+    def tell(what: str, done: int, total: int, result: CohortResult | None) -> None:
+        nonlocal last
+        if result is not None:
+            bad = sum(result.fallbacks.values())
+            _log.info("%s: cohort %d, %d pages, %d unusable; %d of %d cohorts", what, result.cohort, result.pages, bad, done, total)
+        elif what != last:
+            _log.info("%s", what)
+        last = what
+        report(what, done, total, result)
+
+    return tell
 
 
 def _change(run: RunDirectory, overrides: Sequence[str]) -> None:
@@ -200,11 +276,8 @@ def _change(run: RunDirectory, overrides: Sequence[str]) -> None:
     config = configuration.check(document, str(run.config_path))
     write_atomically(run.config_path, configuration.dump(config, build.resolved(config)))
     if (run.path / "manifest.json").is_file():
-        manifest = run.read_json("manifest")
-        server = (manifest.get("model") or {}).get("settings", {})
-        if "server" in server and config.language_model is not None:
-            server["server"] = address(str(config.language_model.options["base_url"]))
-        run.write_json("manifest", {**manifest, "changed": [*manifest.get("changed", []), {"time": _now(), "settings": list(overrides)}]})
+        options = config.language_model.options if config.language_model is not None else {}
+        manifest.change_settings(run, overrides, **({"server": address(str(options["base_url"]))} if "base_url" in options else {}))
 
 
 def origin(train: Dataset, sessions: Sessions = "one") -> int:
@@ -248,13 +321,18 @@ def _prepare(
     people: list[UserProfile],
     report: Report,
     prepared: Sequence[Path],
+    *,
+    accept_changes: bool,
 ) -> list[UserProfile]:
     """Everything before the first round that is done once: manifest, tastes, the decision model's own preparation."""
     config = blueprint.config
     fixed = build.fixed_inference(config, [run.path, *prepared])
     model = build.language_model(config, ledger=blueprint.run / build.LEDGER, fixed=fixed)
     try:
-        _manifest(run, config, train, model, people)
+        if (run.path / "manifest.json").is_file():
+            manifest.check(run, config, train, model, accept=accept_changes)
+        else:
+            manifest.write(run, config, train, model, people)
         take_over(run, config, prepared)
         if config.population.taste and model is not None:
             report("writing tastes", 0, 0, None)
@@ -280,74 +358,9 @@ def _write_tables(run: RunDirectory, train: Dataset, people: Sequence[UserProfil
     for name, frame in tables.items():
         file = run.path / f"{name}.parquet"
         if not file.is_file():
-            temporary = run.path / f".{name}.parquet.part"
-            frame.write_parquet(temporary)
-            temporary.rename(file)
-
-
-def _manifest(
-    run: RunDirectory, config: ExperimentConfig, train: Dataset, model: LanguageModel | None, people: Sequence[UserProfile]
-) -> None:
-    """Writes how the run is made, or checks on resuming that it is still made so."""
-    identity = model.identity if model is not None else None
-    must_equal = {
-        "usersim": metadata.version("usersim"),
-        "data": {
-            "name": train.name,
-            "fingerprint": train.fingerprint(),
-            "users": train.n_users,
-            "items": train.n_items,
-            "training_interactions": train.interactions.height,
-            "skipped": dict(train.skipped),
-            "domain": asdict(train.catalog.domain),
-        },
-        "model": None
-        if identity is None
-        else {"name": identity.name, "sha256": identity.sha256, "backend": identity.backend, "settings": dict(identity.settings)},
-    }
-    if (run.path / "manifest.json").is_file():
-        stored = run.read_json("manifest")
-        for key, value in must_equal.items():
-            if stored.get(key) != value:
-                raise RunError(
-                    f"the run {run.path} was started with another {key}: {_difference(stored.get(key), value)}; "
-                    "a run is continued only with the same, so that its log stays one."
-                )
-        run.write_json("manifest", {**stored, "resumed": stored.get("resumed", 0) + 1})
-        return
-    run.write_json(
-        "manifest",
-        {
-            **must_equal,
-            "experiment": config.name,
-            "seed": config.seed,
-            "people": len(people),
-            "synthetic_people": sum(person.synthetic for person in people),
-            "split": config.dataset.split_config().model_dump(mode="json"),
-            "policy": build.policy_id(config),
-            "rating_scale": train.rating_scale,
-            "understood": dict(train.understood),
-            "notes": list(train.notes),
-            "started": _now(),
-            "git_revision": _git_revision(),
-            "packages": {name: _version(name) for name in PACKAGES},
-            "machine": {
-                "system": platform.platform(),
-                "python": platform.python_version(),
-                "processor": _processor(),
-                "cores": cores(),
-                "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
-            },
-        },
-    )
-
-
-def _difference(then: object, now: object) -> str:
-    """The first entry that differs, in words."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        key = next(key for key in (*now, *then) if then.get(key) != now.get(key))
-        return f"{key} was {then.get(key)}, now it is {now.get(key)}"
-    return f"it was {then}, now it is {now}"
+            buffer = io.BytesIO()
+            frame.write_parquet(buffer)
+            write_atomically(file, buffer.getvalue())
 
 
 def new_path(name: str) -> Path:
@@ -359,37 +372,3 @@ def new_path(name: str) -> Path:
         number += 1
         path = path.with_name(f"{stamp}-{number}")
     return path
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_revision() -> str | None:
-    """Revision of the checkout usersim runs from, with "+changes" if it is modified; None outside a checkout."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return None
-    try:
-        revision = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return revision + ("+changes" if changed.stdout.strip() else "")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,27 @@ from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from simulator.run_directory import RunDirectory, write_atomically
 
-CHANGEABLE = tuple(
-    f"language_model.{key}"
-    for key in (
-        "base_url",
-        "budget",
-        "price_per_million_prompt_tokens",
-        "price_per_million_completion_tokens",
-        "api_key_env",
-        "concurrency",
-        "timeout_s",
-        "retries",
-        "first_wait_s",
-        "longest_wait_s",
-        "requests_per_minute",
-    )
+CHANGEABLE = (
+    "decision.max_fallback_share",
+    *(
+        f"language_model.{key}"
+        for key in (
+            "base_url",
+            "budget",
+            "price_per_million_prompt_tokens",
+            "price_per_million_completion_tokens",
+            "api_key_env",
+            "concurrency",
+            "timeout_s",
+            "retries",
+            "first_wait_s",
+            "longest_wait_s",
+            "requests_per_minute",
+        )
+    ),
 )
-"""Settings that `usersim resume --set` may change: what a server may cost and how it is reached, nothing that can change the log."""
+"""Settings that `usersim resume --set` may change: how many replies may be unusable, what a server may cost and how it is reached;
+nothing that can change the log."""
 
 NOT_PREPARED_FROM = ("name", "rounds", "round_days", "cohort_size", "tuning", "augmentation", "recommender", "interventions")
 """Keys and sections that what is done before the first round does not depend on, but for the shape of pages in [recommender]."""
@@ -38,8 +42,7 @@ NOT_PREPARED_FROM = ("name", "rounds", "round_days", "cohort_size", "tuning", "a
 def settings(config: ExperimentConfig) -> dict[str, Any]:
     """Every setting with its default filled in, as ``section.key`` -> value, without those of `CHANGEABLE`."""
     document = tomllib.loads(configuration.dump(config, build.resolved(config)).decode())
-    flat = dict(_flat(document, ""))
-    return {key: value for key, value in flat.items() if key not in CHANGEABLE}
+    return {key: value for key, value in flat(document) if key not in CHANGEABLE}
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -52,7 +55,7 @@ def take_over(run: RunDirectory, config: ExperimentConfig, prepared: Sequence[Pa
     """Copies the fitted decision model and the tastes from the first of other runs in which they would come out the same.
 
     They are made from the training part, its profiles, the people, the seed and a `simulator.protocols.DecisionContext`, and not from
-    the recommender. So version, data and model of the two manifests must be equal, and all settings that they are made from.
+    the recommender. So code, data, model and machine of the two manifests must be equal, and all settings that they are made from.
 
     Args:
         run: with its manifest; nothing is done if it has a decision model. config: its experiment.
@@ -73,11 +76,23 @@ def take_over(run: RunDirectory, config: ExperimentConfig, prepared: Sequence[Pa
     return source
 
 
+def made_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two manifests are of runs by the same code (but for the recommender's) and packages, on the same kind of processor, of the
+    same data and with the same model."""
+    names = ("usersim", "packages", "data", "model")
+    codes = [{**(manifest.get("code") or {}), "recommender": ""} for manifest in (one, other)]
+    machines = [manifest.get("machine") or {} for manifest in (one, other)]
+    return (
+        all(one.get(name) == other.get(name) for name in names)
+        and codes[0] == codes[1]
+        and all(machines[0].get(name) == machines[1].get(name) for name in ("processor", "blas"))
+    )
+
+
 def _prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirectory) -> bool:
     if not ((other.path / "decisions").is_dir() and other.config_path.is_file() and (other.path / "manifest.json").is_file()):
         return False
-    mine, theirs = run.read_json("manifest"), other.read_json("manifest")
-    if any(mine.get(key) != theirs.get(key) for key in ("usersim", "data", "model")):
+    if not made_alike(run.read_json("manifest"), other.read_json("manifest")):
         return False
     return _prepared_from(config) == _prepared_from(configuration.of_run(other.config_path))
 
@@ -88,8 +103,10 @@ def _prepared_from(config: ExperimentConfig) -> dict[str, Any]:
     return {**made, "page_size": feed.page_size, "max_pages": feed.max_pages}
 
 
-def _flat(value: Mapping[str, Any], before: str) -> Sequence[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of a document as ``section.key`` and value; an empty section is an entry."""
     for key, entry in value.items():
-        found += _flat(entry, f"{before}{key}.") if isinstance(entry, dict) and entry else [(before + key, entry)]
-    return found
+        if isinstance(entry, Mapping) and entry:
+            yield from flat(entry, f"{before}{key}.")
+        else:
+            yield before + key, entry

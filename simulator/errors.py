@@ -13,7 +13,8 @@
     ├── RecommenderError          a recommender broke its contract
     └── RunError                  a run directory is missing, incomplete or inconsistent
         ├── FallbackError         too many replies of the language model could not be used
-        └── BudgetError           the money for a language model is spent
+        ├── BudgetError           the money for a language model is spent
+        └── WorkerError           a worker process died
 
 A message says what was found, where, what is allowed and what to do. `with_suggestion` makes the
 "did you mean" part the same everywhere.
@@ -81,6 +82,12 @@ class FallbackError(RunError):
 
 class BudgetError(RunError):
     """The money that an experiment allows for its language model is spent; a run resumes with a larger budget."""
+
+    exit_status = 1
+
+
+class WorkerError(RunError):
+    """A process that simulated people died; what was finished is kept, and the run can be continued."""
 
     exit_status = 1
 

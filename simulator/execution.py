@@ -12,19 +12,26 @@ import ctypes
 import gc
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import psutil
 
-from simulator.errors import RunError
+from simulator.errors import RunError, WorkerError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Worker = Callable[[Task], Result]
 WorkerFactory = Callable[[], Callable[[Task], Result]]
+
+
+GUARD = 'what starts the run under `if __name__ == "__main__":`'
+"""What a script needs that starts processes."""
 
 
 class Execution(Protocol):
@@ -66,21 +73,34 @@ class Processes(Generic[Task, Result]):
     """
 
     def __init__(self, factory: WorkerFactory[Task, Result], workers: int) -> None:
+        end_if_importing_main()
+        main = getattr(sys.modules["__main__"], "__file__", None)
+        if main is not None and not Path(main).is_file():
+            raise RunError(
+                f"workers import the main script, which is no file here ({main}): save it in one, with {GUARD}, or use workers=1."
+            )
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(factory, os.getpid(), workers))
+        self._begun = context.Event()
+        begin = (factory, os.getpid(), workers, self._begun)
+        self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=begin)
 
     def map(self, tasks: Sequence[Task]) -> Iterator[Result]:
         """See `Execution.map`.
 
         Raises:
-            RunError: a worker process died.
+            WorkerError: a worker process died. RunError: none of them could begin.
         """
         futures: list[Future[Result]] = [self._pool.submit(_call_worker, task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
-            raise RunError(
+            if not self._begun.is_set():
+                raise RunError(
+                    f"the worker processes ended before they had begun. If this is a script, each of them imports it: write {GUARD}, "
+                    "or use workers=1. If it has that already, they were killed, or memory was short."
+                ) from error
+            raise WorkerError(
                 "a worker process ended unexpectedly (killed, or out of memory); nothing that was finished is lost: "
                 "continue with `usersim resume`, with fewer --workers if memory was short."
             ) from error
@@ -96,6 +116,15 @@ class Processes(Generic[Task, Result]):
 def execution(factory: WorkerFactory[Task, Result], workers: int) -> Here[Task, Result] | Processes[Task, Result]:
     """The execution for a number of workers: here for 1, otherwise in that many processes."""
     return Here(factory) if workers == 1 else Processes(factory, workers)
+
+
+def end_if_importing_main() -> None:
+    """Ends this process without a word if it is a worker that is importing the main script, which has begun to run itself in it.
+
+    So nothing is done twice by a script without the guard; the process that started the workers then says what to write.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(1)
 
 
 def release_memory() -> None:
@@ -123,8 +152,9 @@ _worker: Callable[[Any], Any] | None = None
 _worker_factory: Callable[[], Callable[[Any], Any]] | None = None
 
 
-def _start_worker(factory: Callable[[], Callable[[Any], Any]], parent: int, workers: int) -> None:
+def _start_worker(factory: Callable[[], Callable[[Any], Any]], parent: int, workers: int, begun: Event) -> None:
     global _worker_factory, _side_by_side
+    begun.set()
     _worker_factory, _side_by_side = factory, workers
     _end_with_parent(parent)
 

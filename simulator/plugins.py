@@ -23,6 +23,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from simulator.credentials import check_settings, shown
 from simulator.errors import ConfigError, PluginError, with_suggestion
 
+NAME_OR_PATH = ("adapter", "path")
+"""Options that some components take a name for."""
+
 
 class ComponentConfig(BaseModel):
     """Base of the configuration that stands beside a component: unknown keys are errors, values cannot be changed."""
@@ -62,13 +65,31 @@ def build(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[st
 
 
 def resolve(use: str, options: Mapping[str, Any], *, where: str, methods: tuple[str, ...], also: Iterable[str] = ()) -> dict[str, Any]:
-    """The section with every default filled in, without making the component.
+    """The section with every default filled in and paths that mean the same from any folder, without making the component.
 
     Raises:
         PluginError, ConfigError: as `build`.
     """
     checked = _checked(load(use, methods=methods), use, options, where, also)
-    return checked[0].model_dump(mode="json", exclude_none=True) if checked else {}
+    return {**checked[0].model_dump(mode="json", exclude_none=True), **_absolute_paths(checked[0])} if checked else {}
+
+
+def _absolute_paths(config: BaseModel) -> dict[str, str]:
+    """The options of a component that are relative paths, made absolute.
+
+    Where a component has an option `path`, its other files lie in there and stay as they are. What may be a name instead of a path
+    (`NAME_OR_PATH`) is taken for a path if there is one.
+    """
+    found: dict[str, str] = {}
+    folder = getattr(config, "path", None)
+    for option, value in config:
+        beside = option == "path" or not isinstance(folder, Path)
+        if option in NAME_OR_PATH and isinstance(value, str | Path) and not isinstance(folder, Path):
+            if value and Path(value).expanduser().exists():
+                found[option] = str(Path(value).expanduser().resolve())
+        elif isinstance(value, Path) and beside:
+            found[option] = str(value.expanduser().resolve())
+    return found
 
 
 def _checked(component: type[Any], use: str, options: Mapping[str, Any], where: str, also: Iterable[str]) -> tuple[BaseModel, ...]:

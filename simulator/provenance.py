@@ -39,7 +39,9 @@ def arithmetic() -> dict[str, str]:
     import scipy.linalg  # noqa: F401, PLC0415 - likewise
     from threadpoolctl import threadpool_info  # type: ignore[import-untyped]  # noqa: PLC0415 - looks through all loaded libraries
 
-    kernels = {f"{one.get('internal_api')} {one.get('architecture')}" for one in threadpool_info() if one.get("user_api") == "blas"}
+    loaded = [one for one in threadpool_info() if one.get("user_api") == "blas"]
+    ours = [one for one in loaded if any(name in str(one.get("filepath")) for name in ("numpy", "scipy"))]  # others come and go
+    kernels = {f"{one.get('internal_api')} {one.get('architecture')}" for one in ours or loaded}
     return {
         "numpy": metadata.version("numpy"),
         "scipy": metadata.version("scipy"),

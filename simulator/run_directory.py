@@ -8,12 +8,15 @@
       recommenders/round-000/           the fitted recommender of each round
       rounds/000/cohort-0007/*.parquet  shards; a shard folder exists only when it is complete
       impressions.parquet ...           joined and sorted tables
+      hashes.json                       SHA-256 of every file that the run is made of
       summary.json                      last of all: a run with a summary is complete
+      run.log  run.lock                 messages with times; who is writing here now
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -25,7 +28,10 @@ from typing import Any
 
 import polars as pl
 
+from simulator import kill_points
 from simulator.errors import RunError
+from simulator.run_lock import LOCK
+from simulator.run_log import LOG
 from simulator.tables import Table
 
 
@@ -41,12 +47,12 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
-        """A new empty run.
+        """A new empty run; what a start leaves that was killed before it had written its configuration does not count.
 
         Raises:
             RunError: there is something at `path` already.
         """
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(not _is_left_of_a_start(entry) for entry in path.iterdir()):
             raise RunError(f"{path} already holds something; choose another --output, or continue it with `usersim resume {path}`.")
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
@@ -108,6 +114,9 @@ class RunDirectory:
         """A folder to fill, renamed to its place when the block ends without an error.
 
         If the place is taken (another process was quicker with the same deterministic result), that one is kept.
+
+        Raises:
+            OSError: the folder could not be brought to its place; what was filled then stays under its temporary name.
         """
         target = self.path.joinpath(*parts)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,11 +127,19 @@ class RunDirectory:
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _sync(file)
-            with contextlib.suppress(OSError):
-                temporary.rename(target)
-            _sync(target.parent)
-        finally:
+        except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        kill_points.passed()
+        try:
+            temporary.rename(target)
+        except OSError as error:
+            # Only a folder that is in the way with something in it means that another process was quicker.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not target.is_dir():
+                raise
+            shutil.rmtree(temporary, ignore_errors=True)
+        _sync(target.parent)
+        kill_points.passed()
 
     def recommender_folder(self, round_number: int) -> Path:
         """Where the fitted recommender of a round is."""
@@ -142,6 +159,16 @@ class RunDirectory:
         frames = [pl.read_parquet(file) for file in files]
         return pl.concat(frames).sort(table.key) if frames else pl.DataFrame(schema=table.schema())
 
+    @property
+    def has_any_shard(self) -> bool:
+        """Whether anybody has been simulated."""
+        return any((self.path / "rounds").glob("*/cohort-*"))
+
+    def users_of_shard(self, round_number: int, cohort: int) -> set[str]:
+        """Ids of everybody who has a row in any table of a shard."""
+        files = self.shard_folder(round_number, cohort).glob("*.parquet")
+        return {user for file in files for user in pl.read_parquet(file, columns=["user"], glob=False)["user"].unique()}
+
     # --- joined tables ---
 
     def write_table(self, table: Table, frame: pl.DataFrame) -> str:
@@ -149,7 +176,9 @@ class RunDirectory:
         temporary = self.path / f".{table.name}.{uuid.uuid4().hex}.part"
         frame.write_parquet(temporary)
         _sync(temporary)
+        kill_points.passed()
         temporary.rename(self.path / f"{table.name}.parquet")
+        kill_points.passed()
         return rows_sha256(frame)
 
     def read_table(self, name: str) -> pl.DataFrame:
@@ -164,6 +193,19 @@ class RunDirectory:
                 f"the run {self.path} has no {name}.parquet; if it was interrupted, continue it with `usersim resume {self.path}`."
             )
         return pl.read_parquet(file)
+
+    # --- what it is made of ---
+
+    def write_hashes(self) -> str:
+        """Writes ``hashes.json``, the SHA-256 of every file that the run is made of, and returns the file's own."""
+        self.write_json("hashes", {name: file_sha256(self.path / name) for name in self.parts()})
+        return file_sha256(self.path / "hashes.json")
+
+    def parts(self) -> list[str]:
+        """The files that a complete run is made of, by their path in its folder, sorted; what is derived from them is not among them."""
+        top = [*(self.path / name for name in ("config.toml", "manifest.json", "tastes.json")), *self.path.glob("*.parquet")]
+        below = [file for name in ("decisions", "recommenders", "rounds") for file in (self.path / name).rglob("*")]
+        return sorted(file.relative_to(self.path).as_posix() for file in (*top, *below) if file.is_file())
 
     def remove_leftovers(self) -> None:
         """Removes half-written folders that a killed process left."""
@@ -185,12 +227,25 @@ def rows_sha256(frame: pl.DataFrame) -> str:
     return digest.hexdigest()
 
 
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def write_atomically(file: Path, content: bytes) -> None:
     """Writes a file so that it appears whole or not at all."""
     temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}.part"
     temporary.write_bytes(content)
     _sync(temporary)
+    kill_points.passed()
     temporary.rename(file)
+    kill_points.passed()
+
+
+def _is_left_of_a_start(entry: Path) -> bool:
+    """Whether an entry of a folder is all that a start leaves that was killed before it had written its configuration."""
+    return entry.name in (LOCK, LOG) or (entry.name.startswith(".") and entry.name.endswith(".part"))
 
 
 def _sync(path: Path) -> None:

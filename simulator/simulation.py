@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from simulator.errors import FallbackError
+from simulator.errors import FallbackError, RunError
 from simulator.execution import Execution
 from simulator.log import tables_of
 from simulator.memory_table import from_frame
@@ -29,8 +31,8 @@ from simulator.records import Action, Past, Usage, UserProfile
 from simulator.run_directory import RunDirectory
 from simulator.tables import IMPRESSIONS, MEMORIES, PAGES, SESSIONS, TEXTS, with_actions
 
-MIN_PAGES_FOR_FALLBACK_CHECK = 50
-"""Below so many pages a share of unusable replies says nothing."""
+MIN_PAGES_TO_STOP_EARLY = 50
+"""In the middle of a round, fewer pages than these never stop a run; at its end any number does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Plan:
         rounds, cohort_size: counts, >= 1.
         origin: start of the first round, simulated seconds since 1970 UTC. round_seconds: length of a round.
         refit: whether the recommender is fitted before every round, or only before the first.
-        max_fallback_share: the run stops when a larger share of pages had an unusable reply.
+        max_fallback_share: the run stops when a larger share of pages had an unusable reply (see `check_replies`).
         interventions: whether the experiment has any, which adds columns to the impressions.
     """
 
@@ -78,6 +80,7 @@ class CohortResult:
     """What a worker says about a finished cohort; stored with its shard as ``result.json``.
 
     Attributes:
+        people: ids of those who took part, whether they came or not; empty in shards of older versions.
         pages, impressions, interactions: counts.
         fallbacks: "status: reply" of unusable replies -> how often.
         repairs: what had to be repaired in the recommender's answers -> how often.
@@ -94,6 +97,7 @@ class CohortResult:
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     peak_memory: int = 0
+    people: tuple[str, ...] = ()
 
 
 def cohorts_of(people: Iterable[UserProfile], size: int) -> list[tuple[UserProfile, ...]]:
@@ -124,6 +128,7 @@ def simulate(
 
     Raises:
         FallbackError: too many replies could not be used; finished shards stay.
+        RunError: somebody is missing from the shards of a round, or in two of them.
     """
     cohorts = cohorts_of(plan.people, plan.cohort_size)
     everything = range(len(cohorts))
@@ -145,11 +150,14 @@ def simulate(
             people = cohorts[number]
             past = tuple(pasts.get(person.user_id, Past()) for person in people)
             pending.append(CohortTask(round_number, fitted_round, number, people, past, start, start + plan.round_seconds, plan.origin))
+        check_replies(results, plan.max_fallback_share, run.path, whole=not pending)
         on_progress(f"round {round_number + 1}: people browse", len(results), total, None)
         for result in execution.map(pending):
             results.append(result)
-            _check_fallbacks(results, plan.max_fallback_share)
+            check_replies(results, plan.max_fallback_share, run.path, whole=False)
             on_progress(f"round {round_number + 1}: people browse", len(results), total, result)
+        check_replies(results, plan.max_fallback_share, run.path, whole=True)
+        check_people(run, round_number, [result for result in results if result.round == round_number], cohorts)
         pasts, simulated = join_round(plan, run, round_number, everything, pasts)
         interactions = pl.concat([interactions, simulated])
     return _summary(plan, run, everything, results)
@@ -166,20 +174,68 @@ def write_shard(run: RunDirectory, result: CohortResult, tables: Mapping[str, pl
 
 def _read_result(run: RunDirectory, round_number: int, cohort: int) -> CohortResult:
     stored = json.loads((run.shard_folder(round_number, cohort) / "result.json").read_text(encoding="utf-8"))
-    return CohortResult(**{**stored, "usage": Usage(**stored["usage"])})
+    return CohortResult(**{**stored, "usage": Usage(**stored["usage"]), "people": tuple(stored.get("people", ()))})
 
 
-def _check_fallbacks(results: Sequence[CohortResult], most: float) -> None:
+def check_replies(results: Sequence[CohortResult], most: float, run: Path, *, whole: bool) -> None:
+    """Checks the limit of unusable replies over all shards so far, those of earlier starts as well.
+
+    What counts are pages, each once, whatever the number of actions that its reply was about. At the end of a round the share must not
+    exceed the limit, however few pages there are. In the middle of a round it stops the run early only where chance does not explain it:
+    with 50 pages or more, by more than three standard errors of a share that is just allowed.
+
+    Args:
+        results: of all shards so far. most: the largest share allowed, in [0, 1]. run: its folder. whole: whether the round is over.
+
+    Raises:
+        FallbackError: there are too many.
+    """
     pages = sum(result.pages for result in results)
     bad: Counter[str] = Counter()
     for result in results:
         bad.update(result.fallbacks)
-    if pages >= MIN_PAGES_FOR_FALLBACK_CHECK and bad.total() > most * pages:
-        common = "; ".join(f"{count} x {reply}" for reply, count in bad.most_common(3))
-        raise FallbackError(
-            f"{bad.total()} of {pages} pages had a reply that could not be used, more than decision.max_fallback_share = {most}; "
-            f"the commonest: {common}. Nothing is lost: change the model or the share, then resume."
-        )
+    spare = 0.0 if whole else 3.0 * (most * (1.0 - most) * pages) ** 0.5
+    if bad.total() <= most * pages + spare or (not whole and pages < MIN_PAGES_TO_STOP_EARLY):
+        return
+    common = "; ".join(f"{count} x {reply}" for reply, count in bad.most_common(3))
+    share = bad.total() / pages
+    enough = min(1.0, math.ceil(100 * (share + 3.0 * (share * (1.0 - share) / pages) ** 0.5)) / 100)  # the rest may have more by chance
+    raise FallbackError(
+        f"{bad.total()} of {pages} pages had a reply that could not be used, more than decision.max_fallback_share = {most}; "
+        f"the commonest: {common}. Nothing is lost: `usersim resume {run} --set decision.max_fallback_share={enough}` goes on with a "
+        "higher limit, which the run then records; for another model start another run."
+    )
+
+
+def check_people(run: RunDirectory, round_number: int, results: Sequence[CohortResult], cohorts: Sequence[Sequence[UserProfile]]) -> None:
+    """Checks that everybody is in exactly one shard of a round, and in the one that their cohort has.
+
+    Args:
+        run: where the shards are. round_number: from 0. results: of the round's shards.
+        cohorts: the people of each cohort.
+
+    Raises:
+        RunError: somebody is in no shard, in two, or in one without having been asked; names person and shard.
+    """
+    where: dict[str, Path] = {}
+    for result in sorted(results, key=lambda result: result.cohort):
+        folder = run.shard_folder(round_number, result.cohort)
+        expected = [person.user_id for person in cohorts[result.cohort]]
+        rows = run.users_of_shard(round_number, result.cohort)
+        for user in sorted(rows.union(result.people or expected)):
+            if user in where:
+                raise RunError(f"person '{user}' is twice in round {round_number}: in {where[user]} and in {folder}; {_anew(folder)}")
+            where[user] = folder
+        for user in expected:
+            if user not in where:
+                raise RunError(f"person '{user}' is missing in {folder}; {_anew(folder)}")
+        strangers = sorted(rows.union(result.people).difference(expected))
+        if strangers:
+            raise RunError(f"{folder} has person '{strangers[0]}', who does not belong to its cohort; {_anew(folder)}")
+
+
+def _anew(folder: Path) -> str:
+    return f"remove {folder}, and `usersim resume` simulates it anew."
 
 
 def _repairs(results: Iterable[CohortResult], rounds: int) -> list[dict[str, int]]:
@@ -270,8 +326,8 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
         "ratings": int(impressions["rating"].count()) if "rating" in impressions.columns else 0,
         "memories": frames[MEMORIES.name].height,
         "memories_dropped": int((pages["memories"] - pages["memories_told"]).sum()),
-        "texts": frames[TEXTS.name].filter(pl.col("text") != "").height,
-        "text_failures": dict(frames[TEXTS.name].filter(pl.col("text") == "").group_by("status").len().sort("status").iter_rows()),
+        "texts": frames[TEXTS.name].filter(pl.col("status") == "ok").height,
+        "text_failures": dict(frames[TEXTS.name].filter(pl.col("status") != "ok").group_by("status").len().sort("status").iter_rows()),
         "tokens": {
             name: sum(getattr(result.usage, name) for result in results)
             for name in ("prompt_tokens", "computed_tokens", "generated_tokens", "calls")

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +9,7 @@ import polars as pl
 import pytest
 
 from simulator.dataset import FILMS, Catalog, Dataset
+from simulator.kill_points import VARIABLE
 from simulator.seeds import Stream
 
 GENRES = ("Crime", "Comedy", "Drama", "Western")
@@ -86,3 +91,15 @@ def film_files(tmp_path_factory: pytest.TempPathFactory, film_world: Dataset) ->
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden prompt files anew")
+
+
+@pytest.fixture(scope="session")
+def killed_at() -> Callable[..., int]:
+    """Runs a command line in a process of its own that kills itself at a counted write (`simulator.kill_points`); its exit status."""
+
+    def run(point: int, *arguments: str) -> int:
+        root = Path(__file__).resolve().parents[1]
+        command = [sys.executable, "-m", "experiments.cli", *arguments]
+        return subprocess.run(command, cwd=root, env={**os.environ, VARIABLE: str(point)}, capture_output=True, check=False).returncode
+
+    return run

@@ -75,10 +75,9 @@ class FinishedRun:
     def rating_scale(self) -> tuple[float, float] | None:
         """Lowest and highest rating of the data, None without ratings; read from the data where an older manifest does not say it."""
         if "rating_scale" not in self.manifest:
-            from experiments import build  # noqa: PLC0415 - needed for older runs only
-            from experiments import config as configuration  # noqa: PLC0415
+            from experiments.run_data import data_of_run  # noqa: PLC0415 - needed for older runs only
 
-            return build.data(configuration.read(self.directory.config_path)).train.rating_scale
+            return data_of_run(self.directory).train.rating_scale
         scale = self.manifest["rating_scale"]
         return None if scale is None else (float(scale[0]), float(scale[1]))
 

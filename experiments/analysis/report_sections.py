@@ -166,11 +166,17 @@ def cost(run: FinishedRun) -> Rows:
     elif run.manifest.get("model"):
         rows.append(("Money", "none: no requests to a paid server are in the books"))
     if summary.get("text_failures"):
-        failed = ", ".join(f"{count:,} {status}" for status, count in summary["text_failures"].items())
-        rows.append(("Texts that failed", f"{failed}; {summary.get('texts', 0):,} were written"))
+        rows.append(("Texts that failed", failed_texts(summary)))
     if summary.get("peak_memory_gb"):
         rows.append(("Largest memory of one process", f"{summary['peak_memory_gb']:.2f} GB"))
     return rows
+
+
+def failed_texts(summary: Mapping[str, Any]) -> str:
+    """How many texts failed, by reason, and how many came out whole; of a run's summary."""
+    words = {"length": "cut at the limit of length, and kept as far as they go"}
+    failed = ", ".join(f"{count:,} {words.get(status, status)}" for status, count in summary["text_failures"].items())
+    return f"{failed}; {summary.get('texts', 0):,} came out whole"
 
 
 def cost_by_round(run: FinishedRun) -> Rows:

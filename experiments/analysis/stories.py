@@ -56,7 +56,7 @@ class ShownItem:
 
     Attributes:
         title, genres: as text, of strangers. chosen: whether it was taken. rating: given, in the data's units, or None.
-        probability: with which it was to be taken, in [0, 1]. propensity: with which it was shown here, in (0, 1].
+        probability: with which it was to be taken, in [0, 1]. propensity: with which it was shown here, in (0, 1], or None if nobody knows.
     """
 
     title: str
@@ -64,7 +64,7 @@ class ShownItem:
     chosen: bool
     rating: float | None
     probability: float
-    propensity: float
+    propensity: float | None
 
 
 @dataclass(frozen=True, slots=True)

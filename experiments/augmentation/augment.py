@@ -30,6 +30,7 @@ from experiments.augmentation import cells
 from experiments.augmentation.results import Results, headline
 from experiments.augmentation.strata import Strata
 from experiments.config import ExperimentConfig
+from experiments.run_data import data_of
 from simulator.errors import ConfigError, DataError, RunError
 from simulator.execution import execution
 from simulator.plugins import resolve
@@ -140,7 +141,7 @@ def _own(folder: Path, config: ExperimentConfig) -> None:
 
 
 def _document(config: ExperimentConfig, folder: Path, runs: Mapping[int, Path], left_out: Sequence[str]) -> dict[str, Any]:
-    first = build.data(cells.of_seed(config, config.seed))
+    first = data_of(cells.of_seed(config, config.seed), runs[config.seed])
     if first.test.is_empty():
         raise DataError(f"nothing of data set '{first.train.name}' is held out, so nothing can be tested; raise dataset.test_share.")
     strata = Strata.of(first.train, config.augmentation)

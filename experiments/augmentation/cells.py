@@ -25,6 +25,7 @@ from experiments.augmentation import doses, strata, synthetic
 from experiments.config import ExperimentConfig
 from experiments.fidelity.storage import write_frame
 from experiments.ranked_lists import histories_of, ranked_lists
+from experiments.run_data import data_of
 from experiments.sections import AugmentationSection
 from simulator.plugins import build as make
 from simulator.protocols import Recommender
@@ -109,7 +110,7 @@ class Worker:
 
     def _read(self, seed: int) -> None:
         if self._seed != seed:
-            self._parts = build.data(of_seed(self._config, seed))
+            self._parts = data_of(of_seed(self._config, seed), self._runs[seed])
             self._strata = strata.Strata.of(self._parts.train, self._config.augmentation)
             self._seed, self._tables = seed, {}
 

@@ -33,7 +33,7 @@ def _row(check: str, state: str, found: object) -> dict[str, str]:
 
 def _packages() -> list[dict[str, str]]:
     from experiments.cli import foreign_packages  # noqa: PLC0415
-    from experiments.run import PACKAGES  # noqa: PLC0415
+    from experiments.manifest import PACKAGES  # noqa: PLC0415
 
     foreign = foreign_packages()
     rows = [

@@ -61,6 +61,7 @@ def evaluate(
     from experiments import estimator_bench, offline_evaluation  # noqa: PLC0415
     from experiments.analysis import offline_figures as figures  # noqa: PLC0415
     from experiments.analysis.finished_run import FinishedRun  # noqa: PLC0415
+    from experiments.run_work import working_in  # noqa: PLC0415
     from experiments.target_policy import policy_folder, read_target  # noqa: PLC0415
     from simulator.errors import ConfigError  # noqa: PLC0415
     from simulator.execution import cores  # noqa: PLC0415
@@ -74,7 +75,7 @@ def evaluate(
     target = read_target(policy, set_ or [], configuration.of_run(finished.directory.config_path))
     options = offline_evaluation.Options(reward, clip, reward_model, minimum_effective_size, maximum_unsupported, draws, force)
     folder = policy_folder(finished, target)
-    with stages(every=math.inf) as report:
+    with working_in(run, "usersim evaluate"), stages(every=math.inf) as report:
         bench = estimator_bench.bench(run, target, options, seeds, workers or cores(), report) if truth else None
         found = bench.evaluations[0] if bench else offline_evaluation.evaluate(run, target, options, report)
     made = [figures.estimates(found, folder / f"estimates-{reward}.png", bench.truths[0] if bench else None)]

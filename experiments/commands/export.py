@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +31,9 @@ def register(app: typer.Typer) -> None:
 def export(run: Run, format: Format, output: Output = None, include_real: IncludeReal = False, json: Json = False) -> None:
     """Exports a run."""
     from experiments.export import export as write  # noqa: PLC0415 - polars takes a while to import, and only here
+    from experiments.run_work import working_in  # noqa: PLC0415
 
-    with stderr.status("exporting"):
+    with working_in(run, "usersim export") if output is None else nullcontext(), stderr.status("exporting"):
         exported = write(run, format, output, include_real=include_real)
     document = {
         "run": str(run),

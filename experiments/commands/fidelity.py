@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,21 +57,23 @@ def fidelity(
     """Measures whether to believe a simulation."""
     from experiments.fidelity import report as reports  # noqa: PLC0415 - slow imports, and only here
     from experiments.fidelity.headline import table  # noqa: PLC0415
+    from experiments.run_work import working_in  # noqa: PLC0415
 
     wanted = reports.parts_named(parts)
     options = reports.Options(people or (1_000 if benchmark else 300), wanted, bootstrap, seed)
     config, run, folder = _prepared(target, set_, output, workers, simulate=any(part in reports.OF_A_LOG for part in wanted))
-    with reporting() as report:
-        document = reports.measure(config, folder, run, options, report)
-    if benchmark:
-        reports.add_to_benchmark(document, BENCHMARK)
-    from experiments.analysis.fidelity_figures import make_figures  # noqa: PLC0415
+    with working_in(run, "usersim fidelity") if run is not None else nullcontext():
+        with reporting() as report:
+            document = reports.measure(config, folder, run, options, report)
+        if benchmark:
+            reports.add_to_benchmark(document, BENCHMARK)
+        from experiments.analysis.fidelity_figures import make_figures  # noqa: PLC0415
 
-    figures = make_figures(document, folder / "figures")
-    if run is not None:
-        from experiments.analysis.report import write_report  # noqa: PLC0415
+        figures = make_figures(document, folder / "figures")
+        if run is not None:
+            from experiments.analysis.report import write_report  # noqa: PLC0415
 
-        write_report(run)
+            write_report(run)
     if json:
         emit({"file": str(folder / "fidelity.json"), **document}, as_json=True)
         return

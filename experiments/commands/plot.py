@@ -23,11 +23,12 @@ def plot(run: Run, figure: Figure = None, user: User = None, json: Json = False)
     from experiments.analysis.figure_style import Made  # noqa: PLC0415 - slow imports, and only here
     from experiments.analysis.figures import make_figures  # noqa: PLC0415
     from experiments.analysis.report import write_report  # noqa: PLC0415
+    from experiments.run_work import working_in  # noqa: PLC0415
     from simulator.errors import ConfigError  # noqa: PLC0415
 
     if user is not None and figure not in (None, "timeline"):
         raise ConfigError(f"--user chooses the person of the figure 'timeline' and does nothing for '{figure}'; leave one of the two out.")
-    with stderr.status("drawing"):
+    with working_in(run, "usersim plot"), stderr.status("drawing"):
         made = make_figures(run, figure, user)
         report = write_report(run, made) if figure is None else None
     paths = {name: str(found.path) for name, found in made.items() if isinstance(found, Made)}

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 Run = Annotated[Path, typer.Argument(help="Folder of a run, such as results/movielens/20260101-120000.")]
 SetAgain = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Changes what a server may cost or how it is reached; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Changes decision.max_fallback_share, what a server may cost or how it is reached; may be repeated.",
+    ),
+]
+Accept = Annotated[
+    bool,
+    typer.Option("--accept-changes", help="Go on with other code, packages or another processor than before; manifest.json records it."),
 ]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder of the run [default: results/<experiment>/<date and time>].")]
 
@@ -43,13 +51,13 @@ def run(config: Config, set_: Set = None, output: Output = None, workers: Worker
     _show(finished.path, finished.read_json("summary"), as_json=json)
 
 
-def resume(run: Run, set_: SetAgain = None, workers: Workers = None, json: Json = False) -> None:
+def resume(run: Run, set_: SetAgain = None, accept_changes: Accept = False, workers: Workers = None, json: Json = False) -> None:
     """Continues a run."""
     from experiments.run import resume as continue_run  # noqa: PLC0415
     from simulator.execution import cores  # noqa: PLC0415
 
     with reporting() as report:
-        finished = continue_run(run, workers or cores(), report, set_ or ())
+        finished = continue_run(run, workers or cores(), report, set_ or (), accept_changes=accept_changes)
     _show(finished.path, finished.read_json("summary"), as_json=json)
 
 
@@ -95,7 +103,8 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
     if tokens["prompt_tokens"]:
         rows.append(("tokens", f"{tokens['prompt_tokens']:,} in prompts ({share:.0%} computed), {tokens['generated_tokens']:,} generated"))
     if summary.get("text_failures"):
-        failures = ", ".join(f"{count} {status}" for status, count in summary["text_failures"].items())
-        rows.append(("texts that failed", f"{failures}; {summary['texts']:,} were written"))
+        from experiments.analysis.report_sections import failed_texts  # noqa: PLC0415 - slow imports
+
+        rows.append(("texts that failed", failed_texts(summary)))
     rows += [("log", f"{path}/impressions.parquet"), ("report", f"{path}/report.html"), ("run", str(path))]
     emit({}, as_json=False, title="What happened", rows=rows)

@@ -22,6 +22,7 @@ from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.dashboard.changeable import check_change
 from experiments.interview import Conversation, interview_model, interview_prompts
+from experiments.manifest import check_data
 from experiments.round_recommender import fit_recommender
 from experiments.run import Prepared, Report, prepare
 from experiments.sections import RecommenderSection
@@ -86,6 +87,7 @@ class World:
             self.people = list(cohorts_of(self.parts.begun.people, people)[0])
             self.first_round, self.pasts, self.interactions = 0, dict[str, Past](), _nothing()
             if source is not None:
+                check_data(RunDirectory(source), self.parts.begun.train)
                 self.first_round = config.rounds
                 self.pasts, self.interactions = _so_far(self.parts.begun.plan, source)
         except BaseException:

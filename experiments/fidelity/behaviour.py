@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from agents.profiles import ProfileConfig
+from agents.rhythm import SESSION_GAP
 from agents.stars import stars
 from experiments.analysis.finished_run import FinishedRun
 from experiments.fidelity.context import FidelityContext
@@ -235,9 +235,8 @@ class Behaviour:
         )
         rows = rows.rename({"timestamp": "time"})
         if self.train.has_times:
-            gap = ProfileConfig().session_gap_minutes * 60
             rows = rows.sort("person", "time", maintain_order=True)
-            new = (pl.col("time").diff().over("person") > gap).fill_null(value=False)
+            new = (pl.col("time").diff().over("person") > SESSION_GAP).fill_null(value=False)
             return self._log(rows.with_columns(session=new.cum_sum().over("person").cast(pl.Int32)))
         return self._log(rows.with_columns(session=pl.lit(None, dtype=pl.Int32)))
 

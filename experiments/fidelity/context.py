@@ -17,10 +17,10 @@ import polars as pl
 from agents.exposures import PeopleSplit, people_split
 from agents.profiles import fit_profiles
 from environments.datasets.splits import Split
-from experiments import build
 from experiments.config import ExperimentConfig
 from experiments.fidelity.models import DecisionModels
 from experiments.fidelity.pages import MOST_ASKED
+from experiments.run_data import data_of
 from simulator.dataset import Dataset
 from simulator.errors import DataError
 from simulator.records import UserProfile
@@ -127,7 +127,7 @@ def make_context(
         DataError: the data has no held-out person with a held-out interaction.
     """
     report("reading the data", 0, 0)
-    parts = build.data(config)
+    parts = data_of(config, run)
     profiles = fit_profiles(parts.train)
     stream = Stream(config.seed if seed is None else seed).child("fidelity")
     judged = judged_people(parts, profiles, people, stream.child("people"))

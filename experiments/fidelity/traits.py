@@ -26,8 +26,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import kendalltau
 
-from agents.profiles import ProfileConfig
-from agents.rhythm import WEEK, split_sessions
+from agents.rhythm import SESSION_GAP, WEEK, split_sessions
 from agents.stars import stars
 from agents.visits import expected_length
 from experiments import build
@@ -220,7 +219,7 @@ def real_behaviour(
         log = pl.concat([context.train.interactions.select(columns), context.split.test])
         log = log.filter(pl.col("user").is_in(owners.tolist())).sort("user", "timestamp")
         who, times = np.searchsorted(owners, log["user"].to_numpy()), log["timestamp"].to_numpy()
-        sessions = split_sessions(who, times, ProfileConfig().session_gap_minutes * 60.0)
+        sessions = split_sessions(who, times, SESSION_GAP)
         interactions = np.bincount(who, minlength=n)
         first, last = np.full(n, np.iinfo(np.int64).max), np.zeros(n, dtype=np.int64)
         np.minimum.at(first, who, times)

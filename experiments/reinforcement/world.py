@@ -23,6 +23,7 @@ from experiments.config import ExperimentConfig
 from experiments.reinforcement.features import ItemFeatures, item_features
 from experiments.round_recommender import fitted, loaded
 from experiments.run import origin, take_part
+from experiments.run_data import data_of
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.protocols import DecisionModel, LanguageModel
@@ -121,7 +122,7 @@ def open_world(
     config, run = _read(source, overrides)
     feed = config.recommender.feed_config()
     build.resolved(config)
-    train = build.data(config).train
+    train = data_of(config, run).train
     if candidates is not None and not feed.page_size <= candidates <= train.n_items:
         raise ConfigError(
             f"candidates = {candidates}, but a page has {feed.page_size} places and the data {train.n_items} items; "

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 from pydantic import Field
 
 from environments.rerankers.cold_start import cold_of
-from experiments import build
-from experiments import config as configuration
 from experiments.analysis import person_sums as sums
 from experiments.analysis.compared_metrics import CHOOSING, Metric, Part
 from experiments.analysis.finished_run import FinishedRun
+from experiments.run_data import data_of_run
 from experiments.studies.findings import Arms, Findings, Row
 from simulator.errors import ConfigError
 from simulator.plugins import ComponentConfig
@@ -85,7 +82,7 @@ def cold_ids(run: FinishedRun) -> tuple[frozenset[str], frozenset[str]]:
             f"[analysis] cold_as_in: the recommender of that arm is {use}; it must be environments.rerankers.cold_start:ColdStart."
         )
     users, items = cold_of(run.path / "recommenders" / "round-000")
-    train = build.data(configuration.read(Path(run.directory.config_path))).train
+    train = data_of_run(run.directory).train
     user_ids, item_ids = train.users["user_id"].to_numpy(), np.asarray(train.catalog.item_ids)
     return frozenset(user_ids[users].tolist()), frozenset(str(item) for item in item_ids[items])
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from agents.profiles import ProfileConfig, fit_norms, fit_profiles
+from agents.profiles import fit_norms, fit_profiles
 from agents.stars import stars
 from environments.datasets.movielens import MovieLens100K
 from simulator.dataset import Dataset
@@ -70,9 +70,11 @@ def test_a_person_who_gives_every_film_the_same_likes_all_or_none(make_dataset) 
     assert set(sour.disliked) == {0, 1, 2}
 
 
-def test_lists_are_capped_and_name_an_item_once(make_dataset) -> None:
+def test_lists_are_capped_and_name_an_item_once(make_dataset, monkeypatch) -> None:
     rows = [(0, 0, 5.0, 1), (0, 0, 5.0, 2), (0, 1, 4.0, 3), (0, 2, 1.0, 4), (0, 3, 1.0, 5)]
-    (profile,) = fit_profiles(make_dataset(rows, GENRES), ProfileConfig(liked=1, disliked=1))
+    monkeypatch.setattr("agents.profiles.LIKED", 1)
+    monkeypatch.setattr("agents.profiles.DISLIKED", 1)
+    (profile,) = fit_profiles(make_dataset(rows, GENRES))
     assert profile.liked == (0,)
     assert len(profile.disliked) == 1
     assert profile.activity.value == 5

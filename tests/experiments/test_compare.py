@@ -1,13 +1,7 @@
 """`usersim compare` on whole runs of a small world."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,9 +13,7 @@ from experiments.cli import call
 from experiments.recommender_names import import_path, shipped
 from simulator.errors import ConfigError
 from simulator.plugins import load
-from simulator.seeds import Stream
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = """
 name = "compared"
 rounds = 2
@@ -188,22 +180,13 @@ def test_the_people_s_luck_is_the_same_in_every_arm(known):
     assert (alike["chosen"] == alike["chosen_right"]).all()
 
 
-def test_a_comparison_killed_again_and_again_ends_with_the_same_bytes(known, tmp_path):
+def test_a_comparison_killed_again_and_again_ends_with_the_same_bytes(known, tmp_path, killed_at):
     plan = tmp_path / "killed"
     plan.mkdir()
     shutil.copy(known / "plan.json", plan / "plan.json")
-    command = [sys.executable, "-m", "experiments.cli", "compare", str(plan), "--workers", "1"]
-    waits, kills = Stream(5).generator().uniform(2.0, 6.0, size=3).tolist(), 0
-    for wait in waits:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        deadline = time.monotonic() + wait
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-    assert kills >= 1
+    for point in (15, 9, 30):  # in the first arm, after it was continued, in the next one
+        assert killed_at(point, "compare", str(plan), "--workers", "1") == -9
+        assert not (plan / "comparison.json").exists()
     assert call(["compare", str(plan), "--workers", "1"]) == 0
     assert (plan / "comparison.json").read_bytes() == (known / "comparison.json").read_bytes()
     assert (plan / "report.html").read_bytes() == (known / "report.html").read_bytes()

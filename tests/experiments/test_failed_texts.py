@@ -56,8 +56,10 @@ def test_texts_that_failed_are_logged_with_their_status_and_counted(tmp_path, fi
     failed = texts.filter(pl.col("status").is_in(["timeout", "empty"]))
     assert set(failed["text"]) == {""}
     assert (texts.filter(pl.col("status").is_in(["ok", "length"]))["text"].str.len_chars() > 3).all()
-    assert summary["texts"] == texts.height - failed.height
-    assert summary["text_failures"] == {status: failed.filter(pl.col("status") == status).height for status in ("empty", "timeout")}
+    assert summary["texts"] == texts.filter(pl.col("status") == "ok").height
+    counts = {status: texts.filter(pl.col("status") == status).height for status in ("empty", "length", "timeout")}
+    assert min(counts.values()) > 0
+    assert summary["text_failures"] == counts
     memories = pl.read_parquet(tmp_path / "run" / "memories.parquet").filter(pl.col("kind") == "insight")
     usable = texts.filter((pl.col("kind") == "insight") & (pl.col("text") != ""))
     assert memories.height == usable.height

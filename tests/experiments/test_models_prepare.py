@@ -62,9 +62,9 @@ def test_a_named_format_is_converted_to_without_measuring(model, capsys, monkeyp
 
 
 def test_the_choice_is_told_on_stderr_when_it_is_made_and_not_again(model, capsys):
-    from experiments.console import show_logs
+    from experiments.console import set_volume
 
-    show_logs()
+    set_volume("normal")
     options = {"threads": 1, "gpu_layers": 0, "max_divergence": 0.01}
     engines.prepare(model, "auto", **options)
     told = capsys.readouterr().err

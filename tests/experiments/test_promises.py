@@ -1,12 +1,6 @@
 """The four promises of a run, kept by whole runs through the command line."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -14,9 +8,7 @@ import pytest
 from experiments import config as configuration
 from experiments.cli import call
 from simulator.llm.models import DEFAULT, is_present
-from simulator.seeds import Stream
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = """
 name = "promises"
 rounds = 2
@@ -84,36 +76,19 @@ def test_the_joined_files_hold_what_their_hashes_say(finished):
         assert rows_sha256(pl.read_parquet(finished / f"{name}.parquet")) == digest
 
 
-def killed_and_resumed(file, output, waits, workers):
-    """Starts a run, kills it (-9) with all its processes after each wait, then resumes it to the end."""
-    command = ["run", str(file), "--output", str(output), "--workers", workers]
-    kills = 0
-    for wait in waits:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.cli", *command],
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + wait
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-        if (output / "config.toml").is_file():
-            command = ["resume", str(output), "--workers", workers]
-    assert call([*command[:2], *command[2:]]) == 0
-    return kills
+def killed_and_resumed(file, output, points, workers, killed_at):
+    """Starts a run again and again, each start dying at a counted write, then resumes it to the end."""
+    for point in points:
+        start = ["resume", str(output)] if (output / "config.toml").is_file() else ["run", str(file), "--output", str(output)]
+        # a worker that dies at its own write ends the run with a sentence
+        assert killed_at(point, *start, "--workers", workers) in ((-9,) if workers == "1" else (-9, 1))
+        assert not (output / "summary.json").exists()
+    assert call(["resume", str(output), "--workers", workers]) == 0
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_run_killed_again_and_again_ends_with_the_same_log(finished, tmp_path, film_files, workers):
-    waits = Stream(int(workers)).generator().uniform(1.5, 5.0, size=5).tolist()
-    kills = killed_and_resumed(experiment(tmp_path, film_files), tmp_path / "run", waits, workers)
-    assert kills >= 1
+@pytest.mark.parametrize(("workers", "points"), [("1", (3, 9, 14, 3, 5)), ("2", (14, 3, 3))])
+def test_a_run_killed_again_and_again_ends_with_the_same_log(finished, tmp_path, film_files, workers, points, killed_at):
+    killed_and_resumed(experiment(tmp_path, film_files), tmp_path / "run", points, workers, killed_at)
     assert hashes(tmp_path / "run") == hashes(finished)
     assert not list((tmp_path / "run").rglob("*.part"))
 
@@ -321,11 +296,9 @@ def test_a_run_keeps_no_settings_of_tuning_and_reads_one_that_has_other_ones(tmp
 
 @pytest.mark.model
 @pytest.mark.skipif(not is_present(DEFAULT), reason="the default model is not in the cache (usersim models get)")
-def test_the_real_model_gives_the_same_log_with_two_workers_and_after_kills(tmp_path, film_files):
+def test_the_real_model_gives_the_same_log_with_two_workers_and_after_kills(tmp_path, film_files, killed_at):
     file = experiment(tmp_path, film_files, model="simulator.llm.llama_cpp:LlamaCpp", options="sequences = 6")
     one = run(file, tmp_path / "one", "--workers", "1")
     assert run(file, tmp_path / "two", "--workers", "2") == one
-    waits = Stream(3).generator().uniform(4.0, 9.0, size=3).tolist()
-    kills = killed_and_resumed(file, tmp_path / "killed", waits, "2")
-    assert kills >= 1
+    killed_and_resumed(file, tmp_path / "killed", (14, 3, 3), "2", killed_at)
     assert hashes(tmp_path / "killed") == one

@@ -1,11 +1,14 @@
+import logging
 import os
 import signal
+import warnings
 from functools import partial
 
 import pytest
 
 from simulator.errors import RunError
 from simulator.execution import cores, execution, own_cores
+from simulator.run_log import join_log
 
 
 class Doubler:
@@ -55,3 +58,22 @@ def test_workers_divide_the_cores_of_the_machine_among_them():
     work = execution(CoresOfAWorker, 2)
     assert set(work.map([0, 1])) == {max(1, cores() // 2)}
     work.close()
+
+
+class Telling:
+    def __init__(self, folder):
+        join_log(folder)
+
+    def __call__(self, task):
+        logging.getLogger("environments.told").warning("task %d", task)
+        warnings.warn("odd", RuntimeWarning, stacklevel=1)
+        return task
+
+
+def test_what_workers_tell_is_kept_in_the_log_of_the_run(tmp_path):
+    work = execution(partial(Telling, tmp_path), 2)
+    assert sorted(work.map([1, 2, 3])) == [1, 2, 3]
+    work.close()
+    told = (tmp_path / "run.log").read_text().splitlines()
+    assert sorted(line.split(" ", 2)[1:] for line in told if "task" in line) == [["warning", f"task {number}"] for number in (1, 2, 3)]
+    assert any(line.endswith("RuntimeWarning: odd") for line in told)

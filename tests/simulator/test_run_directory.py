@@ -1,3 +1,7 @@
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -33,6 +37,35 @@ def test_a_place_that_is_taken_keeps_what_it_has(tmp_path):
         with run.new_folder("decisions") as folder:
             (folder / "weights").write_text(content)
     assert (run.path / "decisions" / "weights").read_text() == "first"
+
+
+@pytest.mark.parametrize("wrong", [errno.EIO, errno.ENOSPC, errno.EACCES, errno.EXDEV, errno.EROFS])
+def test_a_finished_folder_that_cannot_be_brought_to_its_place_is_an_error_and_stays(tmp_path, monkeypatch, wrong):
+    run = RunDirectory.create(tmp_path / "run")
+
+    def fail(self, target):
+        raise OSError(wrong, os.strerror(wrong), str(target))
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match=os.strerror(wrong)), run.new_folder("decisions") as folder:
+        (folder / "weights").write_text("hours of work")
+    assert (folder / "weights").read_text() == "hours of work"
+    assert not (run.path / "decisions").exists()
+
+
+def test_a_file_in_the_way_is_no_other_process_that_was_quicker(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    (run.path / "decisions").write_text("a file")
+    with pytest.raises(OSError, match="decisions"), run.new_folder("decisions") as folder:
+        (folder / "weights").write_text("1")
+    assert (folder / "weights").is_file()
+
+
+def test_a_folder_of_a_start_that_was_killed_at_once_is_as_good_as_empty(tmp_path):
+    (tmp_path / "run.lock").write_text("{}")
+    (tmp_path / "run.log").write_text("begun")
+    (tmp_path / ".config.toml.12.part").write_text("half")
+    assert RunDirectory.create(tmp_path).path == tmp_path
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path):

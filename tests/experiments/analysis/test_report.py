@@ -235,6 +235,16 @@ def test_a_run_without_ratings_times_and_genres_still_has_a_report_that_says_wha
     assert "Mean rating" not in html
 
 
+def test_an_item_whose_propensity_nobody_knows_is_shown_as_that(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    file = run / "impressions.parquet"
+    unknown = pl.when(pl.col("position") == 1).then(pl.lit(None, dtype=pl.Float64)).otherwise(0.25).alias("propensity")
+    pl.read_parquet(file).with_columns(unknown, score=pl.lit(None, dtype=pl.Float64)).write_parquet(file)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "shown with unknown probability" in text
+    assert "shown with probability 0.25" in text
+
+
 def test_a_run_in_which_nobody_chose_anything_still_has_a_report(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", people=5)
     impressions = pl.read_parquet(run / "impressions.parquet")

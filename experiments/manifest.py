@@ -1,0 +1,282 @@
+"""``manifest.json`` of a run: what it is made of and by, written once, and compared whenever the run is continued.
+
+What must stay as it was: the settings, the data, the language model. What may only change where somebody says so: the code, the versions
+of the packages below it, the processor and the kernels of BLAS, on which the last bits of a fit depend. Every change that was made is kept
+under ``changed``, with its time, the old and the new values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from experiments import build
+from experiments import config as configuration
+from experiments.config import ExperimentConfig
+from experiments.same_settings import CHANGEABLE, flat
+from simulator.credentials import shown
+from simulator.dataset import Dataset
+from simulator.errors import RunError
+from simulator.execution import cores
+from simulator.protocols import LanguageModel
+from simulator.provenance import arithmetic, code_sha256
+from simulator.records import UserProfile
+from simulator.run_directory import RunDirectory
+
+PACKAGES = ("mesa", "torch", "transformers", "llama-cpp-python", "polars", "numpy", "scipy", "pydantic")
+
+ACCEPTABLE = ("usersim", "git_revision", "code", "packages", "machine.processor", "machine.blas", "model.backend")
+"""Entries, with all below them, that may differ when a run is continued, if `usersim resume --accept-changes` says so."""
+
+_NONE = object()
+
+
+def now() -> str:
+    """The time, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def made_by(config: ExperimentConfig) -> dict[str, Any]:
+    """The entries of a manifest about code, packages and machine, as they are here and now."""
+    return {
+        "usersim": metadata.version("usersim"),
+        "git_revision": _git_revision(),
+        "code": code_of(config),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "processor": _processor(),
+            "blas": arithmetic()["blas"],
+            "cores": cores(),
+            "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        },
+    }
+
+
+def settings_of(run: RunDirectory) -> dict[str, Any]:
+    """What stands in a run's ``config.toml``, as ``section.key`` -> value; [tuning] does not count."""
+    document = {key: value for key, value in configuration.document(run.config_path).items() if key != "tuning"}
+    return dict(flat(json.loads(json.dumps(document, default=str))))
+
+
+def settings_sha256(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of settings, whatever their order."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: LanguageModel | None, people: Sequence[UserProfile]) -> None:
+    """Writes how a run is made, before anything of it is."""
+    settings = settings_of(run)
+    run.write_json(
+        "manifest",
+        {
+            **made_by(config),
+            **_made_of(train, model),
+            "experiment": config.name,
+            "seed": config.seed,
+            "people": len(people),
+            "synthetic_people": sum(person.synthetic for person in people),
+            "split": config.dataset.split_config().model_dump(mode="json"),
+            "policy": build.policy_id(config),
+            "rating_scale": train.rating_scale,
+            "understood": dict(train.understood),
+            "notes": list(train.notes),
+            "started": now(),
+            "settings": settings,
+            "settings_sha256": settings_sha256(settings),
+        },
+    )
+
+
+def changed_settings(run: RunDirectory) -> dict[str, tuple[Any, Any]]:
+    """Settings of ``config.toml`` that are not those in the manifest -> both values; nothing where an older version kept none."""
+    stored = run.read_json("manifest").get("settings")
+    return {} if stored is None else _differences(stored, settings_of(run), "")
+
+
+def check_settings(run: RunDirectory, *, changeable: bool = False) -> None:
+    """Checks that the configuration of a run is the one that it was started with (or that `change_settings` made of it).
+
+    Args:
+        run: with its manifest. changeable: whether those of `CHANGEABLE` may differ.
+
+    Raises:
+        RunError: a setting is another; names it.
+    """
+    for key, (then, here) in changed_settings(run).items():
+        if changeable and key in CHANGEABLE:
+            continue
+        told = f"{key} was {_told(key, then)} when the run was started, now it is {_told(key, here)}"
+        raise RunError(
+            f"{run.config_path}: {told}; a run has the settings it was started with, so that its log stays one. Put "
+            f"{key} = {_told(key, then)} back, or start another run."
+        )
+
+
+def change_settings(run: RunDirectory, overrides: Sequence[str], **model_settings: str) -> None:
+    """Records settings of a run that were changed on purpose; its ``config.toml`` has them already.
+
+    Args:
+        run: with its manifest. overrides: what was asked for, ``section.key=value``; nothing for what was changed in the file.
+        model_settings: entries of the model's settings that change with them.
+    """
+    stored, settings = run.read_json("manifest"), settings_of(run)
+    values = {key: list(pair) for key, pair in changed_settings(run).items()}
+    told = (stored.get("model") or {}).get("settings", {})
+    told.update({key: value for key, value in model_settings.items() if key in told})
+    change = {"time": now(), "settings": list(overrides), "values": values}
+    run.write_json(
+        "manifest",
+        {**stored, "settings": settings, "settings_sha256": settings_sha256(settings), "changed": [*stored.get("changed", []), change]},
+    )
+
+
+def check(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: LanguageModel | None, *, accept: bool) -> None:
+    """Checks that a run which is continued is made of and by what it was started with, and counts the start.
+
+    Args:
+        run: with its manifest. config: its experiment. train, model: as they are now.
+        accept: whether differences of `ACCEPTABLE` are recorded instead of refused.
+
+    Raises:
+        RunError: something differs; names it.
+    """
+    stored = run.read_json("manifest")
+    entries: dict[str, Any] = {**_made_of(train, model), **made_by(config)}
+    accepted: dict[str, list[Any]] = {}
+    for name, value in entries.items():
+        for key, (then, here) in _differences(stored.get(name), value, name).items():
+            if name == "machine" and not _acceptable(key):  # tells how fast it is
+                continue
+            if not _acceptable(key):
+                raise RunError(
+                    f"the run {run.path} was started with another {name}: {key.removeprefix(name + '.')} was {_told(key, then)}, now it is "
+                    f"{_told(key, here)}; a run is continued only with the same, so that its log stays one."
+                )
+            accepted[key] = [then, here]
+    if accepted and not accept:
+        told = "; ".join(f"{key} was {_told(key, then)}, now it is {_told(key, here)}" for key, (then, here) in accepted.items())
+        raise RunError(
+            f"the run {run.path} was started by other code or on another machine: {told}. To the byte, its log would not be that of one "
+            f"run; `usersim resume {run.path} --accept-changes` goes on all the same and records it in manifest.json."
+        )
+    changed = [*stored.get("changed", []), {"time": now(), "accepted": accepted}] if accepted else stored.get("changed", [])
+    settings = stored.get("settings") or settings_of(run)
+    run.write_json(
+        "manifest",
+        {
+            **stored,
+            **entries,
+            "settings": settings,
+            "settings_sha256": settings_sha256(settings),
+            "resumed": stored.get("resumed", 0) + 1,
+            **({"changed": changed} if changed else {}),
+        },
+    )
+
+
+def check_data(run: RunDirectory, train: Dataset) -> None:
+    """Checks that a training part is the one that a run was made with.
+
+    Raises:
+        RunError: it is not.
+    """
+    then = run.read_json("manifest").get("data") or {}
+    if then.get("fingerprint") != train.fingerprint():
+        raise RunError(
+            f"the run {run.path} was started with another data: {then.get('training_interactions')} training interactions of "
+            f"'{then.get('name')}' (fingerprint {str(then.get('fingerprint'))[:12]}); now there are {train.interactions.height} of "
+            f"'{train.name}' ({train.fingerprint()[:12]}). What is said about a run must come from its own data."
+        )
+
+
+def code_of(config: ExperimentConfig) -> dict[str, str]:
+    """SHA-256 of the source files that a run is made by: those of a run itself, and of each section's components (see `provenance`)."""
+    found = {"run": code_sha256("experiments.run")}
+    for section in ("dataset", "memory", "decision", "language_model", "recommender"):
+        named = flat({section: config.model_dump(mode="json")[section]})
+        modules = {build.portable(str(value)).rpartition(":")[0] for key, value in named if key.endswith(".use")}
+        if modules:
+            found[section] = code_sha256(*sorted(modules))
+    return found
+
+
+def _made_of(train: Dataset, model: LanguageModel | None) -> dict[str, Any]:
+    identity = model.identity if model is not None else None
+    return {
+        "data": {
+            "name": train.name,
+            "fingerprint": train.fingerprint(),
+            "users": train.n_users,
+            "items": train.n_items,
+            "training_interactions": train.interactions.height,
+            "skipped": dict(train.skipped),
+            "domain": asdict(train.catalog.domain),
+        },
+        "model": None
+        if identity is None
+        else {"name": identity.name, "sha256": identity.sha256, "backend": identity.backend, "settings": dict(identity.settings)},
+    }
+
+
+def _acceptable(key: str) -> bool:
+    return any(key == entry or key.startswith(f"{entry}.") for entry in ACCEPTABLE)
+
+
+def _differences(then: Any, here: Any, before: str) -> dict[str, tuple[Any, Any]]:
+    """Entries that differ, by their path; None where one is missing."""
+    if isinstance(then, Mapping) and isinstance(here, Mapping):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in dict.fromkeys((*then, *here)):
+            found |= _differences(then.get(key, _NONE), here.get(key, _NONE), f"{before}.{key}" if before else key)
+        return found
+    # as JSON too, which has lists for tuples, and in which a number that is none equals itself
+    same = then == here or json.dumps(then, sort_keys=True, default=str) == json.dumps(here, sort_keys=True, default=str)
+    return {} if same else {before: (None if then is _NONE else then, None if here is _NONE else here)}
+
+
+def _told(key: str, value: Any) -> str:
+    if value is None or isinstance(value, Mapping):
+        return "not there" if value is None else "there"
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else shown(key, value)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Revision of the checkout usersim runs from, with "+changes" if it is modified; None outside a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return None
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision + ("+changes" if changed.stdout.strip() else "")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
