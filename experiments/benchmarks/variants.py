@@ -33,6 +33,7 @@ from simulator.dataset import Dataset
 from simulator.errors import ConfigError, with_suggestion
 from simulator.execution import cores
 from simulator.llm import adapters, formats, vectors
+from simulator.llm.models import is_present, resolve
 from simulator.llm.transformers_model import TransformersConfig, TransformersModel
 from simulator.protocols import DecisionContext
 from simulator.run_directory import write_atomically
@@ -50,13 +51,17 @@ class Variant:
 
     Attributes:
         name: in the table. prompt: changes of `PromptConfig`. method: what is tuned before, or None. adapter: one that is there already.
+        model: another language model than the experiment's, by name.
     """
 
     name: str
     prompt: Mapping[str, Any] = field(default_factory=dict)
     method: Method | None = None
     adapter: str | None = None
+    model: str | None = None
 
+
+LARGER: Final = "gemma-3-270m"
 
 VECTORS: Final = {"item_vectors": True, "history_vectors": 16}
 
@@ -68,10 +73,12 @@ VARIANTS: Final[tuple[Variant, ...]] = (
     Variant("lora", method="lora"),
     Variant("collaborative", VECTORS, "collaborative"),
     Variant("collaborative-lora", VECTORS, "collaborative-lora"),
+    Variant(f"{LARGER} zero-shot", model=LARGER),
+    Variant(f"{LARGER} lora", method="lora", model=LARGER),
 )
 """What is compared: asked cold, with examples in context (Brown et al. 2020), after a thought (Wei et al. 2022); a soft prompt (Lester et
 al. 2021); low-rank updates (TALLRec, Bao et al. 2023); vectors of items from a recommender, without and with updates (LLaRA, Liao et al.
-2024)."""
+2024). The last two are a model of twice the size, where it is on this machine."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +127,14 @@ def run(
     config = configuration.read(file, [*SETTINGS, *overrides])
     base, split = base_model(config), build.data(config)
     train, people = split.train, people_split(split.train)
-    variants = [*VARIANTS, *_own(config, train.fingerprint())]
+    here = [variant for variant in VARIANTS if variant.model is None or variant.name in wanted or is_present(variant.model)]
+    variants = [*here, *_own(config, train.fingerprint())]
     for name in wanted:
         if name not in [variant.name for variant in variants]:
             raise ConfigError(with_suggestion("variant", name, [variant.name for variant in variants]))
+    for variant in variants:
+        if variant.model is not None and (not wanted or variant.name in wanted):
+            resolve(variant.model)  # says how to fetch it, before anything is measured
     profiles = {profile.user: profile for profile in fit_profiles(train)}
     stream = Stream(config.seed).child("variants")
     pages = judged(train, split.test, profiles, people.held_out, size.pages, size.people, stream)
@@ -193,6 +204,9 @@ def _measured(
     say: Callable[[str], None],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     changes = [f"decision.prompt.{name}={str(value).lower()}" for name, value in variant.prompt.items()]
+    if variant.model is not None:
+        changes += [f"language_model.path={variant.model}"]
+        base = resolve(variant.model)
     adapter, row = None, {}
     if variant.method is not None:
         changes += [f"tuning.training.method={variant.method}"]

@@ -229,7 +229,7 @@ def chosen(results: Mapping[str, Measurement], max_divergence: float) -> tuple[s
     usable = {name: result for name, result in results.items() if result.fault is None}
     if not usable:
         reasons = sorted({str(result.fault) for result in results.values()})
-        deaths = [reason for reason in reasons if " " not in reason or reason.startswith(("no answer", "exit status"))]
+        deaths = [reason for reason in reasons if " " not in reason or reason.startswith("no answer")]
         if deaths:
             raise ModelError(f"nothing on this machine can compute the model: every format ended with {', '.join(reasons)}; {REMEDY}.")
         raise ModelError(reasons[0] if reasons else "nothing on this machine can compute the model.")

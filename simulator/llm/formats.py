@@ -19,6 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from simulator.downloads import sha256
+from simulator.errors import ModelError
 from simulator.llm import labels, llama_native
 from simulator.llm.llama_native import Weights
 from simulator.llm.llama_prompts import Compiler, Vocabulary
@@ -166,8 +167,23 @@ class FixedPage:
     wanted: tuple[tuple[int, ...], ...]
 
 
-def fixed_page(vocabulary: Vocabulary, number: int) -> FixedPage:
-    """The fixed page of a number, as a prompt is compiled."""
-    compiled = Compiler(vocabulary, 4096).prompt(page(number))
-    offsets = tuple(compiled.starts[place.chunk] + place.offset for place in compiled.places)
-    return FixedPage(np.concatenate(compiled.chunks), offsets, tuple(tuple(labels.wanted(place.spelling)) for place in compiled.places))
+def fixed_page(vocabulary: Vocabulary, number: int, longest: int = 512) -> FixedPage:
+    """The fixed page of a number, as a prompt is compiled, or its beginning.
+
+    Args:
+        vocabulary: of the model. number: of the page. longest: most tokens; fewer if the model was trained for less.
+    """
+    longest = min(longest, vocabulary.trained_context or longest)
+    try:
+        compiled = Compiler(vocabulary, 1_000_000).prompt(page(number))
+    except ModelError:
+        # A vocabulary that has no tokens for these labels; some others are as good for a comparison.
+        tokens = np.array(vocabulary.tokenize(page(number).text), np.int32)[:longest]
+        offsets = tuple(range(len(tokens) // 2, len(tokens), max(1, len(tokens) // 16)))
+        return FixedPage(tokens, offsets, ((3, 4, 5, 6),) * len(offsets))
+    read = [
+        (compiled.starts[place.chunk] + place.offset, tuple(labels.wanted(place.spelling)))
+        for place in compiled.places
+        if compiled.starts[place.chunk] + place.offset < longest
+    ]
+    return FixedPage(np.concatenate(compiled.chunks)[:longest], tuple(at for at, _ in read), tuple(wanted for _, wanted in read))

@@ -98,12 +98,13 @@ class _Llama:
 
     @staticmethod
     def _writing(sequences: Any, tokens: np.ndarray) -> float:
+        lead = min(LEAD, len(tokens) - STEPS)
         for stream in range(1, TEXTS + 1):
             sequences.copy(0, stream)
-            sequences.cut(stream, LEAD)
+            sequences.cut(stream, lead)
         started = time.perf_counter()
         for step in range(STEPS):
-            sequences.step([int(tokens[step])] * TEXTS, [LEAD + step] * TEXTS)
+            sequences.step([int(tokens[step])] * TEXTS, [lead + step] * TEXTS)
         return TEXTS * STEPS / (time.perf_counter() - started)
 
     def finish(self) -> None:

@@ -59,7 +59,7 @@ class Trial:
     """What became of one format.
 
     Attributes:
-        format: its name. death: how it killed the child ("SIGILL", "no answer for 90 s" ...), or None. reason: why it was refused, or None.
+        format: its name. death: how it killed the child ("SIGILL", "no answer for 90 s"), or None. reason: why it was refused, or None.
         speed: prompt tokens per second of one thread. writing: tokens per second of eight texts. logits: of the labels at each probe of
             the fixed pages.
     """
@@ -119,7 +119,8 @@ def attempt(job: Job, start: Sequence[str] | None = None, patience: float = PATI
                 # One that dies before it begins (a package that cannot be imported) dies the same way of the rest.
                 for dead in [begun] if begun is not None else list(left):
                     left.remove(dead)
-                    yield Trial(dead, death=answer)
+                    # A child that leaves by itself was not killed by a library: it says what it stumbled over.
+                    yield Trial(dead, reason=f"it could not be tried: {answer}") if answer.startswith("exit") else Trial(dead, death=answer)
             elif answer["step"] == "begin":
                 begun = name
             else:

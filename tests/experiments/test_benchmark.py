@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from experiments.benchmarks import inference, speed_table
 from experiments.benchmarks.agreement import divergence, flips
+from experiments.benchmarks.engine_speed import Products
 from experiments.benchmarks.prefix_floor import floor
 from experiments.benchmarks.prompt_parts import as_popular, within_person_auc
 from experiments.benchmarks.whole_runs import PeakMemory
 from experiments.cli import call
 from simulator.errors import RunError
+from simulator.llm.packed_weights import Architecture
 from simulator.records import Decision, Outcome
 from simulator.seeds import Stream
 
@@ -114,7 +116,8 @@ def test_a_part_that_fails_loses_nothing_and_can_be_repeated_alone(without_a_mod
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads(file.read_text())
     assert printed["failures"] == {"chat": "RunError: the disk is full."}
-    assert {"figure 0", "figure 1", "figure 3", "figure 5"} <= set(printed)
+    chat = inference.PARTS.index("chat")
+    assert {f"figure {number}" for number in range(len(inference.PARTS)) if number != chat} <= set(printed)
     without_a_model.setattr(inference.Benchmark, "chat", lambda self: {"speedup_over_chat": 14.0})
     assert call(["benchmark", "inference", "--part", "chat", "--output", str(file), "--json"]) == 0
     repeated = json.loads(file.read_text())
@@ -139,6 +142,34 @@ RESULTS = {
     "ceiling_tokens_per_second": 500.0,
     "same_log": False,
 }
+
+
+def test_rates_of_products_are_positive_in_every_type():
+    shape = Architecture(1, 64, 4, 2, 32, 96, 40, 128, 1e-5, 10_000.0)
+    rates = Products(shape).rates()
+    assert set(rates) == {"float32", "bfloat16", "int8"}
+    assert all(0 < rate < 1e6 for rate in rates.values())
+    assert shape.linear_weights == 64 * 128 + 2 * 64 * 64 + 128 * 64 + 3 * 64 * 96
+
+
+def test_the_table_names_the_engine_and_what_the_machine_multiplies():
+    measured = {
+        "engine": "torch",
+        "engine_format": "int8",
+        "llama_format": "bf16",
+        "speedup_over_llama": 2.07,
+        "share_of_machine": 0.94,
+        "share_of_type": 0.48,
+        "reached_gflops": 207.0,
+        "machine_gflops": {"float32": 111.0, "bfloat16": 221.0, "int8": 435.0},
+        "make_run_seconds": 190.2,
+        "make_run_people": 200,
+        "make_run_pages": 1338,
+    }
+    table = speed_table.markdown(RESULTS | measured)
+    assert "torch in int8, against llama.cpp in bf16 | 2.07 times" in table
+    assert "0.94 (207 GFLOP/s a core; products reach float32 111, bfloat16 221, int8 435)" in table
+    assert "200 people of `make run` after set-up, with empty caches | 190 s, 1,338 pages" in table
 
 
 def test_the_table_has_what_was_measured_and_nothing_else():
