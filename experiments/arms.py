@@ -15,6 +15,7 @@ from experiments import config as configuration
 from experiments import run as runs
 from experiments.config import ExperimentConfig
 from experiments.same_settings import difference, settings
+from experiments.trust import own
 from simulator.errors import ConfigError, RunError
 from simulator.run_directory import RunDirectory
 from simulator.simulation import CohortResult
@@ -74,7 +75,8 @@ def run_once(config: ExperimentConfig, folder: Path, workers: int, report: runs.
     run = RunDirectory(folder)
     if run.config_path.is_file():
         if not run.is_complete:
-            runs.resume(folder, workers, report, prepared=prepared)
+            with own(config):
+                runs.resume(folder, workers, report, prepared=prepared)
         return folder
     runs.start(config, folder, workers, report, prepared)
     return folder
@@ -89,7 +91,9 @@ def check_run(folder: Path, config: ExperimentConfig) -> None:
     file = RunDirectory(folder).config_path
     if not file.is_file():
         return
-    for key, (then, now) in difference(settings(configuration.read(file)), settings(config)).items():
+    with own(config):
+        before = configuration.of_run(file)
+    for key, (then, now) in difference(settings(before), settings(config)).items():
         raise RunError(
             f"{folder} was run with {key} = {then!r}, and now {now!r} is wanted; choose another folder (--output), or remove {folder}."
         )

@@ -35,7 +35,7 @@ from simulator.execution import release_memory
 from simulator.llm.cache import CachedLanguageModel
 from simulator.log import CohortLog
 from simulator.paths import cache_folder
-from simulator.plugins import build, load, resolve
+from simulator.plugins import build, load, portable, resolve
 from simulator.protocols import DataChecker, DecisionContext, DecisionModel, Environment, LanguageModel, Memory, Recommender
 from simulator.records import Action, Usage
 from simulator.run_directory import RunDirectory
@@ -107,12 +107,6 @@ def _check_interventions(config: ExperimentConfig) -> None:
                 f"{where} response = 'read', but people of {config.decision.use} ask no language model here and cannot read; use one, "
                 "or state the response that you assume as a number of log-odds, for example response = 0.5."
             )
-
-
-def portable(use: str) -> str:
-    """An import path that works from any folder: a file becomes absolute."""
-    module, colon, name = use.partition(":")
-    return f"{Path(module).expanduser().resolve()}{colon}{name}" if module.endswith(".py") else use
 
 
 def uses_language_model(config: ExperimentConfig) -> bool:

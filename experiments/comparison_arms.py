@@ -17,7 +17,9 @@ from experiments.analysis.finished_run import FinishedRun
 from experiments.config import ExperimentConfig
 from experiments.recommender_names import import_path
 from experiments.sections import RecommenderSection
+from experiments.trust import check_trusted
 from simulator.errors import ConfigError, RunError, with_suggestion
+from simulator.plugins import portable
 from simulator.run_directory import write_atomically
 
 PLAN = "plan.json"
@@ -62,7 +64,7 @@ def from_recommenders(file: Path, names: str, overrides: Sequence[str]) -> dict[
     arms: dict[str, ExperimentConfig] = {}
     for name in given:
         use = import_path(name)
-        own = section.options_of_recommender if build.portable(use) == build.portable(section.use) else {}
+        own = section.options_of_recommender if portable(use) == portable(section.use) else {}
         made = RecommenderSection.model_validate({"use": use, "refit": section.refit, **feed, **own})
         arm = use.rpartition(":")[2]
         if arm in arms:
@@ -129,10 +131,13 @@ def read_plan(folder: Path) -> tuple[dict[str, ExperimentConfig], Options]:
 
     Raises:
         RunError: the plan is damaged.
+        UntrustedError: it names code, programs or hosts, and is not trusted (`experiments.trust`).
     """
     file = folder / PLAN
     try:
         plan: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for document in plan["arms"].values():
+            check_trusted(document, folder)
         arms = {name: configuration.check(document, f"{file}, arm {name}") for name, document in plan["arms"].items()}
         return arms, Options(str(plan["baseline"]), float(plan["margin"]), int(plan["seeds"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -30,6 +30,7 @@ from experiments.sections import (
     RecommenderSection,
     TuningSection,
 )
+from experiments.trust import check_trusted, is_of_a_run
 from simulator.credentials import check_settings, shown, shown_override
 from simulator.errors import ConfigError, with_suggestion
 from simulator.plugins import explain
@@ -85,9 +86,12 @@ def of_run(file: Path) -> ExperimentConfig:
     A run does not use [tuning]: `dump` leaves it out, and what an older version wrote there is not looked at.
 
     Raises:
-        ConfigError: the file is not TOML, or a key or value is not allowed.
+        ConfigError: the file is not TOML, a key or value is not allowed, or it names code, programs or hosts and is not trusted
+            (`experiments.trust`).
     """
-    return check({key: value for key, value in document(file).items() if key != "tuning"}, str(file))
+    contents = document(file)
+    check_trusted(contents, file.parent)
+    return check({key: value for key, value in contents.items() if key != "tuning"}, str(file))
 
 
 def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -98,7 +102,8 @@ def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         overrides: settings of the form ``section.key=value``; the value is TOML, or else taken as text.
 
     Raises:
-        ConfigError: the file is not TOML, or an override is malformed.
+        ConfigError: the file is not TOML, an override is malformed, or the file belongs to a run that is not trusted
+            (`experiments.trust`).
     """
     try:
         contents = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -108,6 +113,8 @@ def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}.") from error
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}; allowed is a readable file.") from error
+    if is_of_a_run(file):
+        check_trusted(contents, file.parent)
     for override in overrides:
         apply_override(contents, override)
     _refuse_endless(contents, str(file))

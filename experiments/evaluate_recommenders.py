@@ -43,7 +43,7 @@ from simulator.credentials import check_settings
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError
 from simulator.plugins import build as make
-from simulator.plugins import explain, resolve
+from simulator.plugins import explain, portable, resolve
 from simulator.protocols import Recommender
 from simulator.seeds import Stream
 
@@ -329,4 +329,4 @@ def _tested(
         estimates |= errors.estimates(stream.child("interval"))
     complete = resolve(use, options, where=where, methods=methods)
     speed = 1e3 * (served - fitted) / max(len(users), 1)
-    return Evaluated(name, build.portable(use), complete, fitted - started, speed, estimates), values["ndcg"], errors
+    return Evaluated(name, portable(use), complete, fitted - started, speed, estimates), values["ndcg"], errors

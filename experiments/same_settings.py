@@ -11,6 +11,7 @@ from typing import Any
 from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
+from experiments.trust import UntrustedError, own
 from simulator.run_directory import RunDirectory, write_atomically
 
 CHANGEABLE = (
@@ -94,7 +95,11 @@ def _prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirec
         return False
     if not made_alike(run.read_json("manifest"), other.read_json("manifest")):
         return False
-    return _prepared_from(config) == _prepared_from(configuration.of_run(other.config_path))
+    try:
+        with own(config):
+            return _prepared_from(config) == _prepared_from(configuration.of_run(other.config_path))
+    except UntrustedError:
+        return False  # what it names is not looked into, so whether it is the same is not known
 
 
 def _prepared_from(config: ExperimentConfig) -> dict[str, Any]:

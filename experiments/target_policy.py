@@ -16,6 +16,7 @@ from experiments.config import ExperimentConfig
 from experiments.logged_pages import LoggedPages, fitted_rounds
 from experiments.round_recommender import fit_recommender, loaded
 from simulator.errors import ConfigError
+from simulator.plugins import portable
 from simulator.protocols import Recommender
 from simulator.run_directory import RunDirectory
 from simulator.simulation import interactions_of
@@ -131,4 +132,4 @@ def _same_data(file: Path, given: dict[str, Any], logged: ExperimentConfig) -> N
 
 def _same(value: Any) -> str:
     text = str(value)
-    return build.portable(text) if ":" in text else str(Path(text).expanduser().resolve())
+    return portable(text) if ":" in text else str(Path(text).expanduser().resolve())

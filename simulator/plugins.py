@@ -174,6 +174,12 @@ def _models(annotation: Any) -> list[type[Any]]:
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
+def portable(use: str) -> str:
+    """An import path that works from any folder: a file becomes absolute."""
+    module, colon, name = use.partition(":")
+    return f"{Path(module).expanduser().resolve()}{colon}{name}" if module.endswith(".py") else use
+
+
 def load(path: str, *, methods: tuple[str, ...] = ()) -> type[Any]:
     """The class that an import path names.
 

@@ -31,6 +31,7 @@ from experiments.augmentation.results import Results, headline
 from experiments.augmentation.strata import Strata
 from experiments.config import ExperimentConfig
 from experiments.run_data import data_of
+from experiments.trust import own
 from simulator.errors import ConfigError, DataError, RunError
 from simulator.execution import execution
 from simulator.plugins import resolve
@@ -83,6 +84,11 @@ def augment(config: ExperimentConfig, folder: Path, workers: int, report: Report
         RunError: the folder holds something else, or the people chose nothing.
         DataError: nothing is held out.
     """
+    with own(config):
+        return _augment(config, folder, workers, report)
+
+
+def _augment(config: ExperimentConfig, folder: Path, workers: int, report: Report) -> dict[str, Any]:
     _own(folder, config)
     arms = {f"seed-{seed}": cells.of_seed(config, seed) for seed in cells.seeds_of(config)}
 
@@ -127,7 +133,8 @@ def _own(folder: Path, config: ExperimentConfig) -> None:
     """Takes a new folder, or one that holds an augmentation with the same settings; recommenders may have come or gone."""
     file = folder / CONFIG
     if file.is_file():
-        before = configuration.read(file)
+        with own(config):
+            before = configuration.of_run(file)
         gone = set(before.augmentation.recommenders) ^ set(config.augmentation.recommenders)
         for key, (then, now) in same_settings.difference(_of_every_cell(before), _of_every_cell(config)).items():
             if not any(key.startswith(f"augmentation.recommenders.{name}.") for name in gone):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands.options import Json, Set, Workers
+from experiments.commands.options import Json, Set, Workers, opens_runs
 from experiments.console import emit, emit_table, note, stages
 
 Config = Annotated[
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     )
 
 
+@opens_runs
 def augment(
     config: Config,
     set_: Set = None,

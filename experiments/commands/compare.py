@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import Json, Seed, Workers
+from experiments.commands.options import Json, Seed, Workers, opens_runs
 from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
     )(compare)
 
 
+@opens_runs
 def compare(
     targets: Targets,
     recommenders: Recommenders = None,
@@ -64,6 +65,7 @@ def compare(
 ) -> None:
     """Compares recommenders."""
     from experiments import comparison_arms as arms_of  # noqa: PLC0415 - slow imports, and only here
+    from experiments.trust import own  # noqa: PLC0415
     from simulator.errors import ConfigError  # noqa: PLC0415
 
     simulated = {"--recommenders": recommenders, "--set": set_, "--seed": seed, "--seeds": seeds, "--workers": workers}
@@ -73,6 +75,7 @@ def compare(
         if given is not None:
             raise ConfigError(f"{targets[0]} is a comparison, which goes on as it was begun; leave out {given}, or begin another one.")
         arms, options = arms_of.read_plan(targets[0])
+        compared = arms
         folder, runs = targets[0], _simulated(targets[0], arms, options, workers)
     elif any(target.is_dir() for target in targets):
         file = next((target for target in targets if not target.is_dir()), None)
@@ -83,7 +86,7 @@ def compare(
         given = next((name for name, value in simulated.items() if value is not None), None)
         if given is not None:
             raise ConfigError(f"finished runs are compared as they are; {given} goes with experiment files.")
-        found = arms_of.from_runs(targets)
+        found, compared = arms_of.from_runs(targets), {}
         options = arms_of.Options(arms_of.baseline_of(list(found), baseline), margin or 0.05, 1)
         folder, runs = output or _new_folder("comparison"), {name: [run] for name, run in found.items()}
         if (folder / "config.toml").is_file():
@@ -100,7 +103,9 @@ def compare(
         options = arms_of.Options(arms_of.baseline_of(list(arms), baseline), margin or 0.05, seeds or 1)
         folder = output or _new_folder(next(iter(arms.values())).name)
         runs = _simulated(folder, arms, options, workers)
-    _compare(folder, runs, options.baseline, options.margin, as_json=json)
+        compared = arms
+    with own(*compared.values()):
+        _compare(folder, runs, options.baseline, options.margin, as_json=json)
 
 
 def _simulated(folder: Path, arms: Mapping[str, Any], options: Any, workers: int | None) -> dict[str, list[FinishedRun]]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.options import Seed, Set
+from experiments.commands.options import Seed, Set, opens_runs
 from experiments.console import emit, note, stages
 
 Target = Annotated[
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     )
 
 
+@opens_runs
 def dashboard(
     target: Target,
     set_: Set = None,
@@ -44,33 +45,32 @@ def dashboard(
     from experiments.dashboard import server  # noqa: PLC0415 - slow imports, and only here
 
     server.check_installed()
-    place = server.listen(port)
     from experiments.dashboard import current  # noqa: PLC0415
     from experiments.dashboard.world import open_world  # noqa: PLC0415
 
-    token = secrets.token_urlsafe(32)
-    address = server.address(place, token)
-    with stages() as tell:
-        world = open_world(
-            target,
-            [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])],
-            people,
-            lambda what, done, total, _: tell(what, done, total),
-        )
+    with contextlib.ExitStack() as ending:
+        place = server.listen(port)
+        ending.callback(place.close)
+        token = secrets.token_urlsafe(32)
+        address = server.address(place, token)
+        with stages() as tell:
+            world = open_world(
+                target,
+                [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])],
+                people,
+                lambda what, done, total, _: tell(what, done, total),
+            )
+        ending.callback(world.close)
 
-    def ready() -> None:
-        if json:
-            emit({"address": address, "process": os.getpid(), "people": len(world.people)}, as_json=True)
-        note(f"The dashboard is at {address}; Ctrl-C ends it.")
-        if open_:
-            typer.launch(address)
+        def ready() -> None:
+            if json:
+                emit({"address": address, "process": os.getpid(), "people": len(world.people)}, as_json=True)
+            note(f"The dashboard is at {address}; Ctrl-C ends it.")
+            if open_:
+                typer.launch(address)
 
-    # ended from outside, it ends as by Ctrl-C, which is how it is meant to end
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+        # ended from outside, it ends as by Ctrl-C, which is how it is meant to end
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         current.show(world)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve(place, ready, token)
-    finally:
-        world.close()
-        place.close()

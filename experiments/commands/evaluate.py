@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from experiments.commands.options import Json, Workers
+from experiments.commands.options import Json, Workers, opens_runs
 from experiments.console import emit, emit_table, finite, note, stages
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate", help="Estimate from a run's log what another policy would earn, with intervals; --truth checks it.")(evaluate)
 
 
+@opens_runs
 def evaluate(
     run: Run,
     policy: Policy,
@@ -63,6 +64,7 @@ def evaluate(
     from experiments.analysis.finished_run import FinishedRun  # noqa: PLC0415
     from experiments.run_work import working_in  # noqa: PLC0415
     from experiments.target_policy import policy_folder, read_target  # noqa: PLC0415
+    from experiments.trust import own  # noqa: PLC0415
     from simulator.errors import ConfigError  # noqa: PLC0415
     from simulator.execution import cores  # noqa: PLC0415
     from simulator.run_directory import write_atomically  # noqa: PLC0415
@@ -75,7 +77,7 @@ def evaluate(
     target = read_target(policy, set_ or [], configuration.of_run(finished.directory.config_path))
     options = offline_evaluation.Options(reward, clip, reward_model, minimum_effective_size, maximum_unsupported, draws, force)
     folder = policy_folder(finished, target)
-    with working_in(run, "usersim evaluate"), stages(every=math.inf) as report:
+    with working_in(run, "usersim evaluate"), stages(every=math.inf) as report, own(target):
         bench = estimator_bench.bench(run, target, options, seeds, workers or cores(), report) if truth else None
         found = bench.evaluations[0] if bench else offline_evaluation.evaluate(run, target, options, report)
     made = [figures.estimates(found, folder / f"estimates-{reward}.png", bench.truths[0] if bench else None)]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.options import Json, Run
+from experiments.commands.options import Json, Run, opens_runs
 from experiments.console import emit, stderr
 
 Format = Annotated[str, typer.Option("--format", help="recbole, movielens, huggingface, csv or parquet.")]
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     )
 
 
+@opens_runs
 def export(run: Run, format: Format, output: Output = None, include_real: IncludeReal = False, json: Json = False) -> None:
     """Exports a run."""
     from experiments.export import export as write  # noqa: PLC0415 - polars takes a while to import, and only here

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import Json
+from experiments.commands.options import Json, opens_runs
 from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     app.command("fidelity", help="Measure simulated people against held-out real people, beside controls and a noise floor.")(fidelity)
 
 
+@opens_runs
 def fidelity(
     target: Target,
     set_: Set = None,
@@ -89,6 +90,7 @@ def _prepared(
 ) -> tuple[Any, Path | None, Path]:
     """The experiment, its complete run (or None), and the folder of the report."""
     from experiments import config as configuration  # noqa: PLC0415
+    from experiments.trust import own  # noqa: PLC0415
     from simulator.errors import ConfigError  # noqa: PLC0415
     from simulator.run_directory import RunDirectory  # noqa: PLC0415
 
@@ -108,7 +110,8 @@ def _prepared(
     with run_reporting() as report:
         finished = start(config, output, workers or cores(), report)
     note(f"simulated: {finished.path}; an interrupted report goes on with `usersim fidelity {finished.path}`")
-    return configuration.of_run(finished.config_path), finished.path, finished.path / "fidelity"
+    with own(config):
+        return configuration.of_run(finished.config_path), finished.path, finished.path / "fidelity"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.options import Run
+from experiments.commands.options import Run, opens_runs
 from experiments.console import emit, note, stderr, stdout
 
 User = Annotated[str, typer.Option("--user", help="Id of the person, as in the log.")]
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command("interview", help="Ask a simulated person questions; they answer from their profile and memories.")(interview)
 
 
+@opens_runs
 def interview(run: Run, user: User, ask: Ask = None, json: Json = False) -> None:
     """Interviews one person of a run."""
     from experiments.interview import Interview  # noqa: PLC0415 - slow imports, and only here

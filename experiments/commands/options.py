@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,3 +16,23 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VAL
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all randomness, instead of the file's.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; changes nothing but the speed [default: cores].")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on stdout.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Open runs that name code, programs or hosts, which opening them uses (see USERSIM_TRUST, README).")
+]
+
+
+def opens_runs(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the option ``--trust``, within which every run is trusted if it is given (`experiments.trust`)."""
+
+    @functools.wraps(command)
+    def trusting(*arguments: Any, trust: bool = False, **options: Any) -> None:
+        from experiments.trust import granted  # noqa: PLC0415 - slow imports, and only here
+
+        with granted(trust):
+            command(*arguments, **options)
+
+    own = inspect.signature(command, eval_str=True)
+    added = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Trust)
+    trusting.__signature__ = own.replace(parameters=[*own.parameters.values(), added])  # type: ignore[attr-defined]
+    trusting.__annotations__ = {**{name: one.annotation for name, one in own.parameters.items()}, "trust": Trust}
+    return trusting

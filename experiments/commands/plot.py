@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.options import Json, Run
+from experiments.commands.options import Json, Run, opens_runs
 from experiments.console import emit, stderr
 
 Figure = Annotated[str | None, typer.Option("--figure", help="Only this figure; the report is left as it is.")]
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("plot", help="Draw the figures and the report of a run again.")(plot)
 
 
+@opens_runs
 def plot(run: Run, figure: Figure = None, user: User = None, json: Json = False) -> None:
     """Draws figures; without --figure, the report too."""
     from experiments.analysis.figure_style import Made  # noqa: PLC0415 - slow imports, and only here

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import Config, Json, Seed, Set, Workers
+from experiments.commands.options import Config, Json, Seed, Set, Workers, opens_runs
 from experiments.console import emit, stages
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("resume", help="Continue an interrupted run; the log becomes the same, to the byte.")(resume)
 
 
+@opens_runs
 def run(config: Config, set_: Set = None, output: Output = None, workers: Workers = None, seed: Seed = None, json: Json = False) -> None:
     """Runs an experiment."""
     from experiments import config as configuration  # noqa: PLC0415
@@ -51,6 +52,7 @@ def run(config: Config, set_: Set = None, output: Output = None, workers: Worker
     _show(finished.path, finished.read_json("summary"), as_json=json)
 
 
+@opens_runs
 def resume(run: Run, set_: SetAgain = None, accept_changes: Accept = False, workers: Workers = None, json: Json = False) -> None:
     """Continues a run."""
     from experiments.run import resume as continue_run  # noqa: PLC0415

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from experiments import config as configuration
-from experiments.commands.options import Config, Json, Seed, Set
+from experiments.commands.options import Config, Json, Seed, Set, opens_runs
 from experiments.console import emit, emit_table, note, progress, stderr
 
 Name = Annotated[str | None, typer.Option("--name", help="Name of the adapter [default: the experiment's name].")]
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("tune", help="Fine-tune the language model on the training part of an experiment's data.")(tune)
 
 
+@opens_runs
 def tune(
     config: Config,
     set_: Set = None,

@@ -26,6 +26,7 @@ from experiments.manifest import check_data
 from experiments.round_recommender import fit_recommender
 from experiments.run import Prepared, Report, prepare
 from experiments.sections import RecommenderSection
+from experiments.trust import own
 from simulator.errors import ConfigError, RunError
 from simulator.protocols import LanguageModel
 from simulator.records import Past, UserProfile
@@ -138,7 +139,8 @@ class World:
         config = changed(self.parts.config, overrides, self.began_with)
         build.resolved(config)
         before = self.parts
-        self.parts = self._parts(config, [before.run.path])
+        with own(self.began_with, before.config):
+            self.parts = self._parts(config, [before.run.path])
         before.worker.close()
 
     def conversation(self, person: UserProfile) -> Conversation:

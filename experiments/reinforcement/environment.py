@@ -36,6 +36,7 @@ class Setting:
         repair_penalty: subtracted from the reward for each place that had to be repaired.
         history_length: items of a person's history that are told.
         n: how many people at once.
+        trust: whether the folder of a run may name code, programs and hosts (`experiments.trust`).
 
     Raises:
         UsersimError: something is wrong with it, in one sentence.
@@ -51,6 +52,7 @@ class Setting:
         repair_penalty: float,
         history_length: int,
         n: int,
+        trust: bool,
     ) -> None:
         if history_length < 1 or n < 1:
             name, value = ("history_length", history_length) if history_length < 1 else ("num_envs", n)
@@ -63,7 +65,7 @@ class Setting:
                 raise ConfigError("overrides and candidates belong to a world and were chosen when it was opened; leave them out here.")
             self.world = config
         else:
-            self.world = open_world(config, overrides, candidates=candidates)
+            self.world = open_world(config, overrides, candidates=candidates, trust=trust)
         self.reward_of = reward_named(reward, self.world.train)
         self.repair_penalty = repair_penalty
         self.observer = Observer(self.world, history_length)
@@ -152,7 +154,7 @@ class SlateEnvironment(gymnasium.Env[Observation, np.ndarray]):
     *Reset options*: ``user``, the id of who is to come.
 
     Args:
-        config, overrides, reward, candidates, repair_penalty, history_length: see `Setting`.
+        config, overrides, reward, candidates, repair_penalty, history_length, trust: see `Setting`.
         render_mode: "ansi" makes `render` return the last page as text.
 
     Raises:
@@ -171,6 +173,7 @@ class SlateEnvironment(gymnasium.Env[Observation, np.ndarray]):
         repair_penalty: float = 0.0,
         history_length: int = 50,
         render_mode: str | None = None,
+        trust: bool = False,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ConfigError(f"render_mode = {render_mode!r}, but it must be 'ansi' or None.")
@@ -183,6 +186,7 @@ class SlateEnvironment(gymnasium.Env[Observation, np.ndarray]):
             repair_penalty=repair_penalty,
             history_length=history_length,
             n=1,
+            trust=trust,
         )
         self.observation_space = self._setting.observer.space
         self.action_space = self._setting.action_space

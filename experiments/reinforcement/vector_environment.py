@@ -30,7 +30,7 @@ class SlateVectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
         autoreset_mode: what happens when an episode ends (`gymnasium.vector.AutoresetMode`): "NextStep" begins the next one at the
             next step, whose action for it is ignored; "SameStep" at once, with ``final_obs`` and ``final_info`` in the infos;
             "Disabled" waits for ``reset(options={"reset_mask": ...})``.
-        config, overrides, reward, candidates, repair_penalty, history_length, render_mode: as for `SlateEnvironment`.
+        config, overrides, reward, candidates, repair_penalty, history_length, render_mode, trust: as for `SlateEnvironment`.
 
     Raises:
         UsersimError: something is wrong with the configuration, in one sentence.
@@ -48,6 +48,7 @@ class SlateVectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
         repair_penalty: float = 0.0,
         history_length: int = 50,
         render_mode: str | None = None,
+        trust: bool = False,
     ) -> None:
         try:
             self._mode = AutoresetMode(autoreset_mode)
@@ -64,6 +65,7 @@ class SlateVectorEnvironment(VectorEnv[Observation, np.ndarray, np.ndarray]):
             repair_penalty=repair_penalty,
             history_length=history_length,
             n=num_envs,
+            trust=trust,
         )
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {"render_modes": ["ansi"], "render_fps": 1, "autoreset_mode": self._mode}

@@ -24,6 +24,7 @@ from experiments.reinforcement.features import ItemFeatures, item_features
 from experiments.round_recommender import fitted, loaded
 from experiments.run import origin, take_part
 from experiments.run_data import data_of
+from experiments.trust import granted
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.protocols import DecisionModel, LanguageModel
@@ -104,7 +105,12 @@ class World:
 
 
 def open_world(
-    source: str | Path | ExperimentConfig, overrides: Sequence[str] = (), *, candidates: int | None = None, factors: int = 16
+    source: str | Path | ExperimentConfig,
+    overrides: Sequence[str] = (),
+    *,
+    candidates: int | None = None,
+    factors: int = 16,
+    trust: bool = False,
 ) -> World:
     """Makes a world.
 
@@ -114,12 +120,14 @@ def open_world(
         overrides: settings ``section.key=value``; not with a run or a configuration.
         candidates: how many items the experiment's recommender offers for each page; None offers all.
         factors: length of the item factors among the features.
+        trust: whether a run may name code, programs and hosts (`experiments.trust`).
 
     Raises:
         ConfigError: the source, an override, or the number of candidates is not allowed.
         UsersimError: anything else that the user can mend.
     """
-    config, run = _read(source, overrides)
+    with granted(trust):
+        config, run = _read(source, overrides)
     feed = config.recommender.feed_config()
     build.resolved(config)
     train = data_of(config, run).train
@@ -167,7 +175,7 @@ def _read(source: str | Path | ExperimentConfig, overrides: Sequence[str]) -> tu
         config, run = source, None
     elif (Path(source) / "config.toml").is_file():
         run = RunDirectory.open(Path(source))
-        config = configuration.read(run.config_path)
+        config = configuration.of_run(run.config_path)
     else:
         return configuration.read(Path(source), overrides), None
     if overrides:

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from experiments import config as configuration
 from experiments import run as runs
 from experiments.analysis.figure_style import Made
 from experiments.analysis.finished_run import FinishedRun
 from experiments.arms import run_arms
+from experiments.config import ExperimentConfig
 from experiments.console import finite
 from experiments.studies.findings import Arms, Findings
 from experiments.studies.study_config import METHODS, StudyConfig, arms_of, dump, read
+from experiments.trust import check_trusted, own
 from simulator.errors import ConfigError, RunError
 from simulator.plugins import build
 from simulator.run_directory import write_atomically
@@ -47,6 +50,7 @@ def begin(target: Path, overrides: Sequence[str], output: Path | None) -> tuple[
     if (target / STUDY).is_file():
         if overrides or output:
             raise ConfigError(f"{target} is a study that was begun, and goes on as it was; leave out --set, --seed and --output.")
+        _check_trusted(target)
         return target, read(target / STUDY), list(json.loads((target / OVERRIDES).read_text(encoding="utf-8")))
     if target.is_dir():
         raise ConfigError(f"{target} has no {STUDY}, so it is no study; give a study file, the name of one, or the folder of one.")
@@ -77,8 +81,25 @@ def carry_out(folder: Path, study: StudyConfig, overrides: Sequence[str], worker
     Raises:
         UsersimError: anything the user can mend.
     """
-    started = time.perf_counter()
     configs = arms_of(study, overrides)
+    with own(*configs.values()):
+        return _carry_out(folder, study, configs, workers, report)
+
+
+def _check_trusted(folder: Path) -> None:
+    """Passes if what a study that was begun, and the experiment that it begins with, name may be used."""
+    document = configuration.document(folder / STUDY)
+    check_trusted(document, folder)
+    base = Path(str(document.get("base", "")))
+    for file in (folder / base, base):
+        if file.is_file():
+            check_trusted(configuration.document(file), folder)
+
+
+def _carry_out(
+    folder: Path, study: StudyConfig, configs: Mapping[str, ExperimentConfig], workers: int, report: runs.Report
+) -> dict[str, Any]:
+    started = time.perf_counter()
     analysis = build(study.analysis.use, study.analysis.options, where="analysis", methods=METHODS)
     folders = run_arms(folder, configs, workers, report)
     report("reading the arms", 0, 0, None)

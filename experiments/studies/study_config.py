@@ -41,7 +41,7 @@ from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.sections import Name, Section
 from simulator.errors import ConfigError, with_suggestion
-from simulator.plugins import distinct, explain, resolve
+from simulator.plugins import distinct, explain, portable, resolve
 
 SHIPPED = Path(__file__).resolve().parent.parent / "configs" / "studies"
 METHODS = ("measure",)
@@ -184,7 +184,7 @@ def layered(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def dump(study: StudyConfig) -> bytes:
     """The study as TOML."""
     document = study.model_dump(mode="json", exclude_none=True)
-    document["analysis"] = {"use": build.portable(study.analysis.use), **study.analysis.options}
+    document["analysis"] = {"use": portable(study.analysis.use), **study.analysis.options}
     return tomli_w.dumps(document).encode()
 
 
