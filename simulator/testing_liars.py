@@ -38,34 +38,17 @@ BOMB = 500_000_000
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
-class Liar:
-    """The server, from ``with Liar("drip") as server`` to the end of the block.
+class Lying:
+    """One lie, as the bytes that a server sends.
 
     Args:
-        lie: what it does. body: what "short" and "long" send. pause: seconds between two signs of "drip".
-
-    Attributes:
-        url: where it is. sent: bytes that it got rid of. heads: what it was asked, the head of each request.
+        lie: which. body: what "short" and "long" send. pause: seconds between two signs of "drip".
+        over: set when the server ends.
     """
 
-    def __init__(self, lie: Lie, body: bytes = b'{"state": "s"}', pause: float = 0.05) -> None:
+    def __init__(self, lie: Lie, body: bytes = b'{"state": "s"}', pause: float = 0.05, over: threading.Event | None = None) -> None:
         self.lie, self.body, self.pause = lie, body, pause
-        self.sent = 0
-        self.heads: list[bytes] = []
-        self.over = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.over.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.over = over or threading.Event()
 
     def pieces(self) -> Iterator[bytes]:
         """What it sends, piece by piece."""
@@ -84,26 +67,55 @@ class Liar:
             yield block
 
 
-def _bomb(_: Liar) -> Iterator[bytes]:
+class Liar(Lying):
+    """The server, from ``with Liar("drip") as server`` to the end of the block.
+
+    Args:
+        lie, body, pause: as for `Lying`.
+
+    Attributes:
+        url: where it is. sent: bytes that it got rid of. heads: what it was asked, the head of each request.
+    """
+
+    def __init__(self, lie: Lie, body: bytes = b'{"state": "s"}', pause: float = 0.05) -> None:
+        super().__init__(lie, body, pause)
+        self.sent = 0
+        self.heads: list[bytes] = []
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _bomb(_: Lying) -> Iterator[bytes]:
     packed = gzip.compress(bytes(BOMB // 500), compresslevel=9) * 500
     yield _HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
     yield packed
 
 
-def _silent(liar: Liar) -> Iterator[bytes]:
+def _silent(liar: Lying) -> Iterator[bytes]:
     liar.over.wait()
     yield b""
 
 
-def _sent(head: bytes, body: Callable[[Liar], bytes] = lambda liar: liar.body) -> Callable[[Liar], Iterator[bytes]]:
+def _sent(head: bytes, body: Callable[[Lying], bytes] = lambda liar: liar.body) -> Callable[[Lying], Iterator[bytes]]:
     return lambda liar: iter((head % {b"length": len(liar.body)} + b"\r\n" + body(liar),))
 
 
-def _elsewhere(to: bytes) -> Callable[[Liar], Iterator[bytes]]:
+def _elsewhere(to: bytes) -> Callable[[Lying], Iterator[bytes]]:
     return lambda _: iter((b"HTTP/1.1 302 Found\r\nLocation: " + to + b"\r\nContent-Length: 0\r\n\r\n",))
 
 
-_ANSWERS: dict[Lie, Callable[[Liar], Iterator[bytes]]] = {
+_ANSWERS: dict[Lie, Callable[[Lying], Iterator[bytes]]] = {
     "silent": _silent,
     "drip": lambda liar: liar.slowly(_HEAD + b"Connection: close\r\n\r\n", b" "),
     "drip head": lambda liar: liar.slowly(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),

@@ -166,6 +166,11 @@ def size_of(count: int) -> str:
     return f"{count} bytes"
 
 
+def readable(text: str, most: int = 10_000) -> str:
+    """The beginning of a text from elsewhere on one line, without signs that steer a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:most]).split())
+
+
 # --- proxies --------------------------------------------------------------------------------------------------------
 
 

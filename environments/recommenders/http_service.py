@@ -21,7 +21,6 @@ from environments.recommenders.replies import (
     checked,
     fit_message,
     parsed,
-    readable,
     recommend_message,
     state_of,
 )
@@ -31,7 +30,7 @@ from simulator.errors import ConfigError, RecommenderError
 from simulator.plugins import ComponentConfig
 from simulator.records import Slate
 from simulator.seeds import Stream
-from simulator.web import TooLargeError, WebClient, through
+from simulator.web import TooLargeError, WebClient, readable, through
 
 LARGEST_ANSWER = 64 * 10**6
 """Bytes of an answer at most: lists for a cohort are some hundred kilobytes."""

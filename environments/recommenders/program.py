@@ -26,7 +26,6 @@ from environments.recommenders.replies import (
     checked,
     fit_message,
     parsed,
-    readable,
     recommend_message,
     state_of,
 )
@@ -35,7 +34,7 @@ from simulator.errors import RecommenderError
 from simulator.plugins import ComponentConfig
 from simulator.records import Slate
 from simulator.seeds import Stream
-from simulator.web import size_of
+from simulator.web import readable, size_of
 
 LARGEST_ANSWER = 64 * 10**6
 """Bytes of an answer at most: lists for a cohort are some hundred kilobytes."""

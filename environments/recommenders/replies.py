@@ -135,11 +135,6 @@ def parsed(text: bytes) -> object:
         raise ValueError("it is nested too deeply") from None
 
 
-def readable(text: str) -> str:
-    """A text from elsewhere on one line, without signs that steer a terminal."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-
-
 class ReplyReader:
     """Turns answers into slates, refusing or repairing what breaks the contract.
 

@@ -56,14 +56,32 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message]) -> list[Piece]:
         """The conversation up to where the model answers.
 
+        A template that has no place for a system turn (Gemma's refuses it, others leave it out) gets its text before the next turn of
+        the user, where people who use such models put it.
+
         Raises:
             ModelError: the template does not allow this conversation.
         """
+        try:
+            return self._rendered(messages, [[number] for number in range(len(messages))], [message.role for message in messages])
+        except ModelError as error:
+            if all(message.role != "system" for message in messages):
+                raise
+            refused = error
+        groups = _without_system(messages)
+        try:
+            return self._rendered(messages, groups, [_role(messages[group[-1]]) for group in groups])
+        except ModelError:
+            raise refused from None
+
+    def _rendered(self, messages: Sequence[Message], groups: Sequence[Sequence[int]], roles: Sequence[str]) -> list[Piece]:
+        """The conversation with the messages of each group in one turn."""
         holders = [f"\ue000{number}\ue001" for number in range(len(messages))]
-        turns = [{"role": message.role, "content": holder} for message, holder in zip(messages, holders, strict=True)]
+        contents = ["\n\n".join(holders[number] for number in group) for group in groups]
+        turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
         try:
             rendered = self._template.render(messages=turns, add_generation_prompt=True, **self._tokens)
-        except TemplateError as error:
+        except _FAILURES as error:
             raise ModelError(f"the model's chat template does not allow this conversation: {error}.") from error
         pieces: list[Piece] = []
         for number, (message, holder) in enumerate(zip(messages, holders, strict=True)):
@@ -73,6 +91,31 @@ class ChatTemplate:
             pieces += [Piece(before, True, number), Piece(message.text, False, number)]
         pieces.append(Piece(rendered, True, len(messages)))
         return [piece for piece in pieces if piece.text]
+
+
+_FAILURES = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What a template can raise: it is a program."""
+
+
+def _without_system(messages: Sequence[Message]) -> list[list[int]]:
+    """Numbers of the messages of each turn, where what the system says goes into the user's next turn, or makes one of its own."""
+    groups: list[list[int]] = []
+    waiting: list[int] = []
+    for number, message in enumerate(messages):
+        if message.role == "user":
+            groups.append([*waiting, number])
+            waiting = []
+        elif message.role == "system":
+            waiting.append(number)
+        else:
+            groups += [[*waiting]] if waiting else []
+            groups.append([number])
+            waiting = []
+    return [*groups, waiting] if waiting else groups
+
+
+def _role(last: Message) -> str:
+    return "user" if last.role == "system" else last.role
 
 
 def _refuse(reason: Any) -> None:

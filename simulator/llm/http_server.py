@@ -10,6 +10,7 @@ no JSON                                jitter; after the last retry the reply ha
                                        `ServerError`: a run must not go on with people whose server is gone
 401, 403                               `ModelError`: the key
 402, no quota left                     `ServerError`
+more bytes than an answer may have     `ServerError`
 other                                  not asked again; the reply has the status "error 400" and so on
 =====================================  ==============================================================================
 """
@@ -18,8 +19,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -39,8 +40,16 @@ from tenacity import (
     wait_random,
 )
 
+from simulator.credentials import masked, without
 from simulator.errors import ModelError, ServerError
 from simulator.llm.limits import Ledger
+from simulator.web import TooLargeError, WebClient, readable, through
+
+LARGEST_ANSWER = 256 * 10**6
+"""Bytes of an answer at most: a page of two thousand tokens with a thousand likeliest ones at each is about a quarter of it."""
+
+MOST_TOKENS = 10**9
+"""No count of tokens of one request is larger; what a server tells beyond is no count."""
 
 FAILURES_IN_A_ROW = 3
 """So many requests that fail after all retries, with no success between them, mean that the server is gone."""
@@ -106,11 +115,8 @@ class HttpServer:
         self._key, self._key_name = key, key_name
         self._timeout, self._retries, self._longest_wait = timeout, retries, longest_wait
         self._ledger = ledger
-        self._client = httpx.Client(
-            headers={"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {}),
-            timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0), pool=None),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-        )
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._client = WebClient(headers, connections=concurrency)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="language-model-server")
         self._backoff = wait_exponential(multiplier=first_wait, max=longest_wait) + wait_random(0, first_wait)
         self._stopped = threading.Event()
@@ -181,7 +187,9 @@ class HttpServer:
             raise _Again("stopped", "another request failed")
         try:
             status, headers, text = self._exchange(request)
-        except httpx.ConnectError as error:
+        except TooLargeError as error:
+            raise ServerError(f"the server at {self._url} misbehaves: {error}, which no answer of a language model is.") from error
+        except (httpx.ConnectError, httpx.ProxyError) as error:
             raise _Again("unreachable", str(error)) from error
         except httpx.ConnectTimeout as error:
             raise _Again("unreachable", "no connection in time") from error
@@ -192,23 +200,18 @@ class HttpServer:
             raise ModelError(f"'{self._url}' cannot be asked: {error}; give base_url like http://localhost:8000/v1.") from error
         except httpx.RequestError as error:
             self._ledger.add_lost()
-            raise _Again("cut off", f"{type(error).__name__}: {error}") from error
+            raise _Again("cut off", f"{type(error).__name__}: {masked(str(error))}") from error
         return self._judged(request, status, headers, text)
 
     def _exchange(self, request: Request) -> tuple[int, httpx.Headers, str]:
-        # The body is read in pieces: the timeouts of httpx hold for each piece, not for a reply that trickles in.
-        deadline = time.monotonic() + self._timeout
         content = None if request.body is None else json.dumps(request.body)
-        with self._client.stream("GET" if content is None else "POST", f"{self._url}/{request.path}", content=content) as response:
-            pieces = []
-            for piece in response.iter_bytes():
-                pieces.append(piece)
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout("the reply took too long")
-        return response.status_code, response.headers, b"".join(pieces).decode("utf-8", "replace")
+        answer = self._client.exchange(
+            "GET" if content is None else "POST", f"{self._url}/{request.path}", seconds=self._timeout, most=LARGEST_ANSWER, content=content
+        )
+        # A server may repeat what it was sent.
+        return answer.status, answer.headers, without(answer.text, [self._key] if self._key else [])
 
     def _judged(self, request: Request, code: int, headers: httpx.Headers, text: str) -> Reply:
-        text = text.replace(self._key, "***") if self._key else text
         said = _message(text)
         if code in (401, 403):
             had = (
@@ -218,9 +221,12 @@ class HttpServer:
         if code == 402 or (code == 429 and "insufficient_quota" in text):
             raise ServerError(f"the account at {self._url} has nothing left to spend: {code} {said}; top it up, then `usersim resume`.")
         if 300 <= code < 400:
+            place = _place(headers.get("location"))
             raise ModelError(
-                f"the server at {self._url} sends requests elsewhere ({code} to {headers.get('location')}); use that as base_url."
+                f"the server at {self._url} sends requests elsewhere ({code} to {place}); if that is right, use it as base_url."
             )
+        if code >= 400 and refuses_system(said):
+            return Reply(status=f"error {code}", text=said)  # it would say the same again
         if code in (408, 425, 429) or code >= 500:
             after = _retry_after(headers.get("retry-after"))
             if after is not None and after > self._longest_wait:
@@ -235,20 +241,20 @@ class HttpServer:
             return Reply(status=f"error {code}", text=said)
         try:
             document = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
             self._ledger.add_lost()
-            raise _Again("unreadable", f"the reply is no JSON object: {text[:300]!r}")
+            raise _Again("unreadable", f"the reply is no JSON object: {masked(text[:300])!r}")
         self._enter(request, document)
         return Reply(document)
 
     def _enter(self, request: Request, document: Mapping[str, Any]) -> None:
         if request.body is None:
             return
-        told = document.get("usage")
-        if isinstance(told, dict) and isinstance(told.get("prompt_tokens"), int):
-            self._ledger.add(told["prompt_tokens"], told.get("completion_tokens") or 0)
+        told = told_usage(document)
+        if told is not None:
+            self._ledger.add(told.prompt, told.completion)
         else:
             self._ledger.add(
                 estimated_tokens(json.dumps(request.body)), estimated_tokens(json.dumps(document.get("choices"))), estimated=True
@@ -263,12 +269,55 @@ class HttpServer:
         tries = f"{attempts} attempts" if attempts > 1 else "one attempt"
         later = "finished cohorts are kept: continue with `usersim resume` when it runs again"
         if error.status == "unreachable":
-            raise ServerError(
-                f"there is no server at {self._url} ({error.text}, {tries}); start it or correct base_url; {later}."
-            ) from error
+            by = through(self._url)
+            what = f"the server at {self._url} cannot be reached{by}" if by else f"there is no server at {self._url}"
+            mend = "start it, or correct base_url" + (", or name its host in NO_PROXY" if by else "")
+            raise ServerError(f"{what} ({error.text}, {tries}); {mend}; {later}.") from error
         if many or error.status == "error 429":
             raise ServerError(f"the server at {self._url} keeps failing ({tries}; last: {error}); {later}.") from error
         return Reply(status=error.status, text=error.text)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldUsage:
+    """Tokens of one request, as the server tells: of the prompt, of the completion, and of the prompt those that were kept."""
+
+    prompt: int
+    completion: int
+    kept: int
+
+
+def told_usage(document: Mapping[str, Any]) -> ToldUsage | None:
+    """What a reply tells of its tokens, whatever types its numbers have; None where it does not tell.
+
+    Counts may be numbers or texts of numbers ("5", 5.0); what is negative, broken or no number is not told.
+    """
+    usage = document.get("usage")
+    if not isinstance(usage, Mapping) or (prompt := _count(usage.get("prompt_tokens"))) is None:
+        return None
+    details = usage.get("prompt_tokens_details")
+    kept = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else None
+    return ToldUsage(prompt, _count(usage.get("completion_tokens")) or 0, min(kept or 0, prompt))
+
+
+_NO_SYSTEM = re.compile(
+    r"system\W.{0,60}(?:not|n't|un)[ -]?(?:be )?(?:support|allow|accept|permit|avail)|roles must alternate", re.IGNORECASE | re.DOTALL
+)
+
+
+def refuses_system(said: str) -> bool:
+    """Whether a server says that its model's template has no place for a system turn, as those of Gemma and some of Mistral have none."""
+    return bool(_NO_SYSTEM.search(said))
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and len(value) > 20):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return int(number) if 0 <= number <= MOST_TOKENS and number == int(number) else None
 
 
 def estimated_tokens(text: str) -> int:
@@ -296,11 +345,20 @@ def _message(text: str) -> str:
     """What a server says went wrong, at most 300 characters, on one line."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     error = document.get("error", document) if isinstance(document, dict) else text
     said = error.get("message", error.get("detail", error)) if isinstance(error, dict) else error
-    return " ".join(str(said).split())[:300]
+    return masked(readable(str(said))[:300])
+
+
+def _place(location: str | None) -> str:
+    """Where a server sends a request, without names, passwords and what stands behind '?'."""
+    try:
+        url = httpx.URL(location or "")
+    except (httpx.InvalidURL, ValueError):
+        return "nowhere"
+    return str(url.copy_with(username=None, password=None, query=None, fragment=None))[:200] if url.host else "another place"
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -312,7 +370,7 @@ def _retry_after(value: str | None) -> float | None:
     except ValueError:
         pass
     try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
+        moment = parsedate_to_datetime(value).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

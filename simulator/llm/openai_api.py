@@ -18,19 +18,24 @@ come out again to the byte keeps the answers (`simulator.llm.cache`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Self
-
-from pydantic import Field, model_validator
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from simulator.errors import ModelError, with_suggestion
 from simulator.llm import openai_documents as documents
 from simulator.llm import replies
-from simulator.llm.http_server import HttpServer, Reply, Request, estimated_tokens, key_from
+from simulator.llm.http_server import HttpServer, Reply, Request, estimated_tokens, key_from, refuses_system, told_usage
 from simulator.llm.limits import Ledger
-from simulator.plugins import ComponentConfig
+from simulator.llm.openai_config import OpenAIConfig, address
 from simulator.records import Completion, GenerationRequest, ModelIdentity, Prompt, Scores, Usage
+from simulator.web import readable
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+__all__ = ["OpenAIConfig", "OpenAIServer", "address"]
 
 Mode = Literal["echo", "logprobs", "schema"]
 
@@ -41,57 +46,6 @@ _USUAL_LIMITS = (20, 5)
 """The most tokens that vLLM and OpenAI list where their operators did not allow more."""
 _SAME = 0.05
 """Two servings of one distribution may differ by this total variation: batches change the last bits, formats a little more."""
-
-
-class OpenAIConfig(ComponentConfig):
-    """Options of `OpenAIServer`.
-
-    Attributes:
-        base_url: where the interface begins, usually ending in /v1.
-        model: its name on the server; None takes the only one the server lists.
-        api_key_env: name of the environment variable that holds the key; None sends no key.
-        mode: how pages are scored (see the module); "auto" takes the first way that works, "logprobs" tries echo first too.
-        top_logprobs: likeliest tokens asked for at a probe; a server that allows fewer is asked for 20 or 5.
-        smoothing: probability shared by the labels that a form does not name. temperature: of forms.
-        concurrency: requests under way at once, per worker process.
-        timeout_s: for one attempt. retries: further attempts. first_wait_s: before the first, doubled before each further one.
-        longest_wait_s: most seconds between two attempts, also where the server asks for more.
-        requests_per_minute: of all worker processes together; None sets no pace.
-        price_per_million_prompt_tokens, price_per_million_completion_tokens: in any currency. budget: in the same; None sets none.
-        ledger: SQLite file that counts requests, tokens and money; a run keeps its own by default.
-        extra_body: further keys of every request's body. leave_out: keys that this server does not accept, such as "seed".
-    """
-
-    base_url: str = Field(pattern=r"^https?://[^/\s]+")
-    model: str | None = None
-    api_key_env: str | None = None
-    mode: Literal["auto", "logprobs", "schema"] = "auto"
-    top_logprobs: int = Field(1_000, ge=2, le=100_000)
-    smoothing: float = Field(0.02, gt=0, lt=0.5)
-    temperature: float = Field(0.0, ge=0, le=2)
-    concurrency: int = Field(8, ge=1, le=1_024)
-    timeout_s: float = Field(60.0, gt=0, le=1e6)
-    retries: int = Field(6, ge=0, le=100)
-    first_wait_s: float = Field(0.5, ge=0, le=86_400)
-    longest_wait_s: float = Field(120.0, gt=0, le=86_400)
-    requests_per_minute: float | None = Field(None, gt=0, le=1e6)
-    price_per_million_prompt_tokens: float = Field(0.0, ge=0, le=1e6)
-    price_per_million_completion_tokens: float = Field(0.0, ge=0, le=1e6)
-    budget: float | None = Field(None, gt=0, le=1e9)
-    ledger: Path | None = None
-    extra_body: dict[str, Any] = Field(default_factory=dict)
-    leave_out: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _priced(self) -> Self:
-        if self.budget is not None and not (self.price_per_million_prompt_tokens or self.price_per_million_completion_tokens):
-            raise ValueError("a budget needs price_per_million_prompt_tokens or price_per_million_completion_tokens")
-        return self
-
-
-def address(base_url: str) -> str:
-    """What an identity says of a server's address: without a name and password before ``@``."""
-    return base_url.rstrip("/").rpartition("@")[2]
 
 
 class OpenAIServer:
@@ -123,6 +77,7 @@ class OpenAIServer:
             ledger=self.ledger,
         )
         self._usage, self._open = Usage(), True
+        self._impossible, self._merges_system = "", False  # what was wrong with its probabilities; whether it takes no system turn
         try:
             self._model = self._named()
             self._top = config.top_logprobs
@@ -191,7 +146,11 @@ class OpenAIServer:
     def _named(self) -> str:
         reply = self._server.ask([Request("models")])[0]
         entries = reply.document.get("data")
-        names = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry] if isinstance(entries, list) else []
+        names = (
+            [readable(str(entry["id"]), 200) for entry in entries if isinstance(entry, dict) and "id" in entry][:1_000]
+            if isinstance(entries, list)
+            else []
+        )
         wanted = self.config.model
         where = f"the server at {self.config.base_url}"
         if wanted is None:
@@ -208,11 +167,18 @@ class OpenAIServer:
             found = self._probabilities()
             if found is not None:
                 return found
+            why = f": {self._impossible}" if self._impossible else ""
             if self.config.mode == "logprobs":
                 raise ModelError(
-                    f"the server at {self.config.base_url} does not tell the probabilities of tokens (POST completions with logprobs); "
-                    'start it so that it does, or set mode = "schema".'
+                    f"the server at {self.config.base_url} does not tell the probabilities of tokens (POST completions with logprobs)"
+                    f'{why}; start it so that it does, or set mode = "schema".'
                 )
+            _log.info(
+                'The server at %s does not tell the probabilities of tokens%s: people fill in forms (mode = "schema"), and what they '
+                "write is taken as near certain.",
+                self.config.base_url,
+                why,
+            )
         self._find_response_format()
         return "schema"
 
@@ -220,11 +186,18 @@ class OpenAIServer:
         for top in dict.fromkeys(min(most, self._top) for most in (self._top, *_USUAL_LIMITS)):
             self._top = top
             plainly = self._try(self._reading(_TRIAL[:_TRIAL_PLACE]), "logprobs")
-            expected = documents.last_listed(plainly.document, top)
+            try:
+                expected = documents.last_listed(plainly.document, top)
+            except replies.ImpossibleError as error:
+                self._impossible = str(error)
+                continue
             if not expected:
                 continue
             echoed = self._try(self._reading(_TRIAL, echo=True), "echo")
-            at_place = documents.echoed(echoed.document, _TRIAL, top).get(_TRIAL_PLACE, {})
+            try:
+                at_place = documents.echoed(echoed.document, _TRIAL, top).get(_TRIAL_PLACE, {})
+            except replies.ImpossibleError:
+                at_place = {}
             tokens = {*expected, *at_place}
             apart = 0.5 * sum(abs(expected.get(token, 0.0) - at_place.get(token, 0.0)) for token in tokens)
             # Some servers list what comes behind a token where others list what came before it; only a comparison tells.
@@ -293,7 +266,13 @@ class OpenAIServer:
         return self._chat([system, {"role": "user", "content": text}], request.max_tokens, request.schema, **body)
 
     def _ask(self, requests: Sequence[Request]) -> list[Reply]:
-        answers = self._server.ask(requests)
+        answers = self._server.ask([self._mergeable(request) for request in requests])
+        refused = [number for number, reply in enumerate(answers) if reply.status.startswith("error") and refuses_system(reply.text)]
+        if refused and not self._merges_system:
+            _log.info("The model at %s takes no system turn; it is put before the first turn of the user.", self.config.base_url)
+            self._merges_system = True
+            for number, reply in zip(refused, self._server.ask([self._mergeable(requests[number]) for number in refused]), strict=True):
+                answers[number] = reply
         for reply in answers:
             if reply.status in ("error 404", "error 405"):
                 raise ModelError(
@@ -303,14 +282,19 @@ class OpenAIServer:
             self._count(reply)
         return answers
 
+    def _mergeable(self, request: Request) -> Request:
+        """The request as it is sent to a model that takes no system turn, once that is known."""
+        messages = None if request.body is None else request.body.get("messages")
+        if not self._merges_system or request.body is None or not messages:
+            return request
+        return Request(request.path, {**request.body, "messages": documents.without_system(messages)})
+
     def _count(self, reply: Reply) -> None:
-        told = reply.document.get("usage")
-        usage = told if isinstance(told, dict) else {}
-        prompt, generated = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-        kept = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        told = told_usage(reply.document)
+        prompt, computed, generated = (told.prompt, told.prompt - told.kept, told.completion) if told else (0, 0, 0)
         self._usage = Usage(
             self._usage.prompt_tokens + prompt,
-            self._usage.computed_tokens + prompt - kept,
+            self._usage.computed_tokens + computed,
             self._usage.generated_tokens + generated,
             self._usage.calls + 1,
         )
@@ -326,12 +310,12 @@ class OpenAIServer:
         if self.mode == "echo":
             asked = [i for i, prompt in enumerate(prompts) if prompt.probes]
             for i, reply in zip(asked, self._ask([self._reading(texts[i][0], echo=True) for i in asked]), strict=True):
-                if reply.status != "ok":
-                    failed[i] = reply
-                listed = documents.echoed(reply.document, texts[i][0], self._top)
+                listed, wrong = _told(reply, partial(documents.echoed, text=texts[i][0], most=self._top))
+                if wrong is not None:
+                    failed[i] = wrong
                 for k, place in enumerate(texts[i][1]):
                     # A token across the place of a probe hides the distribution there: that probe is asked alone.
-                    if place in listed:
+                    if listed and place in listed:
                         known[i, k][""] = listed[place]
         results: dict[tuple[int, int], Any] = {}
         pending = list(known)
@@ -346,10 +330,11 @@ class OpenAIServer:
                     results[i, k] = read
             requests = [self._reading(texts[i][0][: texts[i][1][k]] + written) for (i, k), written in questions]
             for ((i, k), written), reply in zip(questions, self._ask(requests), strict=True):
-                known[i, k][written] = documents.last_listed(reply.document, self._top)
-                if reply.status != "ok":
-                    failed[i] = reply
-                elif not known[i, k][written]:
+                likely, wrong = _told(reply, partial(documents.last_listed, most=self._top))
+                known[i, k][written] = likely or {}
+                if wrong is not None:
+                    failed[i] = wrong
+                elif not likely:
                     failed[i] = Reply(status="unreadable", text=f"no logprobs in {str(dict(reply.document))[:300]}")
         return [
             Scores((), (), failed[i].status, failed[i].text)
@@ -382,11 +367,24 @@ class OpenAIServer:
         status, text = documents.written(reply)
         if status not in ("ok", "length"):
             return Completion("", 0, status)
+        told = told_usage(reply.document)
+        tokens = told.completion if told else estimated_tokens(text)
+        said = replies.without_thoughts(text)
+        if text and not said:
+            return Completion("", tokens, "length" if status == "length" else "unreadable")  # it only thought
         for stop in request.stop:
-            text = text.partition(stop)[0]
-        usage = reply.document.get("usage")
-        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-        return Completion(text, tokens if isinstance(tokens, int) else estimated_tokens(text), status)
+            said = said.partition(stop)[0]
+        return Completion(said, tokens, status)
+
+
+def _told(reply: Reply, read: Callable[[Mapping[str, Any]], T]) -> tuple[T | None, Reply | None]:
+    """What is read from a reply, or the reply that says why nothing can be."""
+    if reply.status != "ok":
+        return None, reply
+    try:
+        return read(reply.document), None
+    except replies.ImpossibleError as error:
+        return None, Reply(status="unreadable", text=str(error))
 
 
 def _gathered(prompt: Prompt, read: Sequence[Any], known: Sequence[Mapping[str, Mapping[str, float]]]) -> Scores:

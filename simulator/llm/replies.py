@@ -6,10 +6,12 @@ time, so a label is found by what it looks like.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,10 @@ from simulator.records import ItemVector, Probe, Prompt, Scores
 
 WORTH_ASKING = 0.01
 """A token that only begins labels is followed if its probability is at least this share of what was found beside it."""
+ROUNDING = 1e-4
+"""A logarithm may be above 0 by so much: servers compute in few digits."""
+ALL_TOGETHER = 0.05
+"""Probabilities may be above 1 together by so much, for the same reason."""
 _DEEPEST = 8
 """Tokens of a label at most."""
 _MARKER = re.compile(r"<(?=[|/]|s>|start_of_turn|end_of_turn|bos>|eos>)|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\b)", re.IGNORECASE)
@@ -60,16 +66,40 @@ def unrolled(prompt: Prompt) -> tuple[str, tuple[int, ...]]:
     return text, tuple(places)
 
 
-def most_likely(listed: Mapping[str, Any], most: int) -> dict[str, float]:
+class ImpossibleError(ValueError):
+    """What a server tells are no probabilities."""
+
+
+def most_likely(listed: Mapping[str, Any] | Iterable[tuple[str, Any]], most: int) -> dict[str, float]:
     """Probabilities of the `most` likeliest tokens; a server may add the one it drew, which says nothing.
 
     Args:
-        listed: text of a token -> natural log of its probability.
+        listed: text of a token and natural log of its probability, None if it is not told; tokens that look the same count together.
         most: how many were asked for.
+
+    Raises:
+        ImpossibleError: a probability is above 1, or none at all (NaN, infinite, no number), or all of them are above 1 together.
     """
-    numbers = {token: float(value) for token, value in listed.items() if isinstance(value, int | float) and not math.isnan(value)}
-    ranked = sorted(numbers.items(), key=lambda entry: (-entry[1], entry[0]))[:most]
-    return {token: math.exp(min(0.0, value)) for token, value in ranked}
+    found: dict[str, float] = {}
+    for token, told in listed.items() if isinstance(listed, Mapping) else listed:
+        if told is not None:
+            found[str(token)] = found.get(str(token), 0.0) + _chance(told)
+    total = math.fsum(found.values())
+    if total > 1.0 + ALL_TOGETHER:
+        raise ImpossibleError(f"the probabilities of {len(found)} tokens are {total:.3g} together, which is more than 1")
+    ranked = sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))[:most]
+    return {token: min(chance, 1.0) for token, chance in ranked}
+
+
+def _chance(told: object) -> float:
+    """The probability that a logarithm stands for; servers may write it as a text."""
+    try:
+        value = math.nan if isinstance(told, bool) or not isinstance(told, int | float | str) else float(told)
+    except (ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value) or value > ROUNDING:
+        raise ImpossibleError(f"{str(told)[:40]!r} is no logarithm of a probability")
+    return math.exp(min(0.0, value))
 
 
 def read_labels(probe: Probe, answers: Mapping[str, Mapping[str, float]], *, spaced: bool = True) -> tuple[np.ndarray, float] | list[str]:
@@ -206,34 +236,78 @@ def read_form(probes: Sequence[Probe], reply: str, smoothing: float) -> Scores:
     """Near-certain probabilities from a filled form.
 
     The label that was written gets ``1 - smoothing``, the others share `smoothing` equally. The mass is 1, since nothing
-    is known about answers that were not given.
+    is known about answers that were not given. What stands around the form does no harm: thoughts, prose, a fence, further keys.
 
     Args:
         probes: what was asked, in order. reply: what the model wrote.
         smoothing: in (0, 1).
 
     Returns:
-        Scores whose status is "unreadable" if a blank is missing, unknown, or filled with something else.
+        Scores whose status is "unreadable" if a blank is missing or filled with something else, or if two forms say different things.
     """
-    try:
-        answers = json.loads(_unfenced(reply))
-    except ValueError:
-        return Scores((), (), "unreadable", reply)
-    if not isinstance(answers, dict) or set(answers) != {probe.name for probe in probes}:
+    filled = {answers for document in _objects(without_thoughts(reply)) if (answers := _filled(probes, document)) is not None}
+    if len(filled) != 1:
         return Scores((), (), "unreadable", reply)
     logprobs = []
-    for probe in probes:
-        written = str(answers[probe.name]).strip().lower()
-        chosen = [written == label.strip().lower() for label in probe.labels]
-        if sum(chosen) != 1:
-            return Scores((), (), "unreadable", reply)
-        others = smoothing / (len(chosen) - 1)
-        with np.errstate(divide="ignore"):
-            logprobs.append(np.log(np.where(chosen, 1.0 - smoothing, others)))
+    for probe, chosen in zip(probes, next(iter(filled)), strict=True):
+        values = np.full(len(probe.labels), smoothing / (len(probe.labels) - 1))
+        values[chosen] = 1.0 - smoothing
+        logprobs.append(np.log(values))
     return Scores(tuple(logprobs), (1.0,) * len(logprobs))
 
 
-def _unfenced(reply: str) -> str:
-    """The reply without the fence that some models put around JSON."""
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", reply, re.DOTALL)
-    return fenced.group(1) if fenced else reply
+def without_thoughts(text: str) -> str:
+    """What a model says, without what it thought before: ``<think>...</think>`` and the like, also where the beginning is missing.
+
+    A thought that does not end is cut off, so that nothing in it is taken for an answer.
+    """
+    if _FINAL in text:
+        text = text.rpartition(_FINAL)[2].partition("<|")[0]
+    said = _THOUGHT.sub("", text)
+    said = _THOUGHT_END.split(said)[-1]
+    said = _THOUGHT_BEGIN.split(said)[0]
+    return text if said == text else said.strip()
+
+
+_THOUGHT = re.compile(r"<(think|thinking|thought|thoughts|reasoning|reflection)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_THOUGHT_BEGIN = re.compile(r"<(?:think|thinking|thought|thoughts|reasoning|reflection)>", re.IGNORECASE)
+_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|thoughts|reasoning|reflection)>", re.IGNORECASE)
+_FINAL = "<|channel|>final<|message|>"
+_LONGEST_REPLY = 100_000
+"""Signs of a reply in which a form is looked for, from its end."""
+_MOST_OBJECTS = 200
+
+
+def _objects(reply: str) -> Iterator[Mapping[str, Any]]:
+    """The JSON objects in a text, those within others too."""
+    text = reply[-_LONGEST_REPLY:]
+    for found in itertools.islice(re.finditer(r"{", text), _MOST_OBJECTS):
+        with contextlib.suppress(ValueError, RecursionError):
+            document, _ = _DECODER.raw_decode(text, found.start())
+            if isinstance(document, dict):
+                yield document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, in which no key may stand twice with different values."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if found.setdefault(key, value) != value:
+            raise ValueError(f"'{key}' stands twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)
+
+
+def _filled(probes: Sequence[Probe], document: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Which label an object gives to each probe; None if it does not fill all of them."""
+    answers = []
+    for probe in probes:
+        value = document.get(probe.name)
+        written = f"{value:g}" if isinstance(value, float) else str(value).strip().lower()
+        chosen = [number for number, label in enumerate(probe.labels) if label.strip().lower() == written]
+        if len(chosen) != 1:
+            return None
+        answers.append(chosen[0])
+    return tuple(answers)

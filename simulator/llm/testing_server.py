@@ -14,13 +14,15 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
-Fault = Literal["ok", "500", "429", "hang", "cut", "not json", "slow"]
+from simulator.testing_liars import LIES, Lie, Lying
+
+Fault = Literal["ok", "500", "429", "hang", "cut", "not json", "slow", "drip", "drip head", "endless", "vast", "bomb", "deep"]
 """What happens to a request: "429" asks to wait `MadeUpServer.retry_after` seconds, "hang" answers never, "cut" closes the
-connection within the reply, "slow" answers late."""
+connection within the reply, "slow" answers late; the last six are lies of `simulator.testing_liars`."""
 
 _TOKEN = re.compile(r" ?\w+|\s|[^\w\s]")
 
@@ -46,11 +48,14 @@ class MadeUpServer:
         models: names of the models.
         probabilities: whether completions tell log-probabilities; echo: also for the prompt; most: at most so many per token.
         response_format: the one that chat accepts. refused_with: status of a completion that cannot tell probabilities.
+        form: of log-probabilities, "lists" or, as llama-server writes them, "chat", in which none of the prompt are told.
+        system: whether the model takes a system turn.
 
     Attributes:
         broken: a fault of every request from now on, or None. poison: requests with this in their body always fail (500).
         retry_after: seconds that "429" asks for, or an HTTP date. slow: seconds of "slow".
-        says: what chat answers instead of its own words, or None.
+        says: what chat answers instead of its own words, or None. tells: what it says of a log-probability, by default the truth.
+        usage: what it says of its tokens instead of the truth, or None.
         asked: bodies of the POST requests that were answered well, in the order they came.
         attempts: POST requests that came. moments: when each came (`time.monotonic`).
     """
@@ -66,20 +71,24 @@ class MadeUpServer:
         most: int = 20,
         response_format: str = "json_schema",
         refused_with: int = 400,
+        form: Literal["lists", "chat"] = "lists",
+        system: bool = True,
     ) -> None:
         self.key, self.models, self.probabilities, self.echo, self.most = key, models, probabilities, echo, most
-        self.response_format, self.refused_with = response_format, refused_with
+        self.response_format, self.refused_with, self.form, self.system = response_format, refused_with, form, system
         self.broken: Fault | None = None
         self.poison: str | None = None
         self.retry_after: float | str = 0.1
         self.slow = 0.2
-        self.says: str | None = None
+        self.says: Any = None
+        self.tells: Callable[[float], Any] = float
+        self.usage: Any = None
         self.asked: list[dict[str, Any]] = []
         self.attempts = 0
         self.moments: list[float] = []
         self._faults: Iterator[Fault] = iter(faults)
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self.ended = threading.Event()
         self._http = _Http(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
@@ -93,7 +102,7 @@ class MadeUpServer:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._ended.set()
+        self.ended.set()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
@@ -109,7 +118,7 @@ class MadeUpServer:
 
     def wait(self, seconds: float) -> None:
         """Sleeps, but not beyond the end of the server."""
-        self._ended.wait(seconds)
+        self.ended.wait(seconds)
 
     def completion(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """The answer to POST completions: status and document."""
@@ -122,17 +131,23 @@ class MadeUpServer:
             tokens = _TOKEN.findall(prompt) if body.get("echo") else []
             starts = [sum(map(len, tokens[:i])) for i in range(len(tokens))] or [len(prompt)]
             places = [*starts, len(prompt)] if tokens else starts
-            logprobs = {
-                "tokens": [*tokens, listed[0]],
-                "text_offset": places,
-                "top_logprobs": [None if place == 0 else _likeliest(next_tokens(prompt[:place]), most) for place in places],
-            }
+            logprobs = (
+                {"content": [self._entry(prompt, listed[0], most)]}
+                if self.form == "chat"
+                else {
+                    "tokens": [*tokens, listed[0]],
+                    "text_offset": places,
+                    "top_logprobs": [None if place == 0 else self._likeliest(prompt[:place], most) for place in places],
+                }
+            )
         choice = {"index": 0, "text": prompt + text if body.get("echo") else text, "logprobs": logprobs, "finish_reason": "length"}
-        return 200, {"choices": [choice], "usage": {"prompt_tokens": len(_TOKEN.findall(prompt)), "completion_tokens": len(listed)}}
+        return 200, {"choices": [choice], "usage": self._usage(len(_TOKEN.findall(prompt)), len(listed))}
 
     def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """The answer to POST chat/completions: status and document."""
         asked, form = json.dumps(body["messages"]), body.get("response_format")
+        if not self.system and any(message["role"] == "system" for message in body["messages"]):
+            return self.refused_with, _refusal("System role not supported")
         if form is not None and form["type"] != self.response_format:
             return 400, _refusal(f"response_format {form['type']} is not supported")
         if self.says is not None:
@@ -144,7 +159,20 @@ class MadeUpServer:
             text = " ".join(_picked(f"{asked}|{body.get('seed')}|{i}", ["quiet", "old", "films", "again"]) for i in range(4))
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return 200, {"choices": [choice], "usage": {"prompt_tokens": len(asked) // 4, "completion_tokens": len(text) // 4}}
+        return 200, {"choices": [choice], "usage": self._usage(len(asked) // 4, len(str(text)) // 4)}
+
+    def _usage(self, prompt: int, completion: int) -> Any:
+        return {"prompt_tokens": prompt, "completion_tokens": completion} if self.usage is None else self.usage
+
+    def _likeliest(self, text: str, most: int) -> dict[str, Any]:
+        ranked = sorted(next_tokens(text).items(), key=lambda entry: -entry[1])[:most]
+        return {token: self.tells(math.log(chance)) for token, chance in ranked}
+
+    def _entry(self, text: str, drawn: str, most: int) -> dict[str, Any]:
+        """One token in the form of chats."""
+        listed = [{"token": token, "bytes": list(token.encode()), "logprob": told} for token, told in self._likeliest(text, most).items()]
+        own = next((entry for entry in listed if entry["token"] == drawn), listed[0])
+        return {**own, "top_logprobs": listed}
 
     def _continued(self, prompt: str, count: int) -> tuple[str, list[str]]:
         written: list[str] = []
@@ -191,6 +219,11 @@ def _handler(server: MadeUpServer) -> type[BaseHTTPRequestHandler]:
                 with contextlib.suppress(OSError):
                     self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
+            elif fault in LIES:
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    for piece in Lying(cast(Lie, fault), over=server.ended).pieces():
+                        self.wfile.write(piece)
             elif fault == "not json":
                 self._write(200, b"<html>gateway</html>", {})
             else:
@@ -227,11 +260,6 @@ def _handler(server: MadeUpServer) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
-
-
-def _likeliest(likely: dict[str, float], most: int) -> dict[str, float]:
-    ranked = sorted(likely.items(), key=lambda entry: -entry[1])[:most]
-    return {token: math.log(chance) for token, chance in ranked}
 
 
 def _picked(key: str, options: list[str]) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from environments.recommenders import program as program_module
 from environments.recommenders import replies
 from environments.recommenders.program import Program, ProgramConfig
 from simulator.errors import RecommenderError
@@ -82,19 +83,20 @@ def test_an_experiment_file_can_name_a_program():
 @pytest.mark.parametrize(
     ("behave", "words"),
     [
-        ("endless-fit", "wrote a line of more than 64 MB"),
+        ("endless-fit", "wrote a line of more than 2 MB"),
         ("drip-fit", r"did not answer within 1 s"),
         ("complain", r"ended with status 1 \(out of ideas\)"),
     ],
 )
-def test_a_program_that_never_ends_its_answer_is_ended(behave, words):
-    timeout = 20 if behave != "drip-fit" else 1
+def test_a_program_that_never_ends_its_answer_is_ended(behave, words, monkeypatch):
+    monkeypatch.setattr(program_module, "LARGEST_ANSWER", 2_000_000)
+    timeout = 60 if behave != "drip-fit" else 1
     with pytest.raises(RecommenderError, match=words):
         fitted(program(behave, fit_timeout_seconds=timeout, restarts=0))
 
 
 def test_a_program_that_writes_line_after_line_is_ended_and_kept_from_filling_the_memory():
-    made = program("lines-fit", fit_timeout_seconds=20, restarts=0)
+    made = program("lines-fit", fit_timeout_seconds=60, restarts=0)
     with pytest.raises(RecommenderError, match="to fit; it must answer"):
         fitted(made)
     assert made._conversation._lines.qsize() <= 1

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from simulator.errors import BudgetError, ConfigError, ModelError, ServerError
+from simulator.llm import http_server
+from simulator.llm import openai_documents as documents
 from simulator.llm.openai_api import OpenAIConfig, OpenAIServer
+from simulator.llm.replies import read_labels
 from simulator.llm.testing_server import MadeUpServer, next_tokens
 from simulator.plugins import build
 from simulator.records import GenerationRequest, Message, Probe, Prompt, Segment
 from simulator.seeds import Stream
+from simulator.testing_liars import LIES, Liar
 
 QUICK = {"first_wait_s": 0.01, "timeout_s": 1.0, "retries": 4}
 YES_NO = ("yes", "no")
@@ -355,3 +359,207 @@ def test_usage_counts_what_the_server_tells_and_a_closed_model_is_an_error():
         asked.close()
         with pytest.raises(ModelError, match="was closed"):
             asked.score([page(1)])
+
+
+def test_probabilities_in_the_form_of_chats_are_read_as_llama_server_writes_them():
+    with MadeUpServer() as server:
+        expected = model(server, mode="logprobs").score(pages(3))
+    with MadeUpServer(form="chat") as server:
+        chat = model(server)
+        assert chat.mode == "logprobs"
+        same(chat.score(pages(3)), expected)
+
+
+def test_the_example_of_a_reply_in_the_form_of_chats_gives_its_probabilities():
+    listed = [{"token": " yes", "logprob": -0.511}, {"token": " no", "logprob": -1.204}, {"token": " maybe", "logprob": -2.303}]
+    document = {"choices": [{"text": " yes", "logprobs": {"content": [{"token": " yes", "logprob": -0.511, "top_logprobs": listed}]}}]}
+    found = documents.last_listed(document, 5)
+    assert found == pytest.approx({" yes": 0.6, " no": 0.3, " maybe": 0.1}, abs=1e-3)
+    read, mass = read_labels(Probe("choose", YES_NO), {"": found})
+    assert np.exp(read) == pytest.approx([2 / 3, 1 / 3], abs=1e-3)
+    assert mass == pytest.approx(0.9, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        None,
+        "none",
+        [],
+        {},
+        {"content": None},
+        {"content": [None]},
+        {"content": [{"token": 5}]},
+        {"content": [{"token": "a", "top_logprobs": [None, 5, {"token": 5}]}]},
+        {"top_logprobs": None, "tokens": "abc"},
+        {"top_logprobs": ["x", 5], "tokens": [], "text_offset": 7},
+        {"top_logprobs": [[{"token": None, "logprob": -1}]]},
+    ],
+)
+def test_log_probabilities_of_another_form_are_not_told(logprobs):
+    document = {"choices": [{"text": "x", "logprobs": logprobs}]}
+    assert documents.last_listed(document, 5) == {}
+    assert documents.echoed(document, "x", 5) == {}
+
+
+@pytest.mark.parametrize("form", ["lists", "chat"])
+@pytest.mark.parametrize("told", [0.7, 3.0, float("nan"), float("inf"), -float("inf"), -0.01, "much"])
+def test_impossible_probabilities_are_unreadable_and_counted(form, told):
+    with MadeUpServer(form=form) as server:
+        asked = model(server)
+        server.tells = lambda value: told
+        scores = asked.score(pages(2))
+    assert [score.status for score in scores] == ["unreadable"] * 2
+    assert all(not score.logprobs and ("no logarithm" in score.reply or "more than 1" in score.reply) for score in scores)
+
+
+def test_a_server_of_impossible_probabilities_is_asked_in_forms_and_says_why(caplog):
+    with MadeUpServer() as server:
+        server.tells = lambda value: -value
+        with caplog.at_level("INFO"):
+            assert model(server).mode == "schema"
+        assert "no logarithm of a probability" in caplog.text
+        with pytest.raises(ModelError, match="no logarithm of a probability"):
+            model(server, mode="logprobs")
+
+
+def test_it_is_said_when_forms_take_the_place_of_probabilities_and_only_then(caplog):
+    with caplog.at_level("INFO"), MadeUpServer() as server:
+        model(server)
+        model(server, mode="schema")
+        assert "fill in forms" not in caplog.text
+    with caplog.at_level("INFO"), MadeUpServer(probabilities=False) as server:
+        model(server)
+        assert f"The server at {server.url} does not tell the probabilities of tokens: people fill in forms" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": "5", "completion_tokens": "1"}, (5, 1)),
+        ({"prompt_tokens": 5.0, "completion_tokens": 1.0, "prompt_tokens_details": {"cached_tokens": "3"}}, (5, 1)),
+        ({"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": "none"}, (5, 1)),
+        ({"prompt_tokens": 5, "completion_tokens": None, "prompt_tokens_details": {"cached_tokens": 99}}, (5, 0)),
+        ({"prompt_tokens": -5, "completion_tokens": 1}, None),
+        ({"prompt_tokens": float("nan")}, None),
+        ({"prompt_tokens": 10**400}, None),
+        ({"prompt_tokens": "many"}, None),
+        ([], None),
+        ("5", None),
+    ],
+)
+def test_tokens_are_counted_whatever_type_they_are_told_in(usage, expected):
+    with MadeUpServer() as server:
+        asked = model(server)
+        before, spent = asked.usage, asked.ledger.spent()
+        server.usage = usage
+        text = asked.generate([GenerationRequest((Message("user", "Hello"),), 8, Stream(1))])[0]
+        used, now = asked.usage - before, asked.ledger.spent()
+    assert (used.prompt_tokens, used.generated_tokens) == (expected or (0, 0))
+    assert all(type(number) is int for number in (used.prompt_tokens, used.computed_tokens, used.generated_tokens, text.tokens))
+    assert 0 <= used.computed_tokens <= used.prompt_tokens
+    assert now.estimated - spent.estimated == (expected is None)
+    assert now.prompt_tokens > spent.prompt_tokens
+
+
+@pytest.mark.parametrize("refused_with", [400, 500])
+def test_a_model_without_system_turns_gets_them_before_the_users(refused_with, caplog):
+    said = [("system", "Be brief."), ("user", "Hello"), ("assistant", "Hi"), ("user", "So?")]
+    request = GenerationRequest(tuple(Message(role, text) for role, text in said), 8, Stream(1))
+    with MadeUpServer(system=False, refused_with=refused_with, probabilities=False) as server:
+        asked = model(server)
+        with caplog.at_level("INFO"):
+            assert asked.generate([request, request])[0].status == "ok"
+        assert server.asked[-1]["messages"] == [
+            {"role": "user", "content": "Be brief.\n\nHello"},
+            {"role": "assistant", "content": "Hi"},
+            {"role": "user", "content": "So?"},
+        ]
+        assert asked.score([page(1)])[0].status == "ok"
+        attempts = server.attempts
+        asked.generate([request])
+        assert server.attempts == attempts + 1
+    assert caplog.text.count("takes no system turn") == 1
+
+
+def test_thoughts_before_a_text_are_dropped_and_a_text_of_thoughts_alone_has_a_status():
+    request = GenerationRequest((Message("user", "Hello"),), 8, Stream(1))
+    with MadeUpServer() as server:
+        asked = model(server)
+        server.says = "<think>What do they want?</think>\n\nI like westerns."
+        assert asked.generate([request])[0].text == "I like westerns."
+        server.says = "<think>What do they want?"
+        assert (asked.generate([request])[0].text, asked.generate([request])[0].status) == ("", "unreadable")
+        server.says = [{"type": "text", "text": "I like "}, {"type": "text", "text": "films \ud800."}]
+        assert asked.generate([request])[0].text == "I like films ?."
+
+
+@pytest.mark.parametrize("lie", ["drip", "drip head", "endless", "vast", "bomb", "deep"])
+def test_a_server_that_lies_ends_the_run_with_one_sentence_in_time(lie, monkeypatch):
+    monkeypatch.setattr(http_server, "LARGEST_ANSWER", 5_000_000)
+    with MadeUpServer() as server:
+        asked = model(server, retries=1, timeout_s=0.3, concurrency=2)
+        server.broken = lie
+        with pytest.raises(ServerError, match=r"keeps failing|misbehaves: the answer is larger than 5 MB") as error:
+            asked.score(pages(9))
+        assert "\n" not in str(error.value)
+        server.broken = None
+        assert asked.score([page(1)])[0].status == "ok"
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_no_lie_at_the_start_is_a_traceback(lie):
+    with Liar(lie) as server, pytest.raises(ModelError) as error:
+        OpenAIServer(OpenAIConfig(base_url=f"{server.url}/v1", first_wait_s=0.01, timeout_s=0.3, retries=1))
+    assert "\n" not in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"base_url": "http://user:hunter2@localhost/v1"}, "base_url has a name or password before '@'"),
+        ({"base_url": "http://localhost/v1?key=hunter2"}, "base_url has a secret behind"),
+        ({"base_url": "localhost:8000/hunter2"}, "base_url"),
+        ({"base_url": "http://h/v1", "api_key_env": "hunter2"}, "api_key_env does not name an environment variable"),
+    ],
+)
+def test_a_key_among_the_options_is_refused_and_not_shown(options, words):
+    with pytest.raises(ConfigError, match=words) as error:
+        build("simulator.llm.openai_api:OpenAIServer", options, where="language_model", methods=("score",))
+    if "@" in options["base_url"] or "api_key_env" in options:
+        assert "hunter2" not in str(error.value)
+
+
+def test_a_key_that_a_server_repeats_is_masked_everywhere(monkeypatch):
+    monkeypatch.setenv("MADE_UP_KEY", "sk-hunter2hunter2")
+    with MadeUpServer(probabilities=False) as server:
+        asked = model(server, api_key_env="MADE_UP_KEY")
+        server.says = "You sent sk-hunter2hunter2."
+        assert asked.score([page(1)])[0].reply == "You sent ***."
+        assert asked.generate([GenerationRequest((Message("user", "Hello"),), 8, Stream(1))])[0].text == "You sent ***."
+
+
+def test_a_server_behind_a_proxy_that_fails_is_told_with_the_variable(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hunter2@127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(ServerError, match=r"through the proxy that HTTP_PROXY names .* or name its host in NO_PROXY") as error:
+        OpenAIServer(OpenAIConfig(base_url="http://elsewhere.example/v1", **{**QUICK, "retries": 0}))
+    assert "hunter2" not in str(error.value)
+    with MadeUpServer() as server:
+        assert model(server).score([page(1)])[0].status == "ok"
+
+
+def test_a_socks_proxy_without_its_package_is_one_sentence_and_none_on_loopback(monkeypatch):
+    monkeypatch.setattr("simulator.web.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="ALL_PROXY names a SOCKS proxy"):
+        OpenAIServer(OpenAIConfig(base_url="http://elsewhere.example/v1", **{**QUICK, "retries": 0}))
+    with MadeUpServer() as server:
+        assert model(server).score([page(1)])[0].status == "ok"
+
+
+def test_what_a_server_says_cannot_steer_the_terminal():
+    with MadeUpServer(models=("a\x1b[2Jb", "c\nd")) as server, pytest.raises(ModelError) as error:
+        model(server)
+    assert str(error.value).isprintable()

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.errors import ModelError
-from simulator.llm.replies import form, form_schema, most_likely, plain, read_form, read_labels, unrolled
+from simulator.llm.replies import ImpossibleError, form, form_schema, most_likely, plain, read_form, read_labels, unrolled, without_thoughts
 from simulator.records import Probe, Prompt, Segment
 
 TEN = Probe("satisfaction", tuple(str(number) for number in range(1, 11)))
@@ -138,3 +138,81 @@ def test_any_reply_is_read_or_unreadable(reply):
     scores = read_form([Probe("p", ("yes", "no"))], reply, 0.02)
     assert scores.status == "unreadable"
     assert scores.reply == reply
+
+
+ASKED = [Probe("choose 1", ("yes", "no")), Probe("rate 1", tuple("12345"))]
+GOOD = '{"choose 1": "yes", "rate 1": "4"}'
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"<think>\nHm.\n</think>\n\n{GOOD}",
+        f"Hm, rather not?</think>{GOOD}",
+        f'<think>First {{"choose 1": "no", "rate 1": "1"}}, no.</think>{GOOD}',
+        f'<THINKING>{{"choose 1": "no", "rate 1": "1"}}</THINKING> {GOOD}',
+        f"<|channel|>analysis<|message|>Well {{...}}<|end|><|start|>assistant<|channel|>final<|message|>{GOOD}<|return|>",
+        f"Sure! Here is the JSON:\n{GOOD}",
+        f"{GOOD}\n\nHope this helps! {{:-}}",
+        f"```json\n{GOOD}\n```",
+        f"Here:\n```\n{GOOD}\n```\nDone.",
+        f"{GOOD}\n{GOOD}",
+        '{"choose 1": "yes", "rate 1": "4", "why": "I like it", "nested": {"a": [1]}}',
+        '{"answers": {"choose 1": "yes", "rate 1": 4}}',
+        '[{"choose 1": "Yes ", "rate 1": 4.0}]',
+        'Here { is it: {"choose 1": "yes", "rate 1": "4"}',
+    ],
+)
+def test_a_form_is_read_whatever_stands_around_it(reply):
+    scores = read_form(ASKED, reply, 0.02)
+    assert scores.status == "ok"
+    assert [int(np.argmax(values)) for values in scores.logprobs] == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"<think>It could be {GOOD}",
+        f"<think>It could be {GOOD}</think> I would rather not say.",
+        f'{GOOD} or {{"choose 1": "no", "rate 1": "4"}}',
+        '{"choose 1": "yes", "choose 1": "no", "rate 1": "4"}',
+        '{"choose 1": "yes"} {"rate 1": "4"}',
+        '{"choose 1": true, "rate 1": "4"}',
+        '{"choose 1": "yes", "rate 1": NaN}',
+        '{"choose 1": ["yes"], "rate 1": "4"}',
+        "{" * 100_000,
+        '{"a":' * 50_000,
+        "[" * 100_000 + GOOD[:-1],
+    ],
+)
+def test_a_form_that_is_not_filled_in_or_says_two_things_is_unreadable(reply):
+    assert read_form(ASKED, reply, 0.02).status == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<think>Hm.</think> I like westerns.", "I like westerns."),
+        ("Hm.</think>\nI like westerns.", "I like westerns."),
+        ("<think>Hm, and hm", ""),
+        ("I like <b>westerns</b>, I think.", "I like <b>westerns</b>, I think."),
+        ("  untouched \n", "  untouched \n"),
+    ],
+)
+def test_thoughts_are_no_part_of_what_is_said(text, said):
+    assert without_thoughts(text) == said
+
+
+@pytest.mark.parametrize("told", [0.7, 1e-3, float("nan"), float("inf"), -float("inf"), 10**400, "much", True, [], {}])
+def test_what_is_no_logarithm_of_a_probability_is_refused(told):
+    with pytest.raises(ImpossibleError, match="no logarithm of a probability"):
+        most_likely({" yes": -0.5, " no": told}, 5)
+
+
+def test_probabilities_that_are_more_than_one_together_are_refused():
+    with pytest.raises(ImpossibleError, match="more than 1"):
+        most_likely({" yes": -0.1, " no": -0.1}, 5)
+    with pytest.raises(ImpossibleError, match="more than 1"):
+        most_likely([(" yes", -0.1), (" yes", -0.1)], 5)
+    assert most_likely({" yes": 5e-5, " no": "-9.5"}, 5) == pytest.approx({" yes": 1.0, " no": np.exp(-9.5)})
+    assert most_likely([("�", -2.0), ("�", -2.0), (" no", -1.0)], 5) == pytest.approx({"�": 2 * np.exp(-2), " no": np.exp(-1)})
