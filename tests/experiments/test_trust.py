@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments import comparison_arms as arms_of
 from experiments import config as configuration
+from experiments.analysis import comparison_figures, report
+from experiments.arms import run_arms
 from experiments.cli import call
-from experiments.run import start
+from experiments.run import resume, start
 from experiments.trust import UntrustedError, check_trusted, dangers, granted, own
 from simulator.errors import ConfigError
 
@@ -64,7 +67,9 @@ def plain(tmp_path_factory, film_files):
     """A complete run that names nothing but usersim."""
     folder = tmp_path_factory.mktemp("plain")
     file = written(folder, film_files, "environments.recommenders.item_knn:ItemKNN")
-    return start(configuration.read(file), folder / "run", 1, silent).path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write_report", silent)  # nobody looks at it here
+        return start(configuration.read(file), folder / "run", 1, silent).path
 
 
 @pytest.fixture
@@ -115,6 +120,7 @@ def test_no_command_opens_a_run_that_names_code_and_nothing_is_imported(somebody
 
 
 def test_a_run_is_opened_with_the_option_the_variable_or_a_trusted_folder(somebodys, plain, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(comparison_figures, "make_figures", lambda *_: {})
     run = somebodys()
     command = ["compare", str(run), str(plain), "--output", str(tmp_path / "c")]
     assert call([*command, "--trust"]) == 0
@@ -198,19 +204,22 @@ def test_a_comparison_or_a_study_of_somebody_is_not_continued(plain, tmp_path, c
         assert "is not trusted" in capsys.readouterr().err
 
 
-def test_own_experiments_need_no_leave_though_their_arms_are_runs(film_files, tmp_path, capsys):
+def test_own_experiments_need_no_leave_though_their_arms_are_runs(film_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "write_report", silent)
     (tmp_path / "mine.py").write_text(MINE.format(marker=str(tmp_path / "imported")))
-    file = written(tmp_path, film_files, f"{tmp_path}/mine.py:Mine")
-    recommenders, output = f"{tmp_path}/mine.py:Mine,popularity", tmp_path / "comparison"
-    compare = ["compare", str(file), "--recommenders", recommenders, "--output", str(output), "--workers", "1"]
-    assert call(compare) == 0
+    file, folder = written(tmp_path, film_files, f"{tmp_path}/mine.py:Mine"), tmp_path / "comparison"
+    arms = arms_of.from_recommenders(file, f"{tmp_path}/mine.py:Mine,popularity", [])
+    arms_of.write_plan(folder, arms, arms_of.Options("Mine", 0.05, 1))
+    run = run_arms(folder, arms, 1, silent)["Mine"]
     for name in ("summary.json", "impressions.parquet"):
-        (output / "arms" / "Mine" / name).unlink()  # as if it had been interrupted
-    shutil.rmtree(output / "arms" / "Popularity")
-    capsys.readouterr()
-    assert call(["compare", str(output), "--workers", "1"]) == 2
-    assert "is not trusted" in capsys.readouterr().err
-    assert call(compare) == 0
+        (run / name).unlink()  # as if it had been interrupted
+    shutil.rmtree(folder / "arms" / "Popularity")
+    with pytest.raises(UntrustedError):
+        arms_of.read_plan(folder)
+    with pytest.raises(UntrustedError):
+        resume(run, 1, silent)
+    run_arms(folder, arms, 1, silent)
+    assert (run / "summary.json").is_file()
 
 
 def test_plain_runs_and_loopback_need_no_leave(plain):
