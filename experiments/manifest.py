@@ -28,6 +28,7 @@ from simulator.credentials import shown
 from simulator.dataset import Dataset
 from simulator.errors import RunError
 from simulator.execution import cores
+from simulator.plugins import portable
 from simulator.protocols import LanguageModel
 from simulator.provenance import arithmetic, code_sha256
 from simulator.records import UserProfile
@@ -206,7 +207,7 @@ def code_of(config: ExperimentConfig) -> dict[str, str]:
     found = {"run": code_sha256("experiments.run")}
     for section in ("dataset", "memory", "decision", "language_model", "recommender"):
         named = flat({section: config.model_dump(mode="json")[section]})
-        modules = {build.portable(str(value)).rpartition(":")[0] for key, value in named if key.endswith(".use")}
+        modules = {portable(str(value)).rpartition(":")[0] for key, value in named if key.endswith(".use")}
         if modules:
             found[section] = code_sha256(*sorted(modules))
     return found
