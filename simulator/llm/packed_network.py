@@ -369,17 +369,18 @@ class PackedNetwork:
             own, places = torch.arange(count), torch.tensor(positions)
             hidden, turns = self._embed(torch.tensor(tokens)), self._turn(places)
             attended = self._buffer("attended", count, shape.heads * shape.head_size)
-            ages = places[:, None] - torch.arange(longest)[None, :]
+            ages = (places[:, None] - torch.arange(longest)[None, :])[:, None, None, :].expand(-1, -1, group, -1)
+            seen = [ages >= 0, (ages >= 0) & (ages < shape.window)]
+            hides = [torch.zeros(each.shape, dtype=self._kept).masked_fill_(~each, float("-inf")) for each in seen]
             for number, layer in enumerate(self._layers):
                 mixed = self._project(number, layer, hidden, turns[shape.slides(number)])
                 both = mixed[:, shape.heads :].view(count, 2, shape.kv_heads, shape.head_size).to(self._kept)
                 for part in (0, 1):
                     cells[number, part].transpose(1, 2)[own, places] = both[:, part]
-                hides = (ages < 0) | (ages >= shape.window) if shape.slides(number) else ages < 0
-                queries = mixed[:, : shape.heads].reshape(count, shape.kv_heads, group, shape.head_size).to(self._kept)
+                queries = mixed[:, : shape.heads].view(count, shape.kv_heads, group, shape.head_size).to(self._kept)
+                # The fused kernel reads what was kept where it is; products of matrices would copy it first.
                 keys, values = cells[number, :, :count, :, :longest]
-                scores = torch.matmul(queries, keys.transpose(2, 3)).float().masked_fill_(hides[:, None, None, :], float("-inf"))
-                found = torch.matmul(torch.softmax(scores, dim=-1).to(self._kept), values)
+                found = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=hides[shape.slides(number)], scale=1.0)
                 attended.view(count, shape.kv_heads, group, shape.head_size).copy_(found)
                 self._finish(number, layer, hidden, attended)
             return self._normed(hidden, self._last)
