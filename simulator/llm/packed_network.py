@@ -21,6 +21,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from mmap import mmap
 from typing import Any, Final
 
 import numpy as np
@@ -36,6 +37,20 @@ _ZERO = 128
 
 _HEAD_ROWS = 8
 """Rows of the output layer computed at once; always as many, so that a row's numbers do not depend on how many are wanted."""
+
+
+_BLOCK = 16
+"""Rows of a call are a multiple of so many."""
+
+_PART = 4096
+"""Rows of the output layer that are rounded at once."""
+
+
+def _own_memory(numbers: int, dtype: Any) -> Any:
+    """Zeros in memory of their own from the system, which has it back as soon as they are dropped; a heap would keep the gaps."""
+    return (
+        torch.frombuffer(mmap(-1, max(1, numbers * dtype.itemsize)), dtype=dtype, count=numbers) if numbers else torch.empty(0, dtype=dtype)
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -124,13 +139,15 @@ class PackedNetwork:
         self._last = tensors["norm"]
         self._layers = [self._layer(tensors, number, rows) for number in range(architecture.layers)]
         self._outputs: list[Any] = []
-        self._triangles: dict[tuple[int, int], Any] = {}
+        self._later: Any = torch.empty(0, 0)
         self._buffers: dict[tuple[str, int], Any] = {}
+        self._cells: Any = torch.empty(0, dtype=self._kept)
 
     def cells(self, texts: int, tokens: int) -> Any:
         """Room for keys and values of some texts, shape (layers, 2, texts, kv_heads, tokens, size)."""
         shape = self.architecture
-        return torch.zeros(shape.layers, 2, texts, shape.kv_heads, tokens, shape.head_size, dtype=self._kept)
+        numbers = texts * tokens * self.bytes_per_token // self._kept.itemsize
+        return _own_memory(numbers, self._kept).view(shape.layers, 2, texts, shape.kv_heads, tokens, shape.head_size)
 
     @property
     def bytes_per_token(self) -> int:
@@ -141,7 +158,7 @@ class PackedNetwork:
     def twin(self) -> PackedNetwork:
         """The same weights with buffers of its own, for another thread."""
         other = copy.copy(self)
-        other._triangles, other._buffers = {}, {}
+        other._buffers, other._cells = {}, torch.empty(0, dtype=self._kept)
         return other
 
     @staticmethod
@@ -169,12 +186,14 @@ class PackedNetwork:
         """
         with torch.inference_mode():
             placed = self._place(spans)
-            rows = placed[-1].rows.stop
-            tokens = torch.from_numpy(np.concatenate([span.tokens for span in spans]).astype(np.int64))
-            positions = torch.from_numpy(np.concatenate([np.arange(span.start, span.end) for span in spans]))
+            # Full blocks: of every number of rows that it meets oneDNN keeps a kernel with memory of its own.
+            rows = -(-placed[-1].rows.stop // _BLOCK) * _BLOCK
+            idle = [np.zeros(rows - placed[-1].rows.stop, np.int64)]
+            tokens = torch.from_numpy(np.concatenate([*(span.tokens.astype(np.int64) for span in spans), *idle]))
+            positions = torch.from_numpy(np.concatenate([*(np.arange(span.start, span.end) for span in spans), *idle]))
             hidden = self._embed(tokens)
             turns = self._turn(positions)
-            attended = self._buffer("attended", rows, self.architecture.heads * self.architecture.head_size)
+            attended = self._buffer("attended", rows, self.architecture.heads * self.architecture.head_size).zero_()
             for number, layer in enumerate(self._layers):
                 mixed = self._project(number, layer, hidden, turns[self.architecture.slides(number)])
                 for one in placed:
@@ -183,16 +202,19 @@ class PackedNetwork:
                     self._attend(number, one, mixed, attended)
                 self._finish(number, layer, hidden, attended)
             for one in placed:
-                # A copy of its own: the cells hold what stands before it as well.
-                one.span.state = one.cells[:, :, :, one.span.start :].clone() if one.span.stays else None
+                # A copy of its own: the cells hold what stands before it as well, and are used again.
+                one.span.state = self._copy(one.cells[:, :, :, one.span.start :]) if one.span.stays else None
             index = torch.tensor([placed[span].rows.start + offset for span, offset in wanted], dtype=torch.int64)
             return self._normed(hidden[index], self._last)
 
     def _place(self, spans: Sequence[Span]) -> list[_Placed]:
         shape, placed, row = self.architecture, [], 0
         known: dict[int, _Placed] = {}
+        token = self.bytes_per_token // self._kept.itemsize
+        room = self._room(sum(span.end for span in spans) * token)
         for span in spans:
-            cells = torch.empty(shape.layers, 2, shape.kv_heads, span.end, shape.head_size, dtype=self._kept)
+            cells, room = room[: span.end * token], room[span.end * token :]
+            cells = cells.view(shape.layers, 2, shape.kv_heads, span.end, shape.head_size)
             one = _Placed(span, slice(row, row := row + len(span.tokens)), cells)
             at = 0
             for before, length in span.past:
@@ -204,6 +226,16 @@ class PackedNetwork:
             known[id(span)] = one
             placed.append(one)
         return placed
+
+    def _room(self, numbers: int) -> Any:
+        """Memory for the keys and values of one call, used again by the next."""
+        if len(self._cells) < numbers:
+            self._cells = _own_memory(numbers, self._kept)
+        return self._cells
+
+    def _copy(self, state: Any) -> Any:
+        """A copy in memory that goes back to the system when it is dropped."""
+        return _own_memory(state.numel(), self._kept).view(state.shape).copy_(state)
 
     def _embed(self, tokens: Any) -> Any:
         hidden = self._embeddings[tokens].float()
@@ -260,7 +292,7 @@ class PackedNetwork:
         else:
             scores = torch.bmm(queries, keys.transpose(1, 2))
         if count > 1:
-            scores[:, :, one.span.start :].add_(self._triangle(group, count))
+            scores.view(shape.kv_heads, group, count, -1)[..., one.span.start :].add_(self._triangle(count))
         if shape.slides(number) and one.span.end > shape.window:
             scores.add_(self._window(group, one.span))
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(self._kept)
@@ -339,14 +371,11 @@ class PackedNetwork:
             self._buffers[key] = torch.empty(max(rows, 64), columns)
         return self._buffers[key][:rows]
 
-    def _triangle(self, group: int, count: int) -> Any:
-        """What is added to scores so that no token sees a later one of its span, shape (group * count, count)."""
-        key = (group, count)
-        if key not in self._triangles:
-            if len(self._triangles) > 256:
-                self._triangles.clear()
-            self._triangles[key] = torch.full((count, count), float("-inf")).triu_(1).repeat(group, 1)
-        return self._triangles[key]
+    def _triangle(self, count: int) -> Any:
+        """What is added to scores so that no token sees a later one of its span, shape (count, count)."""
+        if len(self._later) < count:
+            self._later = torch.full((max(count, 256),) * 2, float("-inf")).triu_(1)
+        return self._later[:count, :count]
 
     def _window(self, group: int, span: Span) -> Any:
         ages = torch.arange(span.start, span.end)[:, None] - torch.arange(span.end)[None, :]
@@ -421,11 +450,15 @@ class PackedNetwork:
 
     def _output_layer(self) -> Any:
         """The output layer for whole rows of logits; made when the first is wanted, since scores need only some columns."""
-        weights = self._head.float()
         if self.kind != "int8":
-            return _Linear(weights, _HEAD_ROWS)
-        scales = weights.abs().amax(1).clamp_(min=1e-20).div_(127.0)
-        return _ByteLinear(weights.div_(scales[:, None]).round_().to(torch.int8), scales, _HEAD_ROWS)
+            return _Linear(self._head.float(), _HEAD_ROWS)
+        # In parts: the whole layer in float32 is larger than all others in bytes.
+        parts, scales = [], []
+        for part in self._head.split(_PART):
+            weights = part.float()
+            scales.append(weights.abs().amax(1).clamp_(min=1e-20).div_(127.0))
+            parts.append(weights.div_(scales[-1][:, None]).round_().to(torch.int8))
+        return _ByteLinear(torch.cat(parts), torch.cat(scales), _HEAD_ROWS)
 
     @staticmethod
     def stacked(rows: Sequence[Any]) -> Any:

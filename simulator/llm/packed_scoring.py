@@ -27,6 +27,9 @@ from simulator.records import GenerationRequest, Usage
 LONGEST = 256
 """Most tokens of a span; attention needs memory for each pair of a token and a token before it."""
 
+ROOM = 64 * 2**20
+"""Most bytes of keys and values in one call; a larger prompt is alone."""
+
 Answers = list[tuple[np.ndarray, float]]
 """Of each probe of a prompt: log-probabilities of its labels, and NaN: the mass of all labels is not computed here."""
 
@@ -51,6 +54,11 @@ class _Work:
     @property
     def tokens(self) -> int:
         return sum(len(span.tokens) for span in self.new)
+
+    @property
+    def cells(self) -> int:
+        """Tokens whose keys and values its spans read or write, those before them included."""
+        return sum(span.end for span in self.new)
 
 
 class PackedReader:
@@ -163,7 +171,8 @@ class PackedReader:
         answers: list[Answers] = []
         call: list[_Work] = []
         for work in works:
-            if call and sum(own.tokens for own in call) + work.tokens > self._batch:
+            tokens, cells = (sum(sizes) for sizes in zip((0, 0), *((own.tokens, own.cells) for own in (*call, work)), strict=True))
+            if call and (tokens > self._batch or cells * network.bytes_per_token > ROOM):
                 answers += self._call(network, call)
                 call = []
             call.append(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from simulator.llm.packed_network import VERSION, PackedNetwork
 from simulator.llm.packed_scoring import Answers, PackedReader
 from simulator.llm.packed_weights import Architecture, Kind
 from simulator.records import Completion, GenerationRequest, Usage
+
+# A kernel is kept for every number of rows that was met, with memory of its own; a thousand of them, as by default, would be a gigabyte.
+# oneDNN reads this at its first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,15 @@ def open_file(path: Path) -> tuple[Packed, dict[str, Any]]:
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - needed here only
 
+    tensors: dict[str, Any] = {}
     try:
-        with safe_open(path, "pt") as file:
-            told = json.loads(file.metadata()["packed"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        # Opened twice: what the linear maps are made from goes when they are made, and the vocabulary's vectors stay in the file, for all
+        # workers.
+        for stay in (True, False):
+            with safe_open(path, "pt") as file:
+                told = json.loads(file.metadata()["packed"])
+                names = [name for name in file.keys() if (name in ("embeddings", "head")) == stay]  # noqa: SIM118 - it is no mapping
+                tensors |= {name: file.get_tensor(name) for name in names}
         packed = Packed(Architecture(**told["architecture"]), told["kind"], bool(told["half_attention"]), bool(told["alone"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"the prepared weights '{path}' are damaged ({error}); remove the file, it is made again.") from error

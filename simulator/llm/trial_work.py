@@ -26,6 +26,9 @@ MEASURED: Final[int] = 2
 WATCHED: Final[int] = 4
 """Pages on which the largest magnitudes of activations are found."""
 
+SECOND, TURNS = 0.6, 4
+"""From this share of the fastest on a type is measured again, in so many turns: other work on the machine may have met one of them."""
+
 TEXTS, STEPS, LEAD = 8, 6, 100
 """Texts that grow at once, tokens of each, and tokens before them, where the speed of writing is measured."""
 
@@ -48,7 +51,8 @@ def main() -> None:
             tell(name, "done", **work.attempt(name))
         except ModelError as error:
             tell(name, "failed", reason=str(error))
-    work.finish()
+    for name, speed in work.finish().items():
+        tell(name, "again", speed=speed)
     answers.close()
 
 
@@ -58,8 +62,8 @@ class _Work(Protocol):
     def attempt(self, name: str) -> dict[str, Any]:
         """Computes in one format; what was measured."""
 
-    def finish(self) -> None:
-        """Leaves what the parent needs."""
+    def finish(self) -> dict[str, float]:
+        """Leaves what the parent needs; speeds of formats that were measured once more."""
 
 
 # --- llama.cpp ---
@@ -107,8 +111,9 @@ class _Llama:
             sequences.step([int(tokens[step])] * TEXTS, [lead + step] * TEXTS)
         return TEXTS * STEPS / (time.perf_counter() - started)
 
-    def finish(self) -> None:
+    def finish(self) -> dict[str, float]:
         """Nothing is left to do."""
+        return {}
 
 
 # --- torch ---
@@ -132,7 +137,7 @@ class _Torch:
         self._half = _half_attention(self._shape)
         self._largest: dict[str, np.ndarray] = {}
         self._truth: list[list[float]] = []
-        self._best: tuple[float, str, Any, Any] | None = None
+        self._close: list[tuple[float, str, Any, Any]] = []
 
     def attempt(self, name: str) -> dict[str, Any]:
         """Speeds, and logits of the fixed pages."""
@@ -161,8 +166,10 @@ class _Torch:
             self._truth = read
             self._watch(network)
         close = not self._truth or trials.divergence(read, self._truth) <= self._job["max_divergence"]
-        if close and (self._best is None or speed > self._best[0]):
-            self._best = (speed, name, network, tensors)
+        if close:
+            # What is far from the fastest is dropped at once, for its memory.
+            fastest = max([speed, *(own[0] for own in self._close)])
+            self._close = [own for own in [*self._close, (speed, name, network, tensors)] if own[0] > SECOND * fastest]
         return {"speed": speed, "writing": writing, "logits": read}
 
     def _watch(self, network: Any) -> None:
@@ -194,42 +201,46 @@ class _Torch:
             network.logits(network.step(cells, [int(tokens[step])] * TEXTS, [LEAD + step] * TEXTS))
         return TEXTS * STEPS / (time.perf_counter() - started)
 
-    def finish(self) -> None:
-        """Leaves the prepared weights of the fastest that is close enough."""
+    def finish(self) -> dict[str, float]:
+        """Leaves the prepared weights of the fastest that is close enough; where several are nearly as fast, they are measured in turns."""
         from simulator.llm import torch_engine  # noqa: PLC0415
+        from simulator.llm.packed_network import Span  # noqa: PLC0415
 
-        if self._best is None:
-            return
-        _, name, network, tensors = self._best
+        speeds = {name: speed for speed, name, _, _ in self._close}
+        for turn in range(TURNS if len(speeds) > 1 else 0):
+            page = self._pages[turn % MEASURED]
+            for _, name, network, _ in self._close:
+                started = time.perf_counter()
+                network.compute([Span(page.tokens, 0)], [])
+                speeds[name] = max(speeds[name], len(page.tokens) / (time.perf_counter() - started))
+        if not speeds:
+            return {}
+        _, name, network, tensors = max(self._close, key=lambda own: speeds[own[1]])
         depends = _depends(network, [page.tokens for page in self._pages])
         packed = torch_engine.Packed(self._shape, name, self._half, depends)  # type: ignore[arg-type]
         torch_engine.store(Path(self._job["folder"]) / f"{name}.safetensors", packed, tensors)
+        return speeds
 
 
 def _half_attention(shape: Any) -> bool:
-    """Whether this processor multiplies attention's matrices clearly quicker in bfloat16, conversions included."""
+    """Whether this processor multiplies attention's matrices much faster in bfloat16, of a new size each time as prompts have it.
+
+    Much, because kernels for bfloat16 are made for each size, and those that were made once hold memory.
+    """
     import torch  # noqa: PLC0415
 
-    group = shape.heads // shape.kv_heads
-    queries, keys = torch.ones(shape.kv_heads, group * 64, shape.head_size), torch.ones(shape.kv_heads, 256, shape.head_size)
-    halves = keys.bfloat16()
-
-    def whole() -> None:
-        torch.bmm(torch.softmax(torch.bmm(queries, keys.transpose(1, 2)), -1), keys)
-
-    def half() -> None:
-        scores = torch.bmm(queries.bfloat16(), halves.transpose(1, 2)).float()
-        torch.bmm(torch.softmax(scores, -1).bfloat16(), halves)
-
-    best = {}
-    for name, function in (("whole", whole), ("half", half)):
-        times = []
-        for _ in range(12):
+    group, kinds = shape.heads // shape.kv_heads, (torch.float32, torch.bfloat16)
+    seconds = dict.fromkeys(kinds, 0.0)
+    for number in range(14):
+        queries = torch.ones(shape.kv_heads, group * (50 + 3 * number), shape.head_size)
+        for kind in kinds:
+            keys = torch.ones(shape.kv_heads, 200 + 5 * number, shape.head_size, dtype=kind)
             started = time.perf_counter()
-            function()
-            times.append(time.perf_counter() - started)
-        best[name] = min(times)
-    return best["half"] < 0.85 * best["whole"]
+            scores = torch.bmm(queries.to(kind), keys.transpose(1, 2)).float()
+            torch.bmm(torch.softmax(scores, -1).to(kind), keys)
+            # The first ones also start the library.
+            seconds[kind] += time.perf_counter() - started if number > 1 else 0.0
+    return seconds[torch.bfloat16] < 0.6 * seconds[torch.float32]
 
 
 def _depends(network: Any, pages: Sequence[np.ndarray]) -> bool:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, Final
 
 import numpy as np
@@ -105,12 +105,14 @@ def command() -> list[str]:
 
 
 def attempt(job: Job, start: Sequence[str] | None = None, patience: float = PATIENCE) -> Iterator[Trial]:
-    """Tries formats one after another, each told as soon as it is known; a child that dies is followed by another for the rest.
+    """Tries formats one after another, each told as soon as it is known, and again if it was measured again.
+
+    A child that dies is followed by another for the rest.
 
     Args:
         job: what to try. start: the command of a child. patience: seconds that a child may say nothing.
     """
-    left = list(job.formats)
+    left, known = list(job.formats), dict[str, Trial]()
     while left:
         told = _child({**_as_json(job), "formats": left}, list(start or command()), patience)
         begun: str | None = None
@@ -123,9 +125,13 @@ def attempt(job: Job, start: Sequence[str] | None = None, patience: float = PATI
                     yield Trial(dead, reason=f"it could not be tried: {answer}") if answer.startswith("exit") else Trial(dead, death=answer)
             elif answer["step"] == "begin":
                 begun = name
+            elif answer["step"] == "again":
+                known[name] = replace(known[name], speed=max(known[name].speed, float(answer["speed"])))
+                yield known[name]
             else:
                 left.remove(name)
-                yield _trial(name, answer)
+                known[name] = _trial(name, answer)
+                yield known[name]
 
 
 def _as_json(job: Job) -> dict[str, Any]:
@@ -174,7 +180,7 @@ def _child(job: dict[str, Any], start: list[str], patience: float) -> Iterator[t
                     yield "", _death(process.wait(), complaints)
                 return
             answer = json.loads(line)
-            if answer["step"] != "begin":
+            if answer["step"] in ("done", "failed"):
                 unanswered.discard(answer["format"])
             yield answer["format"], answer
     finally:
