@@ -137,7 +137,7 @@ class _Torch:
         self._half = _half_attention(self._shape)
         self._largest: dict[str, np.ndarray] = {}
         self._truth: list[list[float]] = []
-        self._close: list[tuple[float, str, Any, Any]] = []
+        self._close: list[tuple[float, str, Any]] = []
 
     def attempt(self, name: str) -> dict[str, Any]:
         """Speeds, and logits of the fixed pages."""
@@ -147,10 +147,9 @@ class _Torch:
         kind: packed_weights.Kind = next(known for known in packed_weights.KINDS if known == name)
         if kind == "int8" and not self._largest:
             self.attempt("float32")
-        made = packed_weights.rounded(self._weights, self._shape, self._largest) if kind == "int8" else packed_weights.floats(self._weights)
-        tensors = packed_weights.tensors(made, kind)
         try:
-            network = PackedNetwork(self._shape, tensors, kind, half_attention=self._half)
+            # Nothing but the network holds the tensors, and that holds them in an order of its own.
+            network = PackedNetwork(self._shape, self._tensors(kind), kind, half_attention=self._half)
             read: list[list[float]] = []
             speed = 0.0
             for page in self._pages[:MEASURED]:
@@ -169,8 +168,14 @@ class _Torch:
         if close:
             # What is far from the fastest is dropped at once, for its memory.
             fastest = max([speed, *(own[0] for own in self._close)])
-            self._close = [own for own in [*self._close, (speed, name, network, tensors)] if own[0] > SECOND * fastest]
+            self._close = [own for own in [*self._close, (speed, name, network)] if own[0] > SECOND * fastest]
         return {"speed": speed, "writing": writing, "logits": read}
+
+    def _tensors(self, kind: Any) -> dict[str, Any]:
+        from simulator.llm import packed_weights  # noqa: PLC0415
+
+        made = packed_weights.rounded(self._weights, self._shape, self._largest) if kind == "int8" else packed_weights.floats(self._weights)
+        return packed_weights.tensors(made, kind)
 
     def _watch(self, network: Any) -> None:
         """Finds the largest inputs of every linear map on pages that are not compared."""
@@ -206,19 +211,19 @@ class _Torch:
         from simulator.llm import torch_engine  # noqa: PLC0415
         from simulator.llm.packed_network import Span  # noqa: PLC0415
 
-        speeds = {name: speed for speed, name, _, _ in self._close}
+        speeds = {name: speed for speed, name, _ in self._close}
         for turn in range(TURNS if len(speeds) > 1 else 0):
             page = self._pages[turn % MEASURED]
-            for _, name, network, _ in self._close:
+            for _, name, network in self._close:
                 started = time.perf_counter()
                 network.compute([Span(page.tokens, 0)], [])
                 speeds[name] = max(speeds[name], len(page.tokens) / (time.perf_counter() - started))
         if not speeds:
             return {}
-        _, name, network, tensors = max(self._close, key=lambda own: speeds[own[1]])
+        _, name, network = max(self._close, key=lambda own: speeds[own[1]])
         depends = _depends(network, [page.tokens for page in self._pages])
         packed = torch_engine.Packed(self._shape, name, self._half, depends)  # type: ignore[arg-type]
-        torch_engine.store(Path(self._job["folder"]) / f"{name}.safetensors", packed, tensors)
+        torch_engine.store(Path(self._job["folder"]) / f"{name}.safetensors", packed, self._tensors(name))
         return speeds
 
 

