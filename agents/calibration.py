@@ -8,7 +8,6 @@ language model adds to it, on those of them about whom it was asked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from agents.behaviour import FEATURES
 from agents.choice_model import Logit, calibration, fit_logit
 from agents.ordinal import Ordinal
 from simulator.errors import ConfigError
+from simulator.files import read_document, write_document
 
 MAIN = FEATURES
 EVIDENCE_L2 = 10.0
@@ -96,7 +96,7 @@ class Calibration:
     report: dict[str, Any] = field(default_factory=dict)
 
     def save(self, file: Path, key: dict[str, Any]) -> None:
-        """Writes JSON; `key` says what the weights hold for."""
+        """Writes JSON, atomically and with a checksum; `key` says what the weights hold for."""
         document = {
             "version": VERSION,
             "key": key,
@@ -112,17 +112,22 @@ class Calibration:
             "leaving": None if self.leaving is None else asdict(self.leaving),
             "reference": self.reference,
         }
-        file.write_text(json.dumps(document, indent=1, default=np.ndarray.tolist), encoding="utf-8")
+        write_document(file, document, indent=1)
 
     @classmethod
     def load(cls, file: Path) -> tuple[Calibration, dict[str, Any]]:
         """Restores what `save` wrote, and its key.
 
         Raises:
-            ConfigError: the file does not hold weights of this version.
+            ConfigError: the file is missing or damaged, or does not hold weights of this version.
         """
+        document, untouched = read_document(file, "fit the weights again", ConfigError, unlimited=True)
+        if not untouched:
+            raise ConfigError(
+                f"{file} does not hold the weights that were written (its checksum differs); fit them again, or, if they were changed on "
+                "purpose, remove the key 'checksum' from it."
+            )
         try:
-            document = json.loads(file.read_text(encoding="utf-8"))
             if document["version"] != VERSION:
                 raise ConfigError(f"{file} holds weights of version {document['version']}, not {VERSION}; fit them again.")
             made = cls(
@@ -138,8 +143,11 @@ class Calibration:
                 reference={name: np.array(values) for name, values in document["reference"].items()},
                 report=document["report"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{file} does not hold weights of calibrated people ({type(error).__name__}: {error}).") from error
+        weights = (made.evidence.weights, made.choice.weights, *(part.weights for part in (made.rating, made.leaving) if part is not None))
+        if not all(np.isfinite(values).all() for values in weights):
+            raise ConfigError(f"{file} holds a weight that is no finite number; fit the weights again.")
         return made, document["key"]
 
 

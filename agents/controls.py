@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from pydantic import Field
 
 from agents.choices import close, decide, unusable
@@ -16,6 +15,7 @@ from agents.exposures import people_split
 from agents.priors import PriorConfig, Priors, VisitConfig, leaving_by_visits, visits_known
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
+from simulator.files import read_table
 from simulator.plugins import ComponentConfig
 from simulator.protocols import DecisionContext
 from simulator.records import Action, Closing, Decision, Outcome, Situation, UserProfile
@@ -234,7 +234,7 @@ class ReplayedDecisions:
             file = config.run / f"{name}.parquet"
             if not file.is_file():
                 raise ConfigError(f"[decision] run = '{config.run}': there is no {name}.parquet; give the folder of a complete run.")
-            frames[name] = pl.read_parquet(file)
+            frames[name] = read_table(file, "give the folder of another run", ConfigError)
         self._items = {
             (user, session, page): frame.sort("position")
             for (user, session, page), frame in frames["impressions"].group_by("user", "session", "page", maintain_order=True)

@@ -20,6 +20,7 @@ from agents.calibration import Calibration
 from agents.decisions import first_page
 from agents.prompts import PromptBuilder
 from agents.rhythm import DEFAULT_RHYTHM
+from simulator import caches
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.llm.adapters import SHIPPED
@@ -91,18 +92,17 @@ def kept_file(key: Mapping[str, Any]) -> Path:
 
 
 def keep(found: Calibration, key: Mapping[str, Any]) -> None:
-    """Puts weights into the cache folder."""
-    file = kept_file(key)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.part")
-    found.save(temporary, dict(key))
-    temporary.replace(file)
+    """Puts weights into the cache folder, where that can be written."""
+    caches.keep(kept_file(key), lambda file: found.save(file, dict(key)))
 
 
 def kept(key: Mapping[str, Any]) -> Calibration | None:
     """Weights with these ingredients that came with an adapter or were estimated before, or None."""
-    file = kept_file(key)
-    return shipped(key) or (Calibration.load(file)[0] if file.is_file() else None)
+    ready = shipped(key)
+    if ready is not None:
+        return ready
+    stored = caches.found(kept_file(key), Calibration.load)
+    return None if stored is None else stored[0]
 
 
 def shipped(key: Mapping[str, Any]) -> Calibration | None:

@@ -13,6 +13,7 @@ from agents.affinity import ItemWeights
 from agents.exposures import Negatives
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, DataError
+from simulator.files import read_table
 from simulator.records import UserProfile
 from simulator.seeds import Stream
 
@@ -179,7 +180,7 @@ def true_exposures(file: Path, train: Dataset, profiles: Sequence[UserProfile], 
     """
     if not file.is_file():
         raise ConfigError(f"[decision] exposures = '{file}': there is no such file.")
-    table = pl.read_parquet(file)
+    table = read_table(file, "give another one", DataError)
     missing = [name for name in ("user", "item", "position", "chosen") if name not in table.columns]
     if missing:
         raise DataError(f"{file} has no column '{missing[0]}'; exposures need user, item, position and chosen.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 
 from agents.prompts import PromptBuilder
 from agents.text import clean
+from simulator.errors import RunError
+from simulator.files import read_document, write_document
 from simulator.protocols import LanguageModel
 from simulator.records import Completion, UserProfile
 from simulator.seeds import Stream
@@ -19,6 +20,24 @@ BATCH = 32
 """People per call of the model; what is written does not depend on who was asked before a restart."""
 
 _log = logging.getLogger(__name__)
+
+
+_TASTES = "tastes"
+
+
+def read_tastes(file: Path) -> dict[str, str]:
+    """User id -> paragraph, empty where none could be written, as `write_tastes` keeps them.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    way_out = "remove it, and a resumed run writes the tastes again"
+    document, untouched = read_document(file, way_out)
+    # Runs of before have the people at the top.
+    tastes = document[_TASTES] if isinstance(document.get(_TASTES), dict) else document
+    if not untouched or not all(isinstance(text, str) for text in tastes.values()):
+        raise RunError(f"{file} does not hold the tastes that were written; {way_out}.")
+    return dict(tastes)
 
 
 def write_tastes(
@@ -31,9 +50,16 @@ def write_tastes(
         model: writes the missing paragraphs, in fixed batches.
         prompts: the request.
         stream: randomness; each person has their own.
-        file: JSON, user id -> paragraph; rewritten after each batch.
+        file: see `read_tastes`; rewritten after each batch. What is damaged is written again.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    kept: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        kept = read_tastes(file) if file.exists() else {}
+    except RunError as error:
+        _log.warning("%s", f"{error} Now they are.")
+        kept = {}
     for start in range(0, len(people), BATCH):
         batch = people[start : start + BATCH]
         if all(person.user_id in kept for person in batch):
@@ -43,9 +69,7 @@ def write_tastes(
         failed = Counter(completion.status for completion in completions if not _usable(completion))
         if failed:
             _log.warning("%d of %d tastes could not be written: %s.", failed.total(), len(batch), dict(failed))
-        temporary = file.with_name(f".{file.name}.part")
-        temporary.write_text(json.dumps(kept, indent=1, ensure_ascii=False), encoding="utf-8")
-        temporary.rename(file)
+        write_document(file, {_TASTES: kept}, indent=1)
     return [replace(person, taste=kept[person.user_id] or None) for person in people]
 
 

@@ -30,8 +30,9 @@ from experiments.config import ExperimentConfig
 from experiments.sections import Section
 from experiments.without_model import other_switches, refuse_switch
 from simulator.dataset import Catalog, Dataset
-from simulator.errors import ConfigError, UsersimError
+from simulator.errors import ConfigError, RunError, UsersimError
 from simulator.execution import release_memory
+from simulator.files import damage, reading
 from simulator.llm.cache import CachedLanguageModel
 from simulator.log import CohortLog
 from simulator.paths import cache_folder
@@ -267,6 +268,23 @@ def decisions(config: ExperimentConfig, context: DecisionContext) -> DecisionMod
     return made
 
 
+def restore(part: DecisionModel | Recommender, folder: Path, *, check: bool = True) -> None:
+    """Loads what a decision model or a recommender saved in a run.
+
+    Args:
+        part: unfitted. folder: of the run. check: whether the sums of its files are compared first; False where that has just been done.
+
+    Raises:
+        RunError: the folder is missing or damaged.
+    """
+    way_out = "start the run again, or, if it is not complete, `usersim resume` computes what is damaged again"
+    problem = damage(folder) if check else ""
+    if problem:
+        raise RunError(f"{folder} is damaged ({problem}); {way_out}.")
+    with reading(folder, way_out):
+        part.load(folder)
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """What a worker process needs to make its parts; travels to it pickled.
@@ -314,7 +332,7 @@ class CohortWorker:
         fixed = fixed_inference(blueprint.config, [blueprint.run])
         self._model = language_model(blueprint.config, threads=asked or blueprint.threads, ledger=blueprint.run / LEDGER, fixed=fixed)
         self.decisions = decisions(blueprint.config, blueprint.context(self._model))
-        self.decisions.load(blueprint.run / "decisions")
+        restore(self.decisions, blueprint.run / "decisions", check=False)
         self._policy = policy_id(blueprint.config)
         self._feeds: dict[int, Feed] = {}
         release_memory()
@@ -368,7 +386,7 @@ class CohortWorker:
     def _feed(self, fitted_round: int) -> Feed:
         if fitted_round not in self._feeds:
             fitted = recommender(self._blueprint.config)
-            fitted.load(self._run.recommender_folder(fitted_round))
+            restore(fitted, self._run.recommender_folder(fitted_round), check=False)
             feed = Feed(fitted, self._policy, self._blueprint.config.recommender.feed_config(), len(self._blueprint.catalog))
             self._feeds = {fitted_round: feed}
         return self._feeds[fitted_round]

@@ -1,12 +1,11 @@
 """The command line `usersim`. Each command is a module of `experiments.commands`; this file mounts them and ends well.
 
-Exit status: 0 success, 1 a run that failed, 2 wrong input, 130 interrupted.
+Exit status: 0 success, 1 a run that failed, 2 wrong input or something that the system refused, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,10 @@ def main() -> None:
     if foreign:
         sys.stderr.write(f"usersim: {foreign[0]}\n")
         sys.exit(2)
-    sys.exit(call(sys.argv[1:]))
+    from experiments.streams import ended, guard  # noqa: PLC0415 - after the check that our packages are ours
+
+    out, err = guard()
+    sys.exit(ended(out, err, call(sys.argv[1:])))
 
 
 def call(arguments: list[str]) -> int:
@@ -44,27 +46,37 @@ def call(arguments: list[str]) -> int:
     import typer  # noqa: PLC0415 - after the check that our packages are ours
 
     from experiments.console import fail, set_volume  # noqa: PLC0415
-    from simulator.errors import UsersimError  # noqa: PLC0415
 
     set_volume("normal")
     try:
         result: Any = application()(arguments, prog_name="usersim", standalone_mode=False)
-    except UsersimError as error:
-        fail(f"usersim: {error}")
-        return error.exit_status
     except (KeyboardInterrupt, typer.Abort):
         fail("usersim: interrupted; what was finished is kept, `usersim resume RUN` continues a run.")
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
+        told = _explained(error)
+        if told is not None:
+            fail(f"usersim: {told[0]}")
+            return told[1]
         # A wrong option or argument; typer keeps its own copy of click, whose exceptions it does not export.
         if not (hasattr(error, "show") and hasattr(error, "exit_code")):
             raise
         error.show()
         return int(error.exit_code)
     return int(result or 0)
+
+
+def _explained(error: Exception) -> tuple[str, int] | None:
+    """The sentence and the exit status of an error that needs no traceback; None for a defect."""
+    from simulator.errors import UsersimError, of_the_system, out_of_memory  # noqa: PLC0415
+    from simulator.files import system_error  # noqa: PLC0415
+
+    if isinstance(error, UsersimError):
+        return str(error), error.exit_status
+    if isinstance(error, MemoryError):
+        return out_of_memory(), 2
+    refused = error if isinstance(error, OSError) else system_error(error)
+    return None if refused is None else (of_the_system(refused), 2)
 
 
 def application() -> Any:

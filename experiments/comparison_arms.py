@@ -19,8 +19,8 @@ from experiments.recommender_names import import_path
 from experiments.sections import RecommenderSection
 from experiments.trust import check_trusted
 from simulator.errors import ConfigError, RunError, with_suggestion
+from simulator.files import write_atomically
 from simulator.plugins import portable
-from simulator.run_directory import write_atomically
 
 PLAN = "plan.json"
 """File of a comparison's folder that says what is compared, so that it can go on."""

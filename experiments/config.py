@@ -83,7 +83,8 @@ def read(file: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
 def of_run(file: Path) -> ExperimentConfig:
     """The configuration of a run, from its ``config.toml``.
 
-    A run does not use [tuning]: `dump` leaves it out, and what an older version wrote there is not looked at.
+    The one way to it: a run uses neither [tuning] nor [augmentation], so what an older version wrote there is no reason not to read it.
+    `dump` leaves the first out, and keys of the second that are gone are not looked at.
 
     Raises:
         ConfigError: the file is not TOML, a key or value is not allowed, or it names code, programs or hosts and is not trusted
@@ -91,7 +92,11 @@ def of_run(file: Path) -> ExperimentConfig:
     """
     contents = document(file)
     check_trusted(contents, file.parent)
-    return check({key: value for key, value in contents.items() if key != "tuning"}, str(file))
+    contents.pop("tuning", None)
+    augmentation = contents.get("augmentation")
+    if isinstance(augmentation, dict):
+        contents["augmentation"] = {key: value for key, value in augmentation.items() if key in AugmentationSection.model_fields}
+    return check(contents, str(file))
 
 
 def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any, Literal, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from simulator.credentials import masked
 from simulator.run_log import OURS
@@ -30,11 +32,15 @@ def emit(document: Mapping[str, Any], *, as_json: bool, title: str = "", rows: S
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
         return
+    shown = [(name, str(value)) for name, value in (rows if rows is not None else document.items())]
+    if _plain(2):
+        _lines(title, [f"{name}: {value}" for name, value in shown])
+        return
     table = Table(title=title or None, show_header=False, title_justify="left", title_style="bold")
     table.add_column(style="cyan")
     table.add_column(overflow="fold")
-    for name, value in rows if rows is not None else document.items():
-        table.add_row(name, str(value))
+    for name, value in shown:
+        table.add_row(Text(name), Text(value))  # as it is: brackets in a path or a title are no markup
     stdout.print(table)
 
 
@@ -44,12 +50,24 @@ def emit_table(records: Sequence[Mapping[str, Any]], *, as_json: bool, title: st
         emit({"rows": list(records)}, as_json=True)
         return
     names = list(columns or (records[0].keys() if records else ()))
+    if _plain(len(names)):
+        _lines(title, ["; ".join(f"{name}: {record.get(name, '')}" for name in names) for record in records])
+        return
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="cyan")
     for name in names:
         table.add_column(name, overflow="fold")
     for record in records:
-        table.add_row(*(str(record.get(name, "")) for name in names))
+        table.add_row(*(Text(str(record.get(name, ""))) for name in names))
     stdout.print(table)
+
+
+def _plain(columns: int) -> bool:
+    """Whether a table of so many columns would not be readable here: a terminal that is very narrow, or can only show lines."""
+    return stdout.width < max(30, 6 * columns) or os.environ.get("TERM") == "dumb"
+
+
+def _lines(title: str, lines: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in ([title] if title else []) + list(lines)))
 
 
 def finite(value: Any) -> Any:
@@ -121,10 +139,10 @@ def set_volume(volume: Literal["quiet", "normal", "verbose"]) -> None:
 def progress() -> Iterator[Progress]:
     """A progress display on stderr with elapsed and remaining time; silent when stderr is not a terminal."""
     with Progress(
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

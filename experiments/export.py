@@ -6,8 +6,6 @@ place below the first, so that the order on the page survives. A folder of files
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import polars as pl
 from experiments.analysis.finished_run import FinishedRun
 from experiments.data_card import data_card, parquet_file, splits_of
 from simulator.errors import ConfigError, RunError, with_suggestion
+from simulator.files import new_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +83,11 @@ def export(run_dir: Path, format: str, out: Path | None = None, *, include_real:
     if target.exists():
         raise RunError(f"{target} exists already; remove it, or choose another folder with --output.")
     log = interactions(run, include_real=include_real)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.part"
-    temporary.mkdir()
-    try:
+    with new_folder(target, keep_other=False) as temporary:
         written = FORMATS[format](run, log, temporary, target.name)
         tables = {"interactions": written, **(_run_tables(run) if format in WITH_TABLES else {})}
         notes = _notes(run, format, tables)
         (temporary / "README.md").write_text(data_card(run, written, tables, format, target.name, notes), encoding="utf-8")
-        try:
-            temporary.rename(target)
-        except OSError as error:
-            raise RunError(f"{target} cannot be written: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     count = dict(written.group_by("source").len().iter_rows())
     files = tuple(sorted(str(file.relative_to(target)) for file in target.rglob("*") if file.is_file()))
     return Export(target, files, count.get("simulated", 0), count.get("real", 0), log.height - written.height, notes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder, PromptConfig
 from agents.synthetic import synthesise
+from agents.taste import read_tastes
 from agents.text import clean
 from experiments import build
 from experiments import config as configuration
@@ -136,7 +136,7 @@ class Interview:
             profiles = [*profiles, *synthesise(profiles, self._config.population.synthetic, train, stream.child("synthesise"))]
         profile = next(person for person in profiles if person.user_id == user)
         tastes = run.path / "tastes.json"
-        kept = json.loads(tastes.read_text(encoding="utf-8")) if tastes.is_file() else {}
+        kept = read_tastes(tastes) if tastes.exists() else {}
         return replace(profile, taste=kept.get(user))
 
 

@@ -24,6 +24,7 @@ from simulator.dataset import Dataset
 from simulator.errors import RunError
 from simulator.records import PageRequest, UserProfile
 from simulator.seeds import Stream
+from simulator.tables import IMPRESSIONS
 
 KEY = ("user", "session", "page", "position")
 """What orders the log for each person in time: a person's sessions are counted over all rounds."""
@@ -61,6 +62,14 @@ class LoggedPages:
         table[self.page, self.place] = self.items
         return table
 
+    def check(self) -> None:
+        """Checks that the impressions are those that the run was finished with.
+
+        Raises:
+            RunError: they are not.
+        """
+        self.run.directory.check_table(IMPRESSIONS.name, self.impressions.sort(IMPRESSIONS.key))
+
     @property
     def propensity(self) -> np.ndarray:
         """The logged probability of each item at its place given the items above, shape (n,)."""
@@ -70,6 +79,8 @@ class LoggedPages:
 def read_logged_pages(path: Path) -> LoggedPages:
     """Rebuilds what the recommender of a run was asked.
 
+    What is wrong with a log is told before it is compared with what was written (`LoggedPages.check`): it says more.
+
     Args:
         path: folder of a complete run.
 
@@ -77,7 +88,7 @@ def read_logged_pages(path: Path) -> LoggedPages:
         RunError: the run is not complete, shows nothing, has no propensities or impossible ones, or its data set is no longer the same.
     """
     run = FinishedRun(path)
-    impressions = run.impressions
+    impressions = run.directory.read_table("impressions", check=False)
     _check_propensities(impressions, path / "impressions.parquet")
     config = configuration.of_run(run.directory.config_path)
     train = data_of(config, run.directory).train

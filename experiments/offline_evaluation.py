@@ -124,6 +124,8 @@ def evaluate(path: Path, target: ExperimentConfig, options: Options, report: Rep
         )
     logging = _logging(log, options, report)
     reproduced = _reproduced(logging, log, options)
+    if not options.force:
+        log.check()
     aimed = on_target(log, target)
     report("fitting the policy", 0, 0)
     policy = policy_on_log(aimed, fitted_target(aimed, target), target.recommender.feed_config(), options.draws, report)

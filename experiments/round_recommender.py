@@ -17,21 +17,23 @@ from simulator.seeds import Stream
 def fit_recommender(
     run: RunDirectory, config: ExperimentConfig, train: Dataset, round_number: int, simulated: pl.DataFrame, *, goes_on: bool = True
 ) -> None:
-    """Fits the recommender of a round and saves it, unless it is there already.
+    """Fits the recommender of a round and saves it, unless it is there already and whole.
 
     Args:
         run: where recommenders are kept; with ``refit = "warm"`` that of the round before must be there.
         config: the experiment. train: the training part of its data.
         round_number: from 0. simulated: what people did in earlier rounds (`simulator.simulation.interactions_of`).
         goes_on: False begins anew in this round even with ``refit = "warm"``.
+
+    Raises:
+        RunError: it is damaged, and fitted again it is not what cohorts were simulated with.
     """
-    folder = run.recommender_folder(round_number)
-    if folder.is_dir():
-        return
     before = run.recommender_folder(round_number - 1) if round_number > 0 and goes_on else None
-    recommender = fitted(config, train, round_number, simulated, before)
-    with run.new_folder(*folder.relative_to(run.path).parts) as new:
-        recommender.save(new)
+    run.made_once(
+        run.recommender_folder(round_number),
+        lambda folder: fitted(config, train, round_number, simulated, before).save(folder),
+        rest_on_it=run.has_shards(round_number),
+    )
 
 
 def fitted(
@@ -45,7 +47,7 @@ def fitted(
     """
     recommender = build.recommender(config)
     if config.recommender.refit == "warm" and before is not None:
-        recommender.load(before)
+        build.restore(recommender, before)
     log = train.interactions
     if simulated is not None and simulated.height:
         log = pl.concat([log, simulated], how="diagonal")  # what people do here has no review, where the data has them
@@ -54,7 +56,11 @@ def fitted(
 
 
 def loaded(config: ExperimentConfig, folder: Path) -> Recommender:
-    """A fitted recommender from its folder."""
+    """A fitted recommender from its folder.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
     recommender = build.recommender(config)
-    recommender.load(folder)
+    build.restore(recommender, folder)
     return recommender

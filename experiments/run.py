@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 import time
@@ -25,6 +24,7 @@ from environments.interventions import aimed, assignments
 from experiments import build, manifest
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
+from experiments.mending import mend
 from experiments.people_tables import items_table, people_table, real_table
 from experiments.round_recommender import fit_recommender
 from experiments.run_work import told
@@ -32,9 +32,10 @@ from experiments.same_settings import CHANGEABLE, take_over
 from simulator.dataset import Dataset, require
 from simulator.errors import ConfigError
 from simulator.execution import end_if_importing_main, execution, release_memory
+from simulator.files import write_atomically
 from simulator.llm.openai_api import address
 from simulator.records import UserProfile
-from simulator.run_directory import RunDirectory, write_atomically
+from simulator.run_directory import RunDirectory
 from simulator.run_lock import locked
 from simulator.seeds import Stream
 from simulator.simulation import CohortResult, Plan, simulate
@@ -76,7 +77,8 @@ def start(config: ExperimentConfig, output: Path | None, workers: int, report: R
                 write_atomically(run.config_path, configuration.dump(config, options))
                 return _carry_out(run, config, workers, report, prepared)
         except Exception as error:
-            if getattr(error, "exit_status", 2) == 2 and not (run.has_any_shard or (run.path / "tastes.json").is_file()):
+            # What the system refused may be allowed a minute later: that is kept.
+            if getattr(error, "exit_status", 1) == 2 and not (run.has_any_shard or (run.path / "tastes.json").is_file()):
                 _leave_nothing(run, new)
             raise
 
@@ -107,7 +109,8 @@ def resume(
     end_if_importing_main()
     run = RunDirectory.open(path)
     with locked(run.path, "usersim resume"), told(run.path, "usersim resume"):
-        begun = (run.path / "manifest.json").is_file()
+        mend(run)
+        begun = run.is_begun
         if begun:
             manifest.check_settings(run, changeable=not run.is_complete)
         if overrides:
@@ -329,7 +332,7 @@ def _prepare(
     fixed = build.fixed_inference(config, [run.path, *prepared])
     model = build.language_model(config, ledger=blueprint.run / build.LEDGER, fixed=fixed)
     try:
-        if (run.path / "manifest.json").is_file():
+        if run.is_begun:
             manifest.check(run, config, train, model, accept=accept_changes)
         else:
             manifest.write(run, config, train, model, people)
@@ -339,12 +342,14 @@ def _prepare(
             prompts = getattr(build.decisions(config, blueprint.context(model)), "prompts", None)
             builder = prompts if isinstance(prompts, PromptBuilder) else PromptBuilder(train.catalog, blueprint.actions)
             people = write_tastes(people, model, builder, Stream(config.seed).child("taste"), run.path / "tastes.json")
-        if not (run.path / "decisions").is_dir():
+
+        def decide(folder: Path) -> None:
             report("preparing decisions", 0, 0, None)
             decisions = build.decisions(config, blueprint.context(model))
             decisions.fit(train, profiles, Stream(config.seed).child("decisions"))
-            with run.new_folder("decisions") as folder:
-                decisions.save(folder)
+            decisions.save(folder)
+
+        run.made_once(run.path / "decisions", decide, rest_on_it=run.has_shards())
     finally:
         if model is not None:
             model.close()
@@ -356,11 +361,8 @@ def _write_tables(run: RunDirectory, train: Dataset, people: Sequence[UserProfil
     if treatments is not None:
         tables["treatments"] = treatments
     for name, frame in tables.items():
-        file = run.path / f"{name}.parquet"
-        if not file.is_file():
-            buffer = io.BytesIO()
-            frame.write_parquet(buffer)
-            write_atomically(file, buffer.getvalue())
+        # Written each time: they are what the data says, whatever an interrupted run left or somebody damaged.
+        run.write_frame(name, frame)
 
 
 def new_path(name: str) -> Path:

@@ -11,8 +11,10 @@ from typing import Any
 from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
-from experiments.trust import UntrustedError, own
-from simulator.run_directory import RunDirectory, write_atomically
+from experiments.trust import own
+from simulator.errors import UsersimError
+from simulator.files import damage, write_atomically
+from simulator.run_directory import RunDirectory
 
 CHANGEABLE = (
     "decision.max_fallback_share",
@@ -91,15 +93,15 @@ def made_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirectory) -> bool:
-    if not ((other.path / "decisions").is_dir() and other.config_path.is_file() and (other.path / "manifest.json").is_file()):
+    if not (other.config_path.is_file() and (other.path / "manifest.json").is_file()) or damage(other.path / "decisions"):
         return False
-    if not made_alike(run.read_json("manifest"), other.read_json("manifest")):
-        return False
+    mine = run.read_json("manifest")
     try:
         with own(config):
-            return _prepared_from(config) == _prepared_from(configuration.of_run(other.config_path))
-    except UntrustedError:
-        return False  # what it names is not looked into, so whether it is the same is not known
+            theirs, prepared_from = other.read_json("manifest"), _prepared_from(configuration.of_run(other.config_path))
+    except UsersimError:  # damaged; or it is not trusted, so that what it names is not looked into
+        return False
+    return made_alike(mine, theirs) and _prepared_from(config) == prepared_from
 
 
 def _prepared_from(config: ExperimentConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import polars as pl
 
 from experiments import manifest
 from simulator.errors import UsersimError
+from simulator.files import damage, read_json, read_table
 from simulator.run_directory import RunDirectory, file_sha256, rows_sha256
 
 State = Literal["ok", "wrong", "not recorded"]
@@ -106,8 +106,8 @@ def _shards(run: RunDirectory) -> Check:
             "shards", "wrong", f"{folder.relative_to(run.path)} {'is missing' if folder in wanted else 'does not belong to the run'}"
         )
     for folder in sorted(wanted):
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        pages = pl.read_parquet(folder / "pages.parquet", glob=False)
+        result = read_json(folder / "result.json", "simulate it again")
+        pages = read_table(folder / "pages.parquet", "simulate it again")
         bad = Counter({"bad": pages.filter(pl.col("status") != "ok").height})
         if (pages.height, bad.total()) != (result["pages"], sum(result["fallbacks"].values())):
             return Check("shards", "wrong", f"{folder.relative_to(run.path)}/result.json counts other pages than pages.parquet has")
@@ -122,7 +122,7 @@ def _people(run: RunDirectory) -> Check:
         where: dict[str, str] = {}
         for folder in sorted((run.path / "rounds" / f"{number:03d}").glob("cohort-*")):
             cohort = int(folder.name.removeprefix("cohort-"))
-            listed = json.loads((folder / "result.json").read_text(encoding="utf-8")).get("people")
+            listed = read_json(folder / "result.json", "simulate it again").get("people")
             known &= listed is not None
             rows = run.users_of_shard(number, cohort)
             if listed is not None and (strange := sorted(rows - set(listed))):
@@ -152,13 +152,11 @@ def _tables(run: RunDirectory) -> list[Check]:
     for name, digest in run.read_json("summary")["sha256"].items():
         file = run.path / f"{name}.parquet"
         try:
-            now = rows_sha256(pl.read_parquet(file, glob=False))
+            now = rows_sha256(read_table(file, f"`usersim resume {run.path}` makes it again"))
             said = f"{file.name}: its rows have the hash {now[:12]}..., in summary.json stands {digest[:12]}..."
             found.append(Check(f"table {name}", "ok" if now == digest else "wrong", digest if now == digest else said))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            found.append(
-                Check(f"table {name}", "wrong", f"{file.name} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}")
-            )
+        except UsersimError as error:
+            found.append(Check(f"table {name}", "wrong", str(error)))
     return found
 
 
@@ -183,9 +181,9 @@ def _counts(run: RunDirectory) -> list[Check]:
 
 
 def _files(run: RunDirectory) -> list[Check]:
-    """Every file that the run is made of has the bytes that it was finished with."""
+    """Every file has the bytes that the run was finished with; in an interrupted one, every folder those that it was made with."""
     if not run.is_complete:
-        return []
+        return list(_damaged(run))
     summary = run.read_json("summary")
     if "hashes_sha256" not in summary:
         return [Check("files", "not recorded", "of a version that did not keep the hashes of its files")]
@@ -194,6 +192,14 @@ def _files(run: RunDirectory) -> list[Check]:
     hashes = run.read_json("hashes")
     wrong = list(_changed(run, hashes))
     return wrong or [Check("files", "ok", f"{len(hashes)} files have the bytes that the run was finished with")]
+
+
+def _damaged(run: RunDirectory) -> Iterator[Check]:
+    folders = [run.path / "decisions", *(run.path / "recommenders").glob("round-*"), *(run.path / "rounds").glob("*/cohort-*")]
+    for folder in folders:
+        problem = damage(folder) if folder.exists() else ""
+        if problem:
+            yield Check("files", "wrong", f"{folder.relative_to(run.path)}: {problem}; `usersim resume {run.path}` makes it again")
 
 
 def _changed(run: RunDirectory, hashes: dict[str, Any]) -> Iterator[Check]:

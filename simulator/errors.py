@@ -23,7 +23,9 @@ A message says what was found, where, what is allowed and what to do. `with_sugg
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Mapping
 
 
 class UsersimError(Exception):
@@ -103,3 +105,44 @@ def with_suggestion(what: str, got: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(got, names, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     return f"unknown {what} '{got}'{hint} Allowed: {', '.join(names)}."
+
+
+_WAYS_OUT: Mapping[int, str] = {
+    errno.ENOSPC: "free some space there and repeat the command; what was finished is kept",
+    errno.EDQUOT: "free some of your space there and repeat the command; what was finished is kept",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.ENOTDIR: "a part of this path is a file and not a folder; choose another path",
+    errno.EEXIST: "choose another path, or remove what is there",
+    errno.EISDIR: "give the path of a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "check the path",
+    errno.EMFILE: "allow more with `ulimit -n`, or use fewer --workers",
+    errno.ENFILE: "close other programs",
+    errno.EFBIG: "allow larger files with `ulimit -f`",
+    errno.EIO: "check the disk",
+    errno.ENOMEM: "close other programs, or use fewer --workers",
+    errno.EAGAIN: "allow more processes with `ulimit -u`, or use fewer --workers",
+}
+
+
+def of_the_system(error: OSError) -> str:
+    """What the operating system refused, as one sentence: where, why, and the way out.
+
+    Example:
+        >>> of_the_system(OSError(28, "No space left on device", "/data/run/manifest.json"))
+        '/data/run/manifest.json: No space left on device; free some space there and repeat the command; what was finished is kept.'
+    """
+    text = " ".join((error.strerror or str(error) or type(error).__name__).split()).rstrip(".")
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    way_out = _WAYS_OUT.get(error.errno or 0)
+    return f"{where}{text}{f'; {way_out}' if way_out else ''}."
+
+
+def out_of_memory() -> str:
+    """That memory did not suffice, as one sentence."""
+    return (
+        "there is too little memory for this; what was finished is kept. Close other programs, use fewer --workers, a smaller model or "
+        "fewer people and items, or allow more with `ulimit -v`, then continue a run with `usersim resume RUN`."
+    )

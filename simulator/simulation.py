@@ -25,11 +25,12 @@ import polars as pl
 
 from simulator.errors import FallbackError, RunError
 from simulator.execution import Execution
+from simulator.files import reading
 from simulator.log import tables_of
 from simulator.memory_table import from_frame
 from simulator.records import Action, Past, Usage, UserProfile
 from simulator.run_directory import RunDirectory
-from simulator.tables import IMPRESSIONS, MEMORIES, PAGES, SESSIONS, TEXTS, with_actions
+from simulator.tables import IMPRESSIONS, MEMORIES, PAGES, SESSIONS, TEXTS, Table, with_actions
 
 MIN_PAGES_TO_STOP_EARLY = 50
 """In the middle of a round, fewer pages than these never stop a run; at its end any number does."""
@@ -173,8 +174,9 @@ def write_shard(run: RunDirectory, result: CohortResult, tables: Mapping[str, pl
 
 
 def _read_result(run: RunDirectory, round_number: int, cohort: int) -> CohortResult:
-    stored = json.loads((run.shard_folder(round_number, cohort) / "result.json").read_text(encoding="utf-8"))
-    return CohortResult(**{**stored, "usage": Usage(**stored["usage"]), "people": tuple(stored.get("people", ()))})
+    stored = run.read_result(round_number, cohort)
+    with reading(run.shard_folder(round_number, cohort), "remove it, and it is simulated again"):
+        return CohortResult(**{**stored, "usage": Usage(**stored["usage"]), "people": tuple(stored.get("people", ()))})
 
 
 def check_replies(results: Sequence[CohortResult], most: float, run: Path, *, whole: bool) -> None:
@@ -298,22 +300,31 @@ def interactions_of(shown: pl.DataFrame) -> pl.DataFrame:
     return chosen.select(pl.col("user_code").alias("user"), pl.col("item_code").alias("item"), rating, pl.col("time").alias("timestamp"))
 
 
+def joined(run: RunDirectory, table: Table, rounds: int, cohorts: Sequence[int], tastes: Mapping[str, str]) -> pl.DataFrame:
+    """A table of the whole run from its shards, sorted by its key.
+
+    Args:
+        run: where the shards are. table: which. rounds: how many there are. cohorts: numbers of the cohorts.
+        tastes: the data set's id of each person who has one -> the paragraph.
+
+    Raises:
+        RunError: a shard is missing or damaged.
+    """
+    if table.name == MEMORIES.name:
+        return run.read_round(table, rounds - 1, cohorts)  # a person's records carry over from round to round
+    parts = [run.read_round(table, number, cohorts) for number in range(rounds)]
+    if table.name == TEXTS.name:
+        told = [{"round": 0, "user": user, "session": -1, "kind": "taste", "text": taste, "status": "ok"} for user, taste in tastes.items()]
+        parts.append(pl.DataFrame(told, schema=table.schema()))
+    return pl.concat(parts).sort(table.key)
+
+
 def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Sequence[CohortResult]) -> dict[str, Any]:
+    tastes = {person.user_id: person.taste for person in plan.people if person.taste}
     hashes, frames = {}, {}
     for table in tables_of(plan.actions, interventions=plan.interventions):
-        if table.name == MEMORIES.name:
-            frame = run.read_round(table, plan.rounds - 1, cohorts)  # a person's records carry over from round to round
-        else:
-            frame = pl.concat([run.read_round(table, number, cohorts) for number in range(plan.rounds)]).sort(table.key)
-        if table.name == TEXTS.name:
-            tastes = [
-                {"round": 0, "user": person.user_id, "session": -1, "kind": "taste", "text": person.taste, "status": "ok"}
-                for person in plan.people
-                if person.taste
-            ]
-            frame = pl.concat([frame, pl.DataFrame(tastes, schema=table.schema())]).sort(table.key)
-        hashes[table.name] = run.write_table(table, frame)
-        frames[table.name] = frame
+        frames[table.name] = joined(run, table, plan.rounds, cohorts, tastes)
+        hashes[table.name] = run.write_table(table, frames[table.name])
     impressions, pages = frames[IMPRESSIONS.name], frames[PAGES.name]
     bad = pages.filter(pl.col("status") != "ok").height
     return {

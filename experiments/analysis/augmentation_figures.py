@@ -11,7 +11,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from experiments.analysis.figure_style import DPI, REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, Made
-from simulator.run_directory import write_atomically
+from simulator.files import write_atomically
 
 _LINES: Mapping[str, tuple[str, str, str]] = {
     "duplicated": ("size control", SHOWN, "--"),

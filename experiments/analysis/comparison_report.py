@@ -9,7 +9,7 @@ from typing import Any
 from experiments.analysis import comparison_tables as tables
 from experiments.analysis import html_page
 from experiments.analysis.figure_style import Made
-from simulator.run_directory import write_atomically
+from simulator.files import write_atomically
 
 TITLES: Mapping[str, str] = {"by-round": "By round", "differences": "Differences", "power": "People needed"}
 """Headings of the figures."""

@@ -12,7 +12,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from experiments.analysis.figure_style import DPI, REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH
-from simulator.run_directory import write_atomically
+from simulator.files import write_atomically
 
 Document = Mapping[str, Any]
 

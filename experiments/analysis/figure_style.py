@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.run_directory import write_atomically
+from simulator.files import write_atomically
 
 WIDTH = 3.4
 """Inches; one column of a two-column paper."""

@@ -28,7 +28,7 @@ from experiments.analysis.reactions import constant
 from experiments.analysis.stories import ordinary_person
 from experiments.analysis.timeline import timeline_rows
 from simulator.errors import ConfigError, with_suggestion
-from simulator.run_directory import write_atomically
+from simulator.files import write_atomically
 from simulator.seeds import Stream
 
 MAX_GENRES = 20

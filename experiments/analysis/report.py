@@ -17,7 +17,7 @@ from experiments.analysis.figures import make_figures
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.key_numbers import UNMOVED, KeyNumber, key_numbers, notes
 from experiments.analysis.stories import examples, story
-from simulator.run_directory import write_atomically
+from simulator.files import write_atomically
 
 TITLES: Mapping[str, str] = {
     "ratings": "Ratings, simulated against real",

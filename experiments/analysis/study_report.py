@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.analysis import html_page
 from experiments.analysis.figure_style import Made
-from simulator.run_directory import write_atomically
+from simulator.files import write_atomically
 
 MOST_ROWS = 400
 """Rows that the table shows; ``study.json`` has all."""

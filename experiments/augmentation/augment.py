@@ -34,8 +34,8 @@ from experiments.run_data import data_of
 from experiments.trust import own
 from simulator.errors import ConfigError, DataError, RunError
 from simulator.execution import execution
+from simulator.files import write_atomically
 from simulator.plugins import resolve
-from simulator.run_directory import write_atomically
 from simulator.simulation import CohortResult
 
 Report = Callable[[str, int, int], None]

@@ -23,16 +23,18 @@ from environments.datasets.splits import Split
 from experiments import build
 from experiments.augmentation import doses, strata, synthetic
 from experiments.config import ExperimentConfig
-from experiments.fidelity.storage import write_frame
+from experiments.fidelity.storage import read_frame
 from experiments.ranked_lists import histories_of, ranked_lists
 from experiments.run_data import data_of
 from experiments.sections import AugmentationSection
+from simulator.files import read_table, write_table
 from simulator.plugins import build as make
 from simulator.protocols import Recommender
 from simulator.seeds import Stream
 
 REAL, DUPLICATED, ALONE = "real", "duplicated", "alone"
 EVIDENCE, FIDELITY, SHOWN = "evidence", "fidelity", "shown"
+AGAIN = "repeat the command, and it is made again"
 EVIDENCE_ITEMS = 1_000
 """Items of the whole catalog that each person's evidence ranks."""
 
@@ -120,19 +122,19 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         # one row per tested person; who is cold is counted in the training part
         users = np.arange(train.n_users, dtype=np.int32)
-        write_frame(folder / "strata.parquet", pl.DataFrame({"user": users, "cold": self._strata.cold_users}))
-        if FIDELITY in section.sources and not (folder / f"{FIDELITY}.parquet").is_file():
-            write_frame(folder / f"{FIDELITY}.parquet", synthetic.fidelity_of_people(config, run, train, folder))
-        if EVIDENCE in section.sources and not (folder / f"{EVIDENCE}.parquet").is_file():
+        write_table(folder / "strata.parquet", pl.DataFrame({"user": users, "cold": self._strata.cold_users}))
+        if FIDELITY in section.sources and not _whole(folder / f"{FIDELITY}.parquet"):
+            write_table(folder / f"{FIDELITY}.parquet", synthetic.fidelity_of_people(config, run, train, folder))
+        if EVIDENCE in section.sources and not _whole(folder / f"{EVIDENCE}.parquet"):
             lists = synthetic.evidence_lists(config, run, train, EVIDENCE_ITEMS)
-            write_frame(folder / f"{EVIDENCE}.parquet", lists if lists is not None else pl.DataFrame(schema={"user": pl.Int32}))
-        if not (folder / f"{SHOWN}.parquet").is_file():
-            write_frame(folder / f"{SHOWN}.parquet", synthetic.shown(run, train))
+            write_table(folder / f"{EVIDENCE}.parquet", lists if lists is not None else pl.DataFrame(schema={"user": pl.Int32}))
+        if not _whole(folder / f"{SHOWN}.parquet"):
+            write_table(folder / f"{SHOWN}.parquet", synthetic.shown(run, train))
 
     def _table(self, name: str) -> pl.DataFrame:
         if name not in self._tables:
             assert self._seed is not None
-            self._tables[name] = pl.read_parquet(seed_folder(self._folder, self._seed) / f"{name}.parquet")
+            self._tables[name] = read_table(seed_folder(self._folder, self._seed) / f"{name}.parquet", AGAIN)
         return self._tables[name]
 
     def training_rows(self, cell: Cell) -> tuple[pl.DataFrame, int]:
@@ -180,7 +182,7 @@ class Worker:
             close()
         file = cell.file(self._folder)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_frame(file, found)
+        write_table(file, found)
 
     def _test(self, recommender: Recommender, stream: Stream) -> pl.DataFrame:
         """NDCG on the held-out part. People are served with their real training history; what was added is nobody's history."""
@@ -199,14 +201,17 @@ def seed_folder(folder: Path, seed: int) -> Path:
 
 
 def pending(config: ExperimentConfig, folder: Path) -> tuple[list[Preparation], list[Cell]]:
-    """What is not there yet."""
-    needed = [SHOWN, *(name for name in (FIDELITY, EVIDENCE) if name in config.augmentation.sources)]
+    """What is not there yet, or damaged."""
+    needed = ["strata", SHOWN, *(name for name in (FIDELITY, EVIDENCE) if name in config.augmentation.sources)]
     preparations = [
-        Preparation(seed)
-        for seed in seeds_of(config)
-        if not all((seed_folder(folder, seed) / f"{name}.parquet").is_file() for name in needed)
+        Preparation(seed) for seed in seeds_of(config) if not all(_whole(seed_folder(folder, seed) / f"{name}.parquet") for name in needed)
     ]
-    return preparations, [cell for cell in cells_of(config) if not cell.file(folder).is_file()]
+    return preparations, [cell for cell in cells_of(config) if not _whole(cell.file(folder))]
+
+
+def _whole(file: Path) -> bool:
+    """Whether a table is there; one that is damaged is dropped, with a warning."""
+    return read_frame(file) is not None
 
 
 def worker_factory(config: ExperimentConfig, folder: Path, runs: dict[int, Path]) -> partial[Worker]:
@@ -217,4 +222,4 @@ def worker_factory(config: ExperimentConfig, folder: Path, runs: dict[int, Path]
 def missing_sources(config: ExperimentConfig, folder: Path) -> Sequence[str]:
     """Sources that this experiment cannot have: the evidence of people whose decision model cannot rank the catalog."""
     first = seed_folder(folder, config.seed) / f"{EVIDENCE}.parquet"
-    return [EVIDENCE] if first.is_file() and "item" not in pl.read_parquet_schema(first) else []
+    return [EVIDENCE] if first.is_file() and "item" not in read_table(first, AGAIN).columns else []

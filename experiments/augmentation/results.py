@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from experiments.analysis.intervals import bootstrap_crossed
-from experiments.augmentation.cells import ALONE, DUPLICATED, REAL, Cell, cells_of, seed_folder, seeds_of
+from experiments.augmentation.cells import AGAIN, ALONE, DUPLICATED, REAL, Cell, cells_of, seed_folder, seeds_of
 from experiments.augmentation.strata import COLD_USERS, EVERYBODY, STRATA
 from experiments.config import ExperimentConfig
+from simulator.files import read_table
 from simulator.seeds import Stream
 
 CONTROLS = (DUPLICATED, REAL)
@@ -34,7 +34,9 @@ class Results:
         self._config, self._folder = config, folder
         self._seeds = list(seeds_of(config))
         self.cells = [cell for cell in cells_of(config) if cell.source not in left_out]
-        self._cold = [pl.read_parquet(seed_folder(folder, seed) / "strata.parquet").sort("user")["cold"].to_numpy() for seed in self._seeds]
+        self._cold = [
+            read_table(seed_folder(folder, seed) / "strata.parquet", AGAIN).sort("user")["cold"].to_numpy() for seed in self._seeds
+        ]
         self._kept: dict[tuple[str, str, float], tuple[dict[str, np.ndarray], float]] = {}
 
     def ndcg(self, recommender: str, source: str, dose: float, stratum: str) -> np.ndarray:
@@ -80,7 +82,7 @@ class Results:
     def _cell(self, recommender: str, source: str, dose: float) -> tuple[dict[str, np.ndarray], float]:
         key = (recommender, source, dose)
         if key not in self._kept:
-            frames = [pl.read_parquet(Cell(seed, recommender, source, dose).file(self._folder)) for seed in self._seeds]
+            frames = [read_table(Cell(seed, recommender, source, dose).file(self._folder), AGAIN) for seed in self._seeds]
             matrices = {}
             for stratum in STRATA:
                 column = EVERYBODY if stratum == COLD_USERS else stratum

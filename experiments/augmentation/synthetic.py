@@ -82,7 +82,7 @@ def evidence_lists(config: ExperimentConfig, run: Path, train: Dataset, n: int) 
     ranks = getattr(model, "preferences", None)
     if ranks is None:
         return None
-    model.load(run / "decisions")
+    build.restore(model, run / "decisions")
     simulated = set(FinishedRun(run).people.filter(~pl.col("synthetic"))["user"].to_list())
     rows = []
     for profile in fit_profiles(train):

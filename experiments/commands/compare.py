@@ -135,7 +135,7 @@ def _simulated(folder: Path, arms: Mapping[str, Any], options: Any, workers: int
 
 def _compare(folder: Path, runs: Mapping[str, Sequence[FinishedRun]], baseline: str, margin: float, *, as_json: bool) -> None:
     from experiments import comparison  # noqa: PLC0415
-    from simulator.run_directory import write_atomically  # noqa: PLC0415
+    from simulator.files import write_atomically  # noqa: PLC0415
 
     with stages() as tell:
         document = comparison.compare(runs, baseline, margin, tell)

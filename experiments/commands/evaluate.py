@@ -67,7 +67,7 @@ def evaluate(
     from experiments.trust import own  # noqa: PLC0415
     from simulator.errors import ConfigError  # noqa: PLC0415
     from simulator.execution import cores  # noqa: PLC0415
-    from simulator.run_directory import write_atomically  # noqa: PLC0415
+    from simulator.files import write_atomically  # noqa: PLC0415
 
     if seeds > 1 and not truth:
         raise ConfigError("--seeds is for --truth: without it nothing is run, so there is nothing to repeat.")

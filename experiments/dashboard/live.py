@@ -21,6 +21,7 @@ from experiments.people_tables import items_table, people_table
 from simulator.dataset import Domain
 from simulator.errors import UsersimError
 from simulator.records import MemoryRecord, UserProfile
+from simulator.run_directory import RunDirectory
 from simulator.session import User
 from simulator.simulation import join_round, write_shard
 
@@ -234,7 +235,7 @@ class LiveRun(mesa.Model):  # type: ignore[misc]
     def _remember_source(self, source: Path) -> None:
         ids = [person.user_id for person in self.world.people]
         for name in TABLES:
-            table = pl.read_parquet(source / f"{name}.parquet").filter(pl.col("user").is_in(ids))
+            table = RunDirectory(source).read_table(name).filter(pl.col("user").is_in(ids))
             self._earlier[name].append(table)
 
 

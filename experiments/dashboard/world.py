@@ -28,9 +28,10 @@ from experiments.run import Prepared, Report, prepare
 from experiments.sections import RecommenderSection
 from experiments.trust import own
 from simulator.errors import ConfigError, RunError
+from simulator.files import write_atomically
 from simulator.protocols import LanguageModel
 from simulator.records import Past, UserProfile
-from simulator.run_directory import RunDirectory, write_atomically
+from simulator.run_directory import RunDirectory
 from simulator.simulation import CohortTask, Plan, cohorts_of, join_round
 
 FROM_THE_NEXT_PAGE = ("recommender", "decision")

@@ -28,7 +28,7 @@ from experiments.reinforcement import make_vector
 from experiments.reinforcement.rewards import REWARDS
 from experiments.reinforcement.world import World, open_world
 from simulator.errors import ConfigError, UsersimError
-from simulator.run_directory import write_atomically
+from simulator.files import write_atomically
 from simulator.seeds import Stream
 
 CHECKS = 6

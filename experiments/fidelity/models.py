@@ -94,7 +94,7 @@ class DecisionModels(Mapping[str, DecisionModel]):
             model = self.unfitted(name)
             stored = None if self._run is None or name != self.main else self._run / "decisions"
             if stored is not None and stored.is_dir():
-                model.load(stored)
+                build.restore(model, stored)
             else:
                 model.fit(self._train, self._profiles, Stream(self.config.seed).child("decisions"))
             self._made[name] = model

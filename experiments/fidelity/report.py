@@ -18,8 +18,8 @@ from experiments.fidelity.models import COMPARED, WITHOUT
 from experiments.fidelity.scores import settings
 from experiments.fidelity.storage import read_part, write_part
 from simulator.errors import ConfigError, UsersimError, with_suggestion
+from simulator.files import write_atomically
 from simulator.llm import adapters
-from simulator.run_directory import write_atomically
 
 PARTS = ("choose", "ratings", "distributions", "realism", "probes", "ranking", "traits")
 """Everything that can be measured, in order."""

@@ -21,8 +21,9 @@ from experiments.config import ExperimentConfig
 from experiments.fidelity.candidates import nested_candidates
 from experiments.fidelity.context import FidelityContext
 from experiments.fidelity.pages import BATCH, ask, first_pages
-from experiments.fidelity.storage import read_part, write_frame, write_part
+from experiments.fidelity.storage import read_frame, read_part, write_part
 from simulator.dataset import Dataset
+from simulator.files import write_table
 from simulator.llm import adapters
 from simulator.protocols import DecisionModel
 from simulator.records import Situation, UserProfile
@@ -74,12 +75,12 @@ def scored(context: FidelityContext, name: str, role: str) -> pl.DataFrame:
         ``rate_0`` ... (probability of each rating value, ascending).
     """
     part, file = f"scores-{role}-{name}", context.parts / f"scores-{role}-{name}.parquet"
-    if file.is_file() and read_part(context.parts, part, settings(context)) is not None:
-        return pl.read_parquet(file)
+    if read_part(context.parts, part, settings(context)) is not None and (kept := read_frame(file)) is not None:
+        return kept
     asked = held_out_pages(context) if role == HELD_OUT else validation_pages(context)
     model = context.models[name] if role == HELD_OUT else context.models.refitted(name, asked.train, asked.profiles)
     frame, unusable = answered(context, model, asked, f"{name}: {role.replace('_', '-')} people")
-    write_frame(file, frame)
+    write_table(file, frame)
     write_part(context.parts, part, settings(context), {"pages": len(asked.situations), "unusable_pages": unusable})
     return frame
 

@@ -1,4 +1,4 @@
-"""Intermediate results in the report's folder, so that an interrupted report goes on where it was."""
+"""Intermediate results in the report's folder, so that an interrupted report goes on where it was; what is damaged is measured again."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 
 import polars as pl
 
-from simulator.run_directory import write_atomically
+from simulator import caches
+from simulator.errors import RunError
+from simulator.files import read_document, read_table, write_document
+
+_AGAIN = "it is measured again"
 
 
 def read_part(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The stored result of a part, if it was made with the same settings.
+    """The stored result of a part, if it was made with the same settings; one that is damaged is dropped, with a warning.
 
     Args:
         folder: of the parts. name: of the part. settings: everything that the result depends on, as JSON.
     """
-    try:
-        stored = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return None
-    if not isinstance(stored, dict) or stored.get("settings") != json.loads(json.dumps(settings)):
+    stored = caches.found(folder / f"{name}.json", _read)
+    if stored is None or stored.get("settings") != json.loads(json.dumps(settings)):
         return None
     result: dict[str, Any] = stored["result"]
     return result
@@ -30,14 +31,18 @@ def read_part(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str,
 
 def write_part(folder: Path, name: str, settings: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     """Stores the result of a part and returns it as it will be read again."""
-    text = json.dumps({"settings": settings, "result": result}, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / f"{name}.json", (text + "\n").encode())
-    again: dict[str, Any] = json.loads(text)["result"]
+    again: dict[str, Any] = json.loads(json.dumps(result, ensure_ascii=False, allow_nan=False))
+    write_document(folder / f"{name}.json", {"settings": dict(settings), "result": again}, indent=1)
     return again
 
 
-def write_frame(file: Path, frame: pl.DataFrame) -> None:
-    """Writes a Parquet file so that it appears whole or not at all."""
-    temporary = file.parent / f".{file.name}.part"
-    frame.write_parquet(temporary)
-    temporary.rename(file)
+def read_frame(file: Path) -> pl.DataFrame | None:
+    """A table that `simulator.files.write_table` wrote; None if there is none, or it is damaged: then it is dropped, with a warning."""
+    return caches.found(file, lambda path: read_table(path, _AGAIN))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    document, untouched = read_document(file, _AGAIN)
+    if not untouched or not isinstance(document.get("result"), dict):
+        raise RunError(f"{file} does not hold what was measured; {_AGAIN}.")
+    return document

@@ -5,7 +5,6 @@ All of it comes from an experiment file or a run, and from the training part of 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.profiles import fit_profiles
+from agents.taste import read_tastes
 from agents.user import Habits
 from environments.feed import Feed
 from environments.interventions import Intervention, aimed
@@ -145,7 +145,7 @@ def open_world(
         blueprint = build.Blueprint(config, train.catalog, actions, train.rating_scale, Path())
         decisions = build.decisions(config, blueprint.context(model))
         if run is not None and (run.path / "decisions").is_dir():
-            decisions.load(run.path / "decisions")
+            build.restore(decisions, run.path / "decisions")
         else:
             decisions.fit(train, profiles, Stream(config.seed).child("decisions"))
         shares = popularity_share(train.interactions, train.n_items)
@@ -189,7 +189,7 @@ def _with_tastes(config: ExperimentConfig, run: RunDirectory | None, people: lis
     tastes = None if run is None else run.path / "tastes.json"
     if tastes is None or not tastes.is_file():
         raise ConfigError("population.taste = true: the tastes are written by a run; give the folder of one, or set it to false.")
-    kept = json.loads(tastes.read_text(encoding="utf-8"))
+    kept = read_tastes(tastes)
     return [replace(person, taste=kept.get(person.user_id)) for person in people]
 
 

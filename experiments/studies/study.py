@@ -28,8 +28,8 @@ from experiments.studies.findings import Arms, Findings
 from experiments.studies.study_config import METHODS, StudyConfig, arms_of, dump, read
 from experiments.trust import check_trusted, own
 from simulator.errors import ConfigError, RunError
+from simulator.files import write_atomically
 from simulator.plugins import build
-from simulator.run_directory import write_atomically
 
 STUDY = "study.toml"
 OVERRIDES = "overrides.json"

@@ -41,6 +41,7 @@ from experiments.tuning.packs import Pack, alike, batches, steps
 from experiments.tuning.page_attention import Pages
 from experiments.tuning.page_attention import use as take_pages_apart
 from experiments.tuning.settings import FACTORS, START, Progress, TrainingConfig
+from simulator.files import write_arrays, write_atomically
 from simulator.llm.vectors import FIRST
 from simulator.seeds import Stream
 
@@ -631,9 +632,8 @@ class _State:
     def save(self, folder: Path, model: Any, optimiser: torch.optim.Optimizer) -> None:
         """Writes the checkpoint."""
         updates = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-        temporary = folder / "checkpoint.pt.part"
-        torch.save({"updates": updates, "optimiser": optimiser.state_dict(), "state": json.dumps(asdict(self))}, temporary)
-        os.replace(temporary, folder / "checkpoint.pt")
+        kept = {"updates": updates, "optimiser": optimiser.state_dict(), "state": json.dumps(asdict(self))}
+        write_atomically(folder / "checkpoint.pt", lambda file: torch.save(kept, file))
 
 
 def save_updates(model: Any, path: Path, config: TrainingConfig) -> None:
@@ -649,10 +649,7 @@ def save_updates(model: Any, path: Path, config: TrainingConfig) -> None:
         key = _update_key(name)
         if key is not None:
             arrays[key] = value.float().cpu().numpy().astype(np.float16)
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    os.replace(temporary, path)
+    write_atomically(path, lambda file: write_arrays(file, arrays))
 
 
 def main() -> None:

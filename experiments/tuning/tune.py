@@ -33,10 +33,10 @@ from experiments.tuning.settings import FACTORS, START, Progress, TrainingConfig
 from experiments.tuning.teacher import Teacher
 from experiments.tuning.vocabulary import KeptVocabulary
 from simulator.errors import ConfigError, ModelError
+from simulator.files import write_arrays, write_atomically
 from simulator.llm import adapters, formats, models, vectors
 from simulator.llm.vectors import VectorTokens
 from simulator.plugins import load
-from simulator.run_directory import write_atomically
 from simulator.seeds import Stream
 
 Say = Callable[[str, int, int], None]
@@ -273,10 +273,7 @@ def _begun_with(folder: Path, training: TrainingConfig, told: dict[str, Any]) ->
                 f"{where} was tuned on another training part of '{data['name']}', so that it may have learned from what is held out here; "
                 "name one that was tuned with the same data and split."
             )
-    temporary = folder / "start.part"
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **updates)
-    temporary.replace(folder / START)
+    write_atomically(folder / START, lambda file: write_arrays(file, updates))
     kept_of_card = ("name", "data", "people", "examples", "start")
     about = {"sha256": adapters.identity(found), **{key: card[key] for key in kept_of_card if key in card}}
     about["tuning"] = {key: card["tuning"][key] for key in ("steps", "tokens", "seconds", "device") if key in card["tuning"]}

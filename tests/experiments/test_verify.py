@@ -100,7 +100,10 @@ DAMAGES = {
         ),
         ("people", "is twice in round 0"),
     ),
-    "the result of a shard": (lambda run: (run / "rounds/000/cohort-0000/result.json").write_text("{"), ("shards", "cannot be read")),
+    "the result of a shard": (
+        lambda run: (run / "rounds/000/cohort-0000/result.json").write_text("{"),
+        ("shards", "is not JSON"),
+    ),
     "a fitted part": (lambda run: next((run / "recommenders").rglob("*.npz")).write_bytes(b"x"), ("files", "recommenders/round-000")),
     "a file too many": (lambda run: (run / "decisions" / "more").write_text("x"), ("files", "decisions/more was not there")),
     "people": (lambda run: (run / "people.parquet").unlink(), ("files", "people.parquet is missing")),

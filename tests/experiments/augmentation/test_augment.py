@@ -239,7 +239,7 @@ def test_the_command_shows_tables_writes_a_figure_and_a_benchmark(finished, film
         (["augmentation.dose=1"], "dose"),
         (["augmentation.doses=[]"], "doses"),
         (['augmentation.sources=["luck"]'], "sources"),
-        (["augmentation.doses=[0.5,0.5]"], "a dose stands there twice"),
+        (["augmentation.doses=[0.5,0.5]"], "0.5 stands twice; name each once"),
         (['augmentation.recommenders.mine.use="no.such:Thing"'], "there is no module"),
     ],
 )

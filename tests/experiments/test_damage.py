@@ -1,0 +1,187 @@
+"""Damaged files of a run are made again where that gives the same bytes, else they are one sentence; no other log, no traceback."""
+
+import json
+import shutil
+
+import polars as pl
+import pytest
+
+from experiments.cli import call
+from simulator.files import sha256
+
+EXPERIMENT = """
+name = "damaged"
+rounds = 2
+cohort_size = 4
+language_model = false
+[dataset]
+path = "{data}"
+[population]
+users = 8
+[decision]
+use = "agents.controls:EvidenceDecisions"
+[recommender]
+use = "environments.recommenders.item_knn:ItemKNN"
+page_size = 4
+max_pages = 2
+"""
+JOINED = ("impressions", "pages", "sessions", "memories", "texts")
+TABLES = (*JOINED, "people", "items", "real")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, film_files):
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "damaged.toml").write_text(EXPERIMENT.format(data=film_files), encoding="utf-8")
+    assert call(["run", str(folder / "damaged.toml"), "--output", str(folder / "run"), "--workers", "1"]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """Figures are drawn from the tables, whatever happened before."""
+    monkeypatch.setattr("experiments.analysis.report.write_report", lambda run, _=None: run / "report.html")
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def interrupted(finished):
+    """The run as it was when its last round had one cohort."""
+    for name in ("summary.json", *(f"{table}.parquet" for table in JOINED)):
+        (finished / name).unlink()
+    shutil.rmtree(finished / "rounds" / "001" / "cohort-0001")
+    return finished
+
+
+def sums(run):
+    return {name: sha256(run / f"{name}.parquet") for name in TABLES}
+
+
+def truncate(file):
+    raw = file.read_bytes()
+    file.write_bytes(raw[: len(raw) // 2])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def flip(file):
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(bytes(raw))
+
+
+def delete(file):
+    file.unlink()
+
+
+def folder_instead(file):
+    file.unlink()
+    file.mkdir()
+
+
+def other_json(file):
+    file.write_text("[3]")
+
+
+SPOILS = (truncate, empty, flip, delete, folder_instead, other_json)
+PARTS = (
+    "rounds/000/cohort-0000/impressions.parquet",
+    "rounds/001/cohort-0000/result.json",
+    "decisions/evidence.npz",
+    "recommenders/round-001/state.npz",
+    "people.parquet",
+)
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_damaged_parts_of_an_interrupted_run_are_made_again_to_the_same_bytes(whole, interrupted, spoil, caplog):
+    for part in PARTS:
+        spoil(interrupted / part)
+    assert call(["resume", str(interrupted), "--workers", "1"]) == 0
+    assert sums(interrupted) == sums(whole)
+    for part in PARTS[:-1]:
+        assert f"{interrupted / part.rpartition('/')[0]} is damaged" in caplog.text
+
+
+def test_what_shards_were_made_with_must_come_out_as_it_was(interrupted, monkeypatch, capsys):
+    """Here it does not: the weights come from other code, as they may come from another machine."""
+    monkeypatch.setattr("agents.controls.EvidenceDecisions._matched_intercept", lambda *_: 0.25)
+    flip(interrupted / "decisions" / "evidence.npz")
+    assert call(["resume", str(interrupted), "--workers", "1"]) == 2
+    assert "is not what the simulated cohorts were made with" in capsys.readouterr().err
+
+
+def cut_off(file):
+    pl.read_parquet(file).head(2).write_parquet(file)
+
+
+@pytest.mark.parametrize("spoil", [truncate, empty, delete, folder_instead, cut_off])
+def test_a_damaged_table_of_a_finished_run_is_refused_in_one_sentence(finished, spoil, capsys):
+    spoil(finished / "impressions.parquet")
+    for command in (["plot", str(finished)], ["export", str(finished), "--format", "csv"]):
+        assert call(command) == 2, command
+        said = capsys.readouterr().err
+        assert "impressions.parquet" in said
+        assert "usersim resume" in said
+
+
+@pytest.mark.parametrize("spoil", [truncate, flip, delete, folder_instead, cut_off])
+def test_damaged_tables_of_a_finished_run_are_made_again_by_resume(whole, finished, spoil):
+    for name in ("impressions", "memories", "people", "real"):
+        spoil(finished / f"{name}.parquet")
+    assert call(["resume", str(finished), "--workers", "1"]) == 0
+    assert sums(finished) == sums(whole)
+
+
+def test_tables_are_joined_again_without_the_data(whole, finished, monkeypatch):
+    monkeypatch.delattr("experiments.build.data")
+    truncate(finished / "pages.parquet")
+    assert call(["resume", str(finished), "--workers", "1"]) == 0
+    assert sums(finished) == sums(whole)
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_a_damaged_summary_is_one_sentence_and_written_again_by_resume(whole, finished, spoil, capsys):
+    spoil(finished / "summary.json")
+    status, said = call(["plot", str(finished)]), capsys.readouterr().err
+    # A number that is another one is told from the checksum, and read: somebody may have had a reason.
+    assert (status, "its checksum differs" in said) == (0, True) if spoil is flip else (status, "usersim resume" in said) == (2, True)
+    assert call(["resume", str(finished), "--workers", "1"]) == 0
+    assert sums(finished) == sums(whole)
+    assert json.loads((finished / "summary.json").read_text())["sha256"] == json.loads((whole / "summary.json").read_text())["sha256"]
+
+
+@pytest.mark.parametrize("spoil", [truncate, delete, folder_instead, other_json])
+@pytest.mark.parametrize("name", ["manifest.json", "config.toml"])
+def test_what_says_how_a_run_was_made_is_refused_in_one_sentence(interrupted, name, spoil, capsys):
+    spoil(interrupted / name)
+    for command in (["resume", str(interrupted)], ["compare", str(interrupted), str(interrupted)]):
+        assert call(command) == 2, command
+        assert "usersim: " in capsys.readouterr().err
+
+
+def test_a_run_in_a_folder_with_brackets_is_run_resumed_drawn_and_exported(finished, tmp_path):
+    old = tmp_path / "x [old]" / "run *"
+    old.parent.mkdir()
+    finished.rename(old)
+    shutil.rmtree(old / "rounds" / "000" / "cohort-0000")
+    (old / "summary.json").unlink()
+    for command in (["resume", str(old), "--workers", "1"], ["plot", str(old)], ["export", str(old), "--format", "parquet"]):
+        assert call(command) == 0, command
+
+
+@pytest.mark.parametrize("gone", ["[tuning]\nnegatives = 1.5\n", "[tuning]\nepochs = 3\n\n[tuning.training]\noptimiser = 'x'\n"])
+def test_a_run_of_an_older_version_can_be_compared(finished, tmp_path, gone):
+    other = tmp_path / "other"
+    shutil.copytree(finished, other)
+    for run in (finished, other):
+        with (run / "config.toml").open("a", encoding="utf-8") as file:
+            file.write("\n" + gone)
+    assert call(["compare", str(finished), str(other), "--output", str(tmp_path / "comparison")]) == 0
