@@ -134,6 +134,7 @@ class PackedNetwork:
     ) -> None:
         self.architecture, self.kind, self.half_attention = architecture, kind, half_attention
         self._kept = torch.bfloat16 if half_attention else torch.float32
+        self._stored = torch.bfloat16 if half_attention else torch.float16
         self.watched: dict[str, np.ndarray] | None = None
         self._embeddings, self._head = tensors["embeddings"], tensors.get("head", tensors["embeddings"])
         self._last = tensors["norm"]
@@ -146,14 +147,23 @@ class PackedNetwork:
     def cells(self, texts: int, tokens: int) -> Any:
         """Room for keys and values of some texts, shape (layers, 2, texts, kv_heads, tokens, size)."""
         shape = self.architecture
-        numbers = texts * tokens * self.bytes_per_token // self._kept.itemsize
+        numbers = texts * tokens * self._numbers_per_token
         return _own_memory(numbers, self._kept).view(shape.layers, 2, texts, shape.kv_heads, tokens, shape.head_size)
 
     @property
     def bytes_per_token(self) -> int:
-        """Memory of the keys and values of one token."""
+        """Memory of the keys and values of one token while it is computed with; what stays takes two bytes a number."""
+        return self._numbers_per_token * self._kept.itemsize
+
+    @property
+    def bytes_kept_per_token(self) -> int:
+        """Memory of the keys and values of one token that stays."""
+        return self._numbers_per_token * self._stored.itemsize
+
+    @property
+    def _numbers_per_token(self) -> int:
         shape = self.architecture
-        return 2 * shape.layers * shape.kv_heads * shape.head_size * (2 if self.half_attention else 4)
+        return 2 * shape.layers * shape.kv_heads * shape.head_size
 
     def twin(self) -> PackedNetwork:
         """The same weights with buffers of its own, for another thread."""
@@ -210,7 +220,7 @@ class PackedNetwork:
     def _place(self, spans: Sequence[Span]) -> list[_Placed]:
         shape, placed, row = self.architecture, [], 0
         known: dict[int, _Placed] = {}
-        token = self.bytes_per_token // self._kept.itemsize
+        token = self._numbers_per_token
         room = self._room(sum(span.end for span in spans) * token)
         for span in spans:
             cells, room = room[: span.end * token], room[span.end * token :]
@@ -235,7 +245,7 @@ class PackedNetwork:
 
     def _copy(self, state: Any) -> Any:
         """A copy in memory that goes back to the system when it is dropped."""
-        return _own_memory(state.numel(), self._kept).view(state.shape).copy_(state)
+        return _own_memory(state.numel(), self._stored).view(state.shape).copy_(state)
 
     def _embed(self, tokens: Any) -> Any:
         hidden = self._embeddings[tokens].float()
@@ -279,7 +289,8 @@ class PackedNetwork:
             own = before.span.start
             one.cells[number, :, :, at : at + length] = before.cells[number, :, :, own : own + length]
         rows = mixed[one.rows, shape.heads :].view(-1, 2, shape.kv_heads, shape.head_size)
-        one.cells[number, :, :, start:] = rows.permute(1, 2, 0, 3)
+        # Rounded as what stays is, so that a prefix is the same whether it was kept or is computed along.
+        one.cells[number, :, :, start:] = rows.permute(1, 2, 0, 3).to(self._stored)
 
     def _attend(self, number: int, one: _Placed, mixed: Any, attended: Any) -> None:
         shape, count = self.architecture, len(one.span.tokens)
@@ -403,7 +414,7 @@ class PackedNetwork:
             hides = [torch.zeros(each.shape, dtype=self._kept).masked_fill_(~each, float("-inf")) for each in seen]
             for number, layer in enumerate(self._layers):
                 mixed = self._project(number, layer, hidden, turns[shape.slides(number)])
-                both = mixed[:, shape.heads :].view(count, 2, shape.kv_heads, shape.head_size).to(self._kept)
+                both = mixed[:, shape.heads :].view(count, 2, shape.kv_heads, shape.head_size).to(self._stored).to(self._kept)
                 for part in (0, 1):
                     cells[number, part].transpose(1, 2)[own, places] = both[:, part]
                 queries = mixed[:, : shape.heads].view(count, shape.kv_heads, group, shape.head_size).to(self._kept)

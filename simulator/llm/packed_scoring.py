@@ -225,7 +225,7 @@ class PackedReader:
         for key in reversed(keys):
             if key in self._kept:
                 self._kept.move_to_end(key)
-        size = self._networks[0].bytes_per_token
+        size = self._networks[0].bytes_kept_per_token
         held = sum(len(span.tokens) for span in self._kept.values()) * size
         while held > self._kept_bytes and self._kept:
             held -= len(self._kept.popitem(last=False)[1].tokens) * size

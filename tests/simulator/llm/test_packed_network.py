@@ -139,7 +139,10 @@ def _divergence(truth: np.ndarray, logits: np.ndarray) -> float:
 
 
 def test_float32_gives_the_numbers_of_another_implementation(family):
-    assert np.allclose(_logits(_network(family, "float32")), _truth(family), atol=2e-3)
+    ours, theirs = _logits(_network(family, "float32")), _truth(family)
+    # Keys and values are rounded to half precision, so that they are the same whether they were kept or are computed along.
+    assert np.allclose(ours, theirs, atol=0.06)
+    assert np.abs(ours - theirs).mean() < 0.003
 
 
 @pytest.mark.parametrize(("kind", "half", "allowed"), [("bfloat16", False, 0.02), ("float32", True, 0.02), ("int8", False, 0.1)])
@@ -182,7 +185,7 @@ def test_a_split_prompt_has_the_numbers_of_the_whole_one(family):
     start = Span(TOKENS[:25], 0)
     rest = Span(TOKENS[25:], 25, ((start, 25),))
     split = network.logits(network.compute([start, rest], [(1, offset) for offset in range(15)]))
-    assert np.allclose(split, _logits(network)[25:], atol=1e-3)
+    assert np.allclose(split, _logits(network)[25:], atol=0.02)
 
 
 def test_what_does_not_stay_holds_no_memory(family):
@@ -190,7 +193,7 @@ def test_what_does_not_stay_holds_no_memory(family):
     stays, goes = Span(TOKENS[:9], 0), Span(TOKENS[9:20], 0, stays=False)
     network.compute([stays, goes], [])
     assert goes.state is None
-    assert stays.state.untyped_storage().nbytes() == 9 * network.bytes_per_token
+    assert stays.state.untyped_storage().nbytes() == 9 * network.bytes_kept_per_token
 
 
 def test_texts_that_grow_token_by_token_have_the_numbers_of_whole_prompts(family):
@@ -204,10 +207,10 @@ def test_texts_that_grow_token_by_token_have_the_numbers_of_whole_prompts(family
         steps.enter(slot, [(head, 10)])
     first = steps.extend([TOKENS[10:length] for length in lengths], [10] * 3, [np.array([length - 11]) for length in lengths], 1)
     for row, length in zip(first, lengths, strict=True):
-        assert np.allclose(row[0], whole[length - 1], atol=1e-3)
+        assert np.allclose(row[0], whole[length - 1], atol=0.02)
     for more in range(4):
         rows = steps.step([int(TOKENS[length + more]) for length in lengths], [length + more for length in lengths])
-        assert np.allclose(rows, [whole[length + more] for length in lengths], atol=1e-3)
+        assert np.allclose(rows, [whole[length + more] for length in lengths], atol=0.02)
     steps.copy(3, 1)
     rows = steps.step([int(TOKENS[35]), int(TOKENS[29])], [35, 29])
-    assert np.allclose(rows, whole[[35, 29]], atol=1e-3)
+    assert np.allclose(rows, whole[[35, 29]], atol=0.02)
