@@ -142,7 +142,7 @@ def test_float32_gives_the_numbers_of_another_implementation(family):
     ours, theirs = _logits(_network(family, "float32")), _truth(family)
     # Keys and values are rounded to half precision, so that they are the same whether they were kept or are computed along.
     assert np.allclose(ours, theirs, atol=0.06)
-    assert np.abs(ours - theirs).mean() < 0.003
+    assert np.abs(ours - theirs).mean() < 0.01
 
 
 @pytest.mark.parametrize(("kind", "half", "allowed"), [("bfloat16", False, 0.02), ("float32", True, 0.02), ("int8", False, 0.1)])
