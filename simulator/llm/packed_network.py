@@ -153,12 +153,12 @@ class PackedNetwork:
     @property
     def bytes_per_token(self) -> int:
         """Memory of the keys and values of one token while it is computed with; what stays takes two bytes a number."""
-        return self._numbers_per_token * self._kept.itemsize
+        return int(self._numbers_per_token * self._kept.itemsize)
 
     @property
     def bytes_kept_per_token(self) -> int:
         """Memory of the keys and values of one token that stays."""
-        return self._numbers_per_token * self._stored.itemsize
+        return int(self._numbers_per_token * self._stored.itemsize)
 
     @property
     def _numbers_per_token(self) -> int:
