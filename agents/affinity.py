@@ -13,8 +13,13 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import svds
 
+from simulator.spread import spreads
+
 MOST_DENSE = 5_000
 """Dense item-item weights cover at most so many items, the most popular ones (100 MB); the factors cover all."""
+
+ROUNDING = 1e-12
+"""Variance, as a share of squared size, below which scores of a history do not differ but for rounding (weights are float32)."""
 
 
 def most_frequent(counts: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -72,14 +77,15 @@ class ItemWeights:
         return cls(place, weights, wide, (np.square(weights).mean(axis=0, dtype=np.float64) - wide**2).clip(min=0.0))
 
     def scores(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Standardised scores of some items, shape (len(items),); 0 where the item or all of the history is not covered."""
+        """Standardised scores of some items, shape (len(items),); 0 for what is not covered, and where nothing differs."""
         known = self.place[history]
         known = known[known >= 0]
         rows = self.place[items]
         scores = np.zeros(len(items))
-        spread = float(np.sqrt(self.variance[known].sum()))
-        if len(known) == 0 or spread == 0.0:
+        variance = float(self.variance[known].sum())
+        if variance <= ROUNDING * float(np.square(self.mean[known]).sum()):
             return scores
+        spread = float(np.sqrt(variance))
         covered = np.flatnonzero(rows >= 0)
         # doubles before the sum: then every row is summed by itself, whatever other rows are asked for
         sums = self.weights[np.ix_(rows[covered], known)].astype(np.float64).sum(axis=1)
@@ -129,12 +135,12 @@ class Factors:
         return cls(np.ascontiguousarray(right * of_item[:, None] ** -0.25), np.ascontiguousarray(right * of_item[:, None] ** 0.25))
 
     def scores(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Standardised scores of some items, shape (len(items),); 0 for an empty history."""
+        """Standardised scores of some items, shape (len(items),); 0 for an empty history, or where nothing differs."""
         person = self.into[history].sum(axis=0)
-        spread = float(np.sqrt(max(float(np.einsum("i,ij,j->", person, self._covariance, person)), 0.0)))
-        if spread == 0.0:
+        variance = float(np.einsum("i,ij,j->", person, self._covariance, person))
+        if variance <= ROUNDING * float(np.einsum("i,i->", person**2, self._mean**2 + np.diag(self._covariance))):
             return np.zeros(len(items))
-        return np.asarray(np.einsum("ij,j->i", self.out[items] - self._mean, person) / spread)
+        return np.asarray(np.einsum("ij,j->i", self.out[items] - self._mean, person) / np.sqrt(variance))
 
 
 class RatingFactors:
@@ -216,6 +222,7 @@ def standardised(values: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Values of all items, of mean 0 and variance 1 over these items where they are known, and 0 where not."""
     found = values[items]
     found = found[np.isfinite(found)]
-    if not len(found) or found.std() < 1e-9:
+    spread = float(spreads(found))
+    if spread == 0.0:
         return np.zeros(len(values))
-    return np.where(np.isfinite(values), (values - found.mean()) / found.std(), 0.0)
+    return np.where(np.isfinite(values), (values - found.mean()) / spread, 0.0)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from agents.behaviour import Behaviour
@@ -36,7 +35,7 @@ from agents.margins import over_catalog
 from agents.moods import Moods, Visit
 from agents.opinions import OPINIONS
 from agents.ordinal import probabilities
-from agents.priors import Priors, VisitConfig, leaving_by_visits, visits_known
+from agents.priors import Priors, VisitConfig, intercept_for, leaving_by_visits, visits_known
 from agents.profiles import fit_profiles
 from agents.prompts import PromptConfig
 from agents.rhythm import SESSION_GAP
@@ -213,6 +212,8 @@ class CalibratedDecisions:
         found.leaving = fit_hazard(train, np.concatenate([split.validation, split.fit]))
         if found.leaving is not None:
             found.report["leaving"] = {"rows": found.leaving.n, "weights": weights_table(found.leaving)}
+            if found.leaving.trouble:
+                found.report["warnings"].append(f"leaving of calibrated people: {found.leaving.trouble}.")
         found.report["fitted_on"] = {"data": train.name, "people": len(exposures), "asked": sum(bool(one.pages) for one in exposures)}
         if self.config.weights == "auto":
             keep(found, self._key)
@@ -289,7 +290,7 @@ class CalibratedDecisions:
         index = self._weighted(evidence, said, np.ones_like(evidence), 0.0) + np.concatenate(own)[:, None]
         index = np.broadcast_to(index, (len(index), len(QUADRATURE[0])))
         shares = QUADRATURE[1] / QUADRATURE[1].sum()
-        return float(brentq(lambda c: float((expit(index + c) @ shares).mean()) - self.config.choose_rate, -60.0, 60.0))
+        return intercept_for(index, self.config.choose_rate, shares)
 
     # --- deciding ---
 

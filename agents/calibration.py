@@ -20,6 +20,7 @@ from agents.choice_model import Logit, calibration, fit_logit
 from agents.ordinal import Ordinal
 from simulator.errors import ConfigError
 from simulator.files import read_document, write_document
+from simulator.spread import spreads
 
 MAIN = FEATURES
 EVIDENCE_L2 = 10.0
@@ -47,12 +48,12 @@ class Design:
 
     @classmethod
     def of(cls, features: np.ndarray, activity: np.ndarray) -> Design:
-        """Standardises by these rows, shapes (n, len(FEATURES)) and (n,); a feature that never changes becomes 0."""
+        """Standardises by these rows, shapes (n, len(FEATURES)) and (n,); a feature that never changes but for rounding becomes 0."""
         rows = np.column_stack([features, activity])
         if not len(rows):
             return cls(np.zeros(rows.shape[1]), np.full(rows.shape[1], np.inf))
-        spread = rows.std(axis=0)
-        return cls(rows.mean(axis=0), np.where(spread > 1e-9, spread, np.inf))
+        spread = spreads(rows)
+        return cls(rows.mean(axis=0), np.where(spread > 0, spread, np.inf))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from agents.sampled_pages import Exposures
 from agents.stars import STARS, stars
 from simulator.records import Action, Situation, UserProfile
 from simulator.seeds import Stream
+from simulator.spread import spreads
 
 RATING_COLUMNS = ("person", "item", "taste", "linear", "factors")
 """Columns of the ordinal model: the three parts of `agents.affinity.RatingFactors`, and two affinities of `Behaviour.features`. With
@@ -189,6 +190,11 @@ def estimate(
     rating, shift = None, (0.0, 0.0)
     if scale is not None:
         rating, shift, report["rating"] = _ratings(rows, rated or rows, with_model, scale)
+    report["warnings"] = [
+        f"{what} of calibrated people: {model.trouble}."
+        for what, model in (("choices", evidence), ("the second step", choice), ("ratings", rating))
+        if model is not None and model.trouble
+    ]
     return Calibration(
         design=design,
         evidence=evidence,
@@ -220,7 +226,7 @@ def _second_step(
     background = (0.0, 0.0, 0.0)
     if with_model:
         said, at = rows.log_odds[asked], base[asked]
-        slope, level = np.polyfit(at, said, 1) if at.std() > 0 else (0.0, float(said.mean()))
+        slope, level = np.polyfit(at, said, 1) if spreads(at) > 0 else (0.0, float(said.mean()))
         background = (float(level), float(slope), float((said - level - slope * at).std()))
         columns["language model"] = np.where(asked, rows.log_odds, level + slope * base)
     x = np.column_stack([columns[name] for name in names])
@@ -228,7 +234,7 @@ def _second_step(
     fitted = fit_logit(x, y, people, names, l2=SECOND_L2, offset=base)
     weights = fitted.weights.copy()
     weights[1] += 1.0
-    model = Logit(fitted.names, weights, fitted.errors, fitted.log_likelihood, fitted.n)
+    model = replace(fitted, weights=weights)
     told: dict[str, Any] = {"people": len(np.unique(people)), "rows": len(y)}
     effects: dict[str, float] = {}
     if with_model:
@@ -244,8 +250,9 @@ def _second_step(
             larger = fit_logit(x, y, people, names)
             fewer = [k for k, name in enumerate(names) if name != "language model"]
             smaller = fit_logit(x[:, fewer], y, people, [names[k] for k in fewer])
-            statistic, freedom, p = likelihood_ratio(larger, smaller)
-            told["likelihood_ratio"] = {"statistic": statistic, "degrees_of_freedom": freedom, "p": p}
+            if not (larger.trouble or smaller.trouble):
+                statistic, freedom, p = likelihood_ratio(larger, smaller)
+                told["likelihood_ratio"] = {"statistic": statistic, "degrees_of_freedom": freedom, "p": p}
     if true:
         effects = _people_effects(model.index(x), y, people, ids)
     return model, background, effects, told
@@ -271,7 +278,8 @@ def _ratings(
     fitted_on = np.isfinite(rated.ratings)
     grades = stars(rated.ratings[fitted_on], scale)
     columns = rated.rating_columns[fitted_on]
-    model = fit_ordinal(columns, rated.histograms[fitted_on], grades, (*RATING_COLUMNS, *OPINIONS)[: columns.shape[1]])
+    names = (*RATING_COLUMNS, *OPINIONS)[: columns.shape[1]]
+    model = fit_ordinal(columns, rated.histograms[fitted_on], grades, names, unit=(scale[1] - scale[0]) / 4.0)
     given = np.isfinite(rows.ratings)
     told: dict[str, Any] = {
         "ratings": int(fitted_on.sum()),

@@ -18,6 +18,12 @@ from scipy.stats import chi2
 INTERCEPT = "intercept"
 NEWTON_STEPS = 50
 
+PENALTIES = (1.0, 10.0, 100.0)
+"""Tried one after another where a fit does not converge with less."""
+
+MOST_WEIGHT = 1e6
+"""A weight beyond this runs away and would not come back."""
+
 
 @dataclass(frozen=True, eq=False)
 class Logit:
@@ -26,7 +32,7 @@ class Logit:
     Attributes:
         names: of the columns, the intercept first.
         weights, errors: estimates and their standard errors (robust to dependence within a person), shape (p + 1,).
-        log_likelihood: without the penalty, at the estimates. n: rows.
+        log_likelihood: without the penalty, at the estimates. n: rows. trouble: what could not be fitted as asked, empty if nothing.
     """
 
     names: tuple[str, ...]
@@ -34,6 +40,7 @@ class Logit:
     errors: np.ndarray
     log_likelihood: float
     n: int
+    trouble: str = ""
 
     def index(self, columns: np.ndarray) -> np.ndarray:
         """Log-odds, shape (n,), for columns without the intercept's, shape (n, p)."""
@@ -45,6 +52,9 @@ def fit_logit(
     columns: np.ndarray, chosen: np.ndarray, people: np.ndarray, names: Sequence[str], *, l2: float = 0.0, offset: np.ndarray | None = None
 ) -> Logit:
     """Estimates by Newton's method.
+
+    Where it does not converge (some column tells the outcomes apart without an error, say) the penalty is raised, and if that does not
+    help either, no column has a weight; `Logit.trouble` says so.
 
     Args:
         columns: without the intercept's, shape (n, p). chosen: 0/1, shape (n,).
@@ -62,32 +72,54 @@ def fit_logit(
     if n == 0 or y.min() == y.max():
         return Logit(all_names, np.zeros(p + 1), np.full(p + 1, np.inf), 0.0, n)
     x = np.column_stack([np.ones(n), columns])
-    # A column that never changes has no weight; the ridge of 1e-9 keeps the equations solvable.
-    ridge = np.full(p + 1, l2 + 1e-9)
-    ridge[0] = 0.0
-    weights = np.zeros(p + 1)
-    value = _penalised(weights, x, y, base, ridge)
-    for _ in range(NEWTON_STEPS):
-        probability = expit(x @ weights + base)
-        gradient = x.T @ (y - probability) - ridge * weights
-        hessian = _information(x, probability, ridge)
-        step = np.linalg.solve(hessian, gradient)
-        scale = 1.0
-        while (better := _penalised(weights + scale * step, x, y, base, ridge)) < value and scale > 1e-6:
-            scale /= 2.0
-        weights = weights + scale * step
-        if abs(better - value) < 1e-9 * (1.0 + abs(value)):
+    trouble = ""
+    for penalty in (l2, *PENALTIES):
+        # A column that never changes has no weight; the ridge of 1e-9 keeps the equations solvable.
+        ridge = np.full(p + 1, max(penalty, l2) + 1e-9)
+        ridge[0] = 0.0
+        weights = _newton(x, y, base, ridge)
+        if weights is not None:
             break
-        value = better
-    probability = expit(x @ weights + base)
+        trouble = f"weights could only be found with a penalty above {max(penalty, l2):g}"
+    else:
+        trouble, x, ridge = "no weights could be found but the intercept", x[:, :1], np.zeros(1)
+        weights = _newton(x, y, base, ridge)
+        assert weights is not None, "one intercept has one maximum"
+    probability = expit(_index(x, weights) + base)
     inverse = np.linalg.inv(_information(x, probability, ridge))
     scores = x * (y - probability)[:, None]
     _, person = np.unique(people, return_inverse=True)
-    summed = np.zeros((int(person.max()) + 1, p + 1))
+    summed = np.zeros((int(person.max()) + 1, x.shape[1]))
     np.add.at(summed, person, scores)
     groups = len(summed)
-    sandwich = inverse @ (summed.T @ summed * groups / max(1, groups - 1)) @ inverse
-    return Logit(all_names, weights, np.sqrt(np.diag(sandwich).clip(min=0.0)), _penalised(weights, x, y, base, np.zeros(p + 1)), n)
+    sandwich = inverse @ (np.einsum("ni,nj->ij", summed, summed) * groups / max(1, groups - 1)) @ inverse
+    likelihood = _penalised(weights, x, y, base, np.zeros(x.shape[1]))
+    errors = np.sqrt(np.diag(sandwich).clip(min=0.0))
+    missing = p + 1 - len(weights)
+    return Logit(all_names, np.append(weights, np.zeros(missing)), np.append(errors, np.full(missing, np.inf)), likelihood, n, trouble)
+
+
+def _newton(x: np.ndarray, y: np.ndarray, base: np.ndarray, ridge: np.ndarray) -> np.ndarray | None:
+    """The penalised maximum, or None if it is not reached."""
+    weights = np.zeros(x.shape[1])
+    value = _penalised(weights, x, y, base, ridge)
+    for _ in range(NEWTON_STEPS):
+        probability = expit(_index(x, weights) + base)
+        gradient = np.einsum("ni,n->i", x, y - probability) - ridge * weights
+        try:
+            step = np.linalg.solve(_information(x, probability, ridge), gradient)
+        except np.linalg.LinAlgError:
+            return None
+        scale = 1.0
+        while not (better := _penalised(weights + scale * step, x, y, base, ridge)) >= value and scale > 1e-6:
+            scale /= 2.0
+        weights = weights + scale * step
+        if not np.isfinite(weights).all() or np.abs(weights).max() > MOST_WEIGHT:
+            return None
+        if abs(better - value) < 1e-9 * (1.0 + abs(value)):
+            return weights
+        value = better
+    return None
 
 
 def likelihood_ratio(larger: Logit, smaller: Logit) -> tuple[float, int, float]:
@@ -113,8 +145,13 @@ def calibration(probability: np.ndarray, chosen: np.ndarray, bins: int = 15) -> 
     return {"ece": float(error), "brier": float(np.mean((probability - chosen) ** 2))}
 
 
+def _index(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    # einsum, as in `Logit.index`; and a matrix product's last bits depend on how many threads there are.
+    return np.asarray(np.einsum("ij,j->i", x, weights))
+
+
 def _penalised(weights: np.ndarray, x: np.ndarray, y: np.ndarray, base: np.ndarray, ridge: np.ndarray) -> float:
-    index = x @ weights + base
+    index = _index(x, weights) + base
     return float((y * index - np.logaddexp(0.0, index)).sum() - 0.5 * (ridge * weights**2).sum())
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from agents.choice_model import fit_logit
 from agents.choices import close, decide, unusable
 from agents.evidence import FEATURES, Evidence, choice_examples, star_probabilities
 from agents.exposures import people_split
-from agents.priors import PriorConfig, Priors, VisitConfig, leaving_by_visits, visits_known
+from agents.priors import PriorConfig, Priors, VisitConfig, intercept_for, leaving_by_visits, visits_known
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.files import read_table
@@ -96,7 +97,7 @@ class RandomDecisions:
 class EvidenceDecisions(RandomDecisions):
     """A logistic choice model on popularity, affinity and quality; ratings from user and item biases. No language model.
 
-    The weights are estimated by logistic regression (L2, C = 1) on the training part of all people but the held-out ones
+    The weights are estimated by logistic regression (with a ridge of 1) on the training part of all people but the held-out ones
     (`agents.evidence.choice_examples`, `agents.exposures.people_split`).
     The intercept is then set so that the mean probability over first pages of typical items is the prior's `choose_rate`,
     since sampled negatives say nothing about how often shown items are taken. Ratings are normal around the overall mean plus
@@ -118,17 +119,14 @@ class EvidenceDecisions(RandomDecisions):
 
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Estimates the weights on the training part."""
-        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - slow to import, needed here only
-
         super().fit(train, profiles, rng)
         split = people_split(train)
         learns_from = np.concatenate([split.fit, split.validation])
         features, labels = choice_examples(train, rng.child("choice examples"), among=learns_from)
         columns = [FEATURES.index(name) for name in self.used]
-        if len(np.unique(labels)) == 2:
-            model = LogisticRegression(C=1.0).fit(features[:, columns], labels)
-            self._weights = np.zeros(len(FEATURES))
-            self._weights[columns] = model.coef_[0]
+        model = fit_logit(features[:, columns], labels, np.arange(len(labels)), self.used, l2=1.0)
+        self._weights = np.zeros(len(FEATURES))
+        self._weights[columns] = model.weights[1:]
         self._evidence = Evidence(train.interactions, train.n_users, train.n_items)
         self._intercept = self._matched_intercept(profiles, rng.child("intercept").generator())
 
@@ -150,16 +148,13 @@ class EvidenceDecisions(RandomDecisions):
 
     def _matched_intercept(self, profiles: Sequence[UserProfile], generator: np.random.Generator) -> float:
         """The intercept at which the mean choice probability over popular items for some people is `choose_rate`."""
-        from scipy.optimize import brentq  # noqa: PLC0415 - needed here only
-
         assert self._evidence is not None
         draw = np.exp(self._evidence.popularity)
         utilities = []
         for index in generator.integers(len(profiles), size=min(200, 5 * len(profiles))):
             items = generator.choice(len(draw), size=min(20, len(draw)), replace=False, p=draw / draw.sum())
             utilities.append(self._evidence.features(profiles[int(index)].history, items) @ self._weights)
-        utility = np.concatenate(utilities)
-        return float(brentq(lambda intercept: (1 / (1 + np.exp(-(utility + intercept)))).mean() - self._choose_rate, -50, 50))
+        return intercept_for(np.concatenate(utilities), self._choose_rate)
 
     def _probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
         assert self._evidence is not None

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import minimize
+
+from agents.optimising import smallest
 
 ROUNDS = 30
 """Rounds of scaling; the shares are then met to well under what chance adds in the draw."""
@@ -125,7 +126,8 @@ def draw_ratings(
         # the small square keeps the tilt finite where the wishes cannot all be met
         return float(partition.mean() - tilt @ targets + 1e-5 * tilt @ tilt), reached - targets + 2e-5 * tilt
 
-    tilt = minimize(dual, np.zeros(3), jac=True, method="BFGS").x
+    found = smallest(dual, [np.zeros(3), np.array([0.5, 0.0, -0.5])], [(-1e4, 1e4)] * 3)
+    tilt = found.point if found.converged else np.zeros(3)
     cumulative = np.cumsum(probabilities(tilt)[0], axis=1)
     n = len(item_means)
     uniform = (rng.permutation(n) + rng.random(n)) / n

@@ -12,9 +12,13 @@ from scipy import sparse
 from agents.exposures import hide, items_by_user
 from simulator.dataset import Dataset
 from simulator.seeds import Stream
+from simulator.spread import standard
 
 LATE_SHARE = 0.2
 """Of each person's interactions, what a choice model is fitted to tell from other items."""
+
+LEAST_SD = 1e-3
+"""Ratings spread at least so much around what is expected, the data's units."""
 
 FEATURES = ("popularity", "affinity", "quality")
 """Columns of `Evidence.features`."""
@@ -38,7 +42,7 @@ class Evidence:
     def __init__(self, interactions: pl.DataFrame, n_users: int, n_items: int) -> None:
         users, items = interactions["user"].to_numpy(), interactions["item"].to_numpy()
         counts = np.bincount(items, minlength=n_items).astype(np.float64)
-        self.popularity = _standardised(np.log1p(counts))
+        self.popularity = standard(np.log1p(counts))
         ratings = interactions["rating"]
         if interactions.height and ratings.null_count() == 0:
             values = ratings.to_numpy().astype(np.float64)
@@ -48,10 +52,10 @@ class Evidence:
             residual = values - self.mean_rating - self.item_bias[items]
             per_user = np.bincount(users, minlength=n_users)
             user_bias = np.bincount(users, weights=residual, minlength=n_users) / (per_user + 5.0)
-            self.rating_sd = float(np.std(residual - user_bias[users]))
+            self.rating_sd = max(float(np.std(residual - user_bias[users])), LEAST_SD)
         else:
             self.mean_rating, self.item_bias, self.rating_sd = 0.0, np.zeros(n_items), 1.0
-        self.quality = _standardised(self.item_bias)
+        self.quality = standard(self.item_bias)
         matrix = sparse.csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=(n_users, n_items))
         matrix.data[:] = 1.0
         together = (matrix.T @ matrix).tocoo()
@@ -67,7 +71,7 @@ class Evidence:
         """Standardised affinity of every item for somebody with this history (item codes), shape (n_items,)."""
         if len(history) == 0:
             return np.zeros(len(self.popularity))
-        return _standardised(np.asarray(self._similarity[np.unique(history)].mean(axis=0), dtype=np.float64).ravel())
+        return standard(np.asarray(self._similarity[np.unique(history)].mean(axis=0), dtype=np.float64).ravel())
 
     def features(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Features of some items for somebody with this history, shape (len(items), 3), columns `FEATURES`."""
@@ -153,8 +157,3 @@ def star_probabilities(means: np.ndarray, sd: float, values: Sequence[float]) ->
     grid = np.array(values, dtype=np.float64)
     cuts = np.concatenate([[-np.inf], (grid[1:] + grid[:-1]) / 2, [np.inf]])
     return np.diff(norm.cdf((cuts[None, :] - means[:, None]) / sd), axis=1)
-
-
-def _standardised(values: np.ndarray) -> np.ndarray:
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)

@@ -28,6 +28,7 @@ from agents.margins import over_visits
 from agents.rhythm import split_sessions
 from simulator.dataset import Dataset
 from simulator.seeds import Stream
+from simulator.spread import spreads
 
 FILE = "moods.npz"
 
@@ -196,6 +197,7 @@ def _directions(within: np.ndarray, between: np.ndarray, noise: float) -> np.nda
 
 
 def _spread(values: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Values of all items in standard deviations above the mean of these items."""
+    """Values of all items in standard deviations above the mean of these items, 0 where these do not differ."""
     own = values[items]
-    return np.asarray((values - own.mean()) / max(float(own.std()), 1e-9))
+    spread = float(spreads(own))
+    return np.asarray((values - own.mean()) / spread) if spread > 0.0 else np.zeros(len(values))

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 from scipy.optimize import brentq
+from scipy.special import expit, logit
 
 from agents.visits import leaving_chance
 from simulator.errors import ConfigError
@@ -144,6 +145,24 @@ def hazard(pages: float, max_pages: int) -> float:
 
     least = 1e-6
     return least if too_many(least) <= 0 else float(brentq(too_many, least, 1.0))
+
+
+def intercept_for(index: np.ndarray, rate: float, shares: np.ndarray | None = None) -> float:
+    """The intercept at which mean probabilities are so high: solves ``mean(expit(index + c)) = rate``.
+
+    Args:
+        index: log-odds, finite, shape (n,) or (n, k), not empty. rate: in (0, 1). shares: weights of the k columns, sum 1, or None.
+    """
+    if not np.isfinite(index).all():
+        raise ValueError("log-odds must be finite")
+    middle = float(logit(rate))
+
+    def too_many(c: float) -> float:
+        chance = expit(index + c)
+        return float((chance if shares is None else chance @ shares).mean()) - rate
+
+    # With the first all probabilities are below the rate, with the second above.
+    return float(brentq(too_many, middle - float(index.max()) - 1.0, middle - float(index.min()) + 1.0))
 
 
 def _binary(action: Action, positive: float) -> np.ndarray:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import betaln
+from scipy.special import betaln, digamma
 
+from agents.optimising import smallest
 from agents.shrinkage import normal_strength
 from simulator.records import VisitPool, Visits, Weighted
 from simulator.seeds import Stream
@@ -216,12 +216,16 @@ def beta_geometric(came: np.ndarray, gone: np.ndarray) -> tuple[float, float]:
         Both within [0.05, 100]; a person's posterior is ``beta(a + came, b + gone)``.
     """
 
-    def loss(theta: np.ndarray) -> float:
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         a, b = np.exp(theta)
-        return float(-(betaln(a + came, b + gone) - betaln(a, b)).sum() + 0.01 * (theta**2).sum())
+        value = -(betaln(a + came, b + gone) - betaln(a, b)).sum() + 0.01 * (theta**2).sum()
+        both = digamma(a + b) - digamma(a + b + came + gone)
+        slopes = np.array([a * (digamma(a + came) - digamma(a) + both).sum(), b * (digamma(b + gone) - digamma(b) + both).sum()])
+        return float(value), -slopes + 0.02 * theta
 
     bound = (float(np.log(0.05)), float(np.log(100.0)))
-    a, b = np.exp(minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[bound, bound]).x)
+    # The prior keeps it round, so that even an end that is no minimum is a sensible guess.
+    a, b = np.exp(smallest(loss, [np.zeros(2), np.full(2, -1.0)], [bound, bound]).point)
     return float(a), float(b)
 
 

@@ -13,6 +13,7 @@ from experiments.studies.findings import Arms, Findings, Row
 from experiments.studies.independence import skeleton, slope
 from simulator.errors import ConfigError, with_suggestion
 from simulator.plugins import ComponentConfig
+from simulator.spread import spreads
 
 VARIABLES = ("popularity", "score", "page", "position", "explanation")
 TIERS = (("popularity",), ("score",), ("page", "position", "explanation"), ("chosen",))
@@ -63,7 +64,7 @@ class Discovery:
         observed = variables(arms.get(config.observed, "observed"))
         people = _people(arms.get(config.observed, "observed"))
         spread = {name: 1.0 if name == "explanation" else float(observed[name].std()) for name in VARIABLES}
-        there = [name for name in VARIABLES if observed[name].std() > 0]
+        there = [name for name in VARIABLES if spreads(observed[name]) > 0]
         rows: list[Row] = []
         truth: dict[str, Row | None] = {}
         for name in there:
@@ -101,7 +102,7 @@ class Discovery:
         arm = self.config.intervened[name]
         run = arms.get(arm, f"intervened.{name}")
         data = variables(run)
-        if data[name].std() == 0:
+        if spreads(data[name]) == 0:
             raise ConfigError(
                 f"[analysis] intervened.{name}: the arm {arm} shows no differences in {name}, so it does not intervene on it."
             )

@@ -9,6 +9,8 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import norm
 
+from simulator.spread import spreads
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
@@ -79,7 +81,7 @@ def skeleton(
         alpha: level of the tests, in (0, 1). largest: size of the largest set.
     """
     tier = {name: place for place, names in enumerate(order) for name in names}
-    names = [name for part in order for name in part if data[name].std() > 0]
+    names = [name for part in order for name in part if spreads(data[name]) > 0]
     joined = dict.fromkeys(combinations(names, 2), 0.0)
     parted: list[Parted] = []
     for size in range(largest + 1):
