@@ -42,6 +42,7 @@ from agents.rhythm import SESSION_GAP
 from agents.sampled_pages import Exposures, catalog_log_odds, hidden_of_each, recommended_exposures, sampled_exposures, true_exposures
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
+from simulator.one_thread import one_thread
 from simulator.protocols import DecisionContext
 from simulator.records import Closing, Decision, Situation, UserProfile
 from simulator.seeds import Stream
@@ -155,6 +156,11 @@ class CalibratedDecisions:
         """Whether a section [decision] with these options asks a language model."""
         return bool(options.get("language_model", True))
 
+    @staticmethod
+    def reads_memories(options: Mapping[str, Any]) -> bool:
+        """Whether what people remember is told to a language model; the evidence knows histories, not memories."""
+        return bool(options.get("language_model", True))
+
     @property
     def calibration(self) -> Calibration:
         """The estimated weights, with a report."""
@@ -163,6 +169,7 @@ class CalibratedDecisions:
 
     # --- fitting ---
 
+    @one_thread()
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Finds or estimates the weights; then computes the evidence from the whole training part."""
         visits_known(profiles, self.config.stay)

@@ -17,6 +17,7 @@ from agents.priors import PriorConfig, Priors, VisitConfig, intercept_for, leavi
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.files import read_table
+from simulator.one_thread import one_thread
 from simulator.plugins import ComponentConfig
 from simulator.protocols import DecisionContext
 from simulator.records import Action, Closing, Decision, Outcome, Situation, UserProfile
@@ -53,6 +54,7 @@ class RandomDecisions:
 
     Config = VisitConfig
     uses_language_model = False
+    reads_memories = False
 
     def __init__(self, config: VisitConfig, *, context: DecisionContext) -> None:
         self._actions = context.actions
@@ -117,6 +119,7 @@ class EvidenceDecisions(RandomDecisions):
         self._weights = np.zeros(len(FEATURES))
         self._intercept = 0.0
 
+    @one_thread()
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Estimates the weights on the training part."""
         super().fit(train, profiles, rng)
@@ -219,6 +222,7 @@ class ReplayedDecisions:
 
     Config = ReplayedConfig
     uses_language_model = False
+    reads_memories = False
 
     def __init__(self, config: ReplayedConfig, *, context: DecisionContext) -> None:
         self._actions = context.actions

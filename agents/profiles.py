@@ -23,6 +23,7 @@ from agents.stars import stars
 from agents.traits import Histories
 from simulator.dataset import Dataset
 from simulator.errors import DataError
+from simulator.one_thread import one_thread
 from simulator.records import Trait, UserProfile
 
 LIKED, DISLIKED = 20, 8
@@ -84,6 +85,7 @@ class Norms:
     n_people: int
 
 
+@one_thread()
 def fit_profiles(train: Dataset) -> list[UserProfile]:
     """A profile of everybody who has a training interaction.
 

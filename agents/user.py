@@ -42,6 +42,7 @@ class Habits:
         recall: whether memories are recalled once per session or anew at each page.
         history: "behind" if what the training part has of somebody is not shown to them again; "ahead" if it is.
         repeat: "never" if items shown in earlier sessions are not to be shown again.
+        remembers: whether what happens is put into words and remembered; not where nobody would read it.
     """
 
     catalog: Catalog
@@ -51,6 +52,7 @@ class Habits:
     recall: Literal["session", "page"] = "session"
     history: History = "behind"
     repeat: Repeat = "session"
+    remembers: bool = True
 
 
 @dataclass(slots=True)
@@ -105,7 +107,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         self._stream = person_stream(stream, profile.user)
         self._chosen = np.array(past.chosen, dtype=np.int32)
         self._shown_before = past.shown
-        self._next_record = len(past.records)
+        self._next_record = past.remembered
         self._session = past.sessions
         self._last_end = past.last_end
         self._sessions_this_round = 0
@@ -156,17 +158,18 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         visit.chosen += int(chosen.sum())
         visit.left = bool(decision.outcomes["leave"].values[0] == 1.0)
         self._chosen = np.concatenate([self._chosen, items[chosen]])
-        self._remember(
-            records_of_page(
-                situation.page,
-                decision,
-                catalog=self._habits.catalog,
-                state=situation.state,
-                own_mean=self.profile.pickiness.value if self.profile.pickiness else None,
-                scale=self._habits.rating_scale,
-                next_record=self._next_record,
+        if self._habits.remembers:
+            self._remember(
+                records_of_page(
+                    situation.page,
+                    decision,
+                    catalog=self._habits.catalog,
+                    state=situation.state,
+                    own_mean=self.profile.pickiness.value if self.profile.pickiness else None,
+                    scale=self._habits.rating_scale,
+                    next_record=self._next_record,
+                )
             )
-        )
         dwell = self._dwell(len(items), int(chosen.sum()), situation.stream)
         visit.time += dwell
         visit.page += 1
@@ -188,16 +191,17 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
     def look_back(self, end: SessionEnd, closing: Closing) -> None:
         """Remembers the session; the next one of this round begins, if there is one."""
         visit = self._here
-        this_visit = [record for record in self.memory.records() if record.session == self._session and record.kind in ("chosen", "rated")]
-        self._remember(
-            records_of_session(
-                closing,
-                end.situation.state,
-                catalog=self._habits.catalog,
-                rests_on=[*end.situation.memories, *this_visit],
-                next_record=self._next_record,
+        if self._habits.remembers:
+            happened = [one for one in self.memory.records() if one.session == self._session and one.kind in ("chosen", "rated")]
+            self._remember(
+                records_of_session(
+                    closing,
+                    end.situation.state,
+                    catalog=self._habits.catalog,
+                    rests_on=[*end.situation.memories, *happened],
+                    next_record=self._next_record,
+                )
             )
-        )
         self._shown_before = (*self._shown_before, *visit.shown)
         self._session += 1
         self._sessions_this_round += 1
@@ -205,7 +209,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         self._begin_session()
 
     def records(self) -> list[MemoryRecord]:
-        """Everything remembered or forgotten."""
+        """What was held when the round began or was remembered since, with what was forgotten of it."""
         return self.memory.records()
 
     def _begin_session(self) -> None:

@@ -19,6 +19,7 @@ import psutil
 
 from agents.actions import actions_for
 from agents.arrivals import Window
+from agents.memory import NoMemory
 from agents.stars import to_scale
 from agents.user import Habits, UserAgent
 from environments.datasets.splits import Split, split
@@ -35,6 +36,7 @@ from simulator.execution import release_memory
 from simulator.files import damage, reading
 from simulator.llm.cache import CachedLanguageModel
 from simulator.log import CohortLog
+from simulator.one_thread import one_thread
 from simulator.paths import cache_folder
 from simulator.plugins import build, load, portable, resolve
 from simulator.protocols import DataChecker, DecisionContext, DecisionModel, Environment, LanguageModel, Memory, Recommender
@@ -247,8 +249,16 @@ def policy_id(config: ExperimentConfig) -> str:
     return f"{section.use.rpartition(':')[2]}{explores}-{digest}"
 
 
+def reads_memories(config: ExperimentConfig) -> bool:
+    """Whether anything that people decide can depend on what they remember (see `simulator.protocols.DecisionModel`)."""
+    reads = getattr(load(config.decision.use, methods=METHODS["decision"]), "reads_memories", True)
+    return bool(reads(config.decision.options) if callable(reads) else reads)
+
+
 def memory(config: ExperimentConfig, catalog: Catalog) -> Memory:
-    """The empty memory of one person."""
+    """The empty memory of one person; one that keeps nothing where nobody would read it."""
+    if not reads_memories(config):
+        return NoMemory(NoMemory.Config(), catalog=catalog)
     section = config.memory
     made: Memory = build(section.use, section.options, where="memory", methods=METHODS["memory"], catalog=catalog)
     return made
@@ -257,8 +267,8 @@ def memory(config: ExperimentConfig, catalog: Catalog) -> Memory:
 def habits(config: ExperimentConfig, catalog: Catalog, rating_scale: tuple[float, float] | None) -> Habits:
     """What is the same for all people of an experiment."""
     feed = config.recommender.feed_config()
-    people = config.population
-    return Habits(catalog, rating_scale, feed.max_pages, people.sessions, config.memory.recall_at, people.history, feed.repeat)
+    people, told = config.population, reads_memories(config)
+    return Habits(catalog, rating_scale, feed.max_pages, people.sessions, config.memory.recall_at, people.history, feed.repeat, told)
 
 
 def decisions(config: ExperimentConfig, context: DecisionContext) -> DecisionModel:
@@ -337,6 +347,7 @@ class CohortWorker:
         self._feeds: dict[int, Feed] = {}
         release_memory()
 
+    @one_thread()
     def __call__(self, task: CohortTask) -> CohortResult:
         """Simulates one cohort for one round and writes its shard."""
         started, before, feed = time.perf_counter(), self.usage, self._feed(task.fitted_round)

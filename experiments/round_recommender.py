@@ -9,6 +9,7 @@ import polars as pl
 from experiments import build
 from experiments.config import ExperimentConfig
 from simulator.dataset import Dataset
+from simulator.one_thread import one_thread
 from simulator.protocols import Recommender
 from simulator.run_directory import RunDirectory
 from simulator.seeds import Stream
@@ -36,6 +37,7 @@ def fit_recommender(
     )
 
 
+@one_thread()
 def fitted(
     config: ExperimentConfig, train: Dataset, round_number: int, simulated: pl.DataFrame | None = None, before: Path | None = None
 ) -> Recommender:

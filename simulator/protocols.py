@@ -188,7 +188,11 @@ class DecisionContext:
 
 
 class DecisionModel(Protocol):
-    """The user side: from situations to what people do."""
+    """The user side: from situations to what people do.
+
+    One whose decisions depend on nothing that people remember (`Situation.memories`) says so by an attribute ``reads_memories``, False or
+    a static method from its options to a bool; then nobody's memories are made.
+    """
 
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Prepares on the training part only, once per run, before the first round. May do nothing."""

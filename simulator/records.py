@@ -458,7 +458,7 @@ class Past:
     Attributes:
         sessions: sessions so far. last_end: end of the last one, simulated seconds, or None.
         chosen: item codes chosen so far, oldest first. shown: item codes shown so far.
-        records: every memory record so far.
+        records: the memory records that are held. remembered: how many were ever made; a record that was forgotten is not carried on.
     """
 
     sessions: int = 0
@@ -466,6 +466,7 @@ class Past:
     chosen: tuple[int, ...] = ()
     shown: tuple[int, ...] = ()
     records: tuple[MemoryRecord, ...] = ()
+    remembered: int = 0
 
 
 # --- inference ------------------------------------------------------------------------------------------------------

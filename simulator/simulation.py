@@ -284,7 +284,8 @@ def join_round(
             end,
             (*past.chosen, *items_chosen.get(user, ())),
             (*past.shown, *items_shown.get(user, ())),
-            tuple(records.get(user, ())),
+            tuple(record for record in records.get(user, ()) if record.forgotten is None),
+            max([past.remembered, *(record.record + 1 for record in records.get(user, ()))]),
         )
     return after, interactions_of(chosen)
 
@@ -311,12 +312,20 @@ def joined(run: RunDirectory, table: Table, rounds: int, cohorts: Sequence[int],
         RunError: a shard is missing or damaged.
     """
     if table.name == MEMORIES.name:
-        return run.read_round(table, rounds - 1, cohorts)  # a person's records carry over from round to round
+        return _memories(run, rounds, cohorts)
     parts = [run.read_round(table, number, cohorts) for number in range(rounds)]
     if table.name == TEXTS.name:
         told = [{"round": 0, "user": user, "session": -1, "kind": "taste", "text": taste, "status": "ok"} for user, taste in tastes.items()]
         parts.append(pl.DataFrame(told, schema=table.schema()))
     return pl.concat(parts).sort(table.key)
+
+
+def _memories(run: RunDirectory, rounds: int, cohorts: Sequence[int]) -> pl.DataFrame:
+    """Every record of everybody in its last state: what is held carries over from round to round, what was forgotten stays where it was."""
+    last = rounds - 1
+    frames = [run.read_round(MEMORIES, number, cohorts) for number in range(rounds)]
+    gone = [frame.filter(pl.col("forgotten").is_not_null()) for frame in frames[:last]]
+    return pl.concat([*gone, frames[last]]).unique(MEMORIES.key, keep="last", maintain_order=True).sort(MEMORIES.key)
 
 
 def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Sequence[CohortResult]) -> dict[str, Any]:
