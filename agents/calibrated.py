@@ -29,7 +29,7 @@ from agents.choices import close, decide, unusable
 from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
 from agents.exposures import hide, items_by_user, people_split
-from agents.hazard import base_log_odds, fit_hazard
+from agents.hazard import fit_hazard
 from agents.kept_weights import FILE, keep, kept, key_of, named
 from agents.margins import over_catalog
 from agents.moods import Moods, Visit
@@ -40,6 +40,7 @@ from agents.profiles import fit_profiles
 from agents.prompts import PromptConfig
 from agents.rhythm import SESSION_GAP
 from agents.sampled_pages import Exposures, catalog_log_odds, hidden_of_each, recommended_exposures, sampled_exposures, true_exposures
+from agents.staying import Staying
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.one_thread import one_thread
@@ -55,6 +56,8 @@ MOST_PEOPLE = 1_000
 ANCHOR_PEOPLE, ANCHOR_POOL, ANCHOR_PAGE = 100, 300, 20
 BALANCE_PEOPLE = 150
 QUADRATURE = np.polynomial.hermite_e.hermegauss(7)
+USUAL = (np.arange(32) + 0.5) / 32
+"""Quantiles of the probabilities of choosing on a good recommender's pages that are kept, to tell what somebody usually chooses."""
 
 
 class CalibratedConfig(VisitConfig):
@@ -112,8 +115,8 @@ class CalibratedDecisions:
     decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for
     place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
 
-    Ratings: a cumulative logit around the person's own histogram (`agents.ordinal`). Leaving: a hazard of fatigue and
-    satisfaction around the person's own expected pages (`agents.hazard`); the language model's answer to that question would have
+    Ratings: a cumulative logit around the person's own histogram (`agents.ordinal`). Leaving: a hazard of fatigue, satisfaction and the
+    appeal of the page around the person's own expected pages (`agents.staying`); the language model's answer to that question would have
     nothing it could be weighed against and is not asked for. Looking back is done by the language model, or by the ratings given.
 
     Weights are fitted on people of whom no language model was tuned (`agents.exposures.people_split`).
@@ -149,6 +152,7 @@ class CalibratedDecisions:
         self._exposed = np.zeros(0)
         self._key: dict[str, Any] = {}
         self._intercept = 0.0
+        self._usual_pages = np.full(1, logit(config.choose_rate))
         self._usual_activity = 0.0
 
     @staticmethod
@@ -160,6 +164,16 @@ class CalibratedDecisions:
     def reads_memories(options: Mapping[str, Any]) -> bool:
         """Whether what people remember is told to a language model; the evidence knows histories, not memories."""
         return bool(options.get("language_model", True))
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """See `simulator.protocols.Candid`."""
+        return self.config.assumptions()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See `simulator.protocols.Candid`."""
+        return tuple(self.calibration.report.get("warnings", ()))
 
     @property
     def calibration(self) -> Calibration:
@@ -273,10 +287,8 @@ class CalibratedDecisions:
         """
         calibration, behaviour = self.calibration, self._behaviour
         assert behaviour is not None
-        if calibration.sampled_share is None:
-            return float(calibration.choice.weights[0])
         draw = np.exp(behaviour.popularity)
-        best, own, of_items = [], [], self._sampled + self._exposed
+        best, own, levels, of_items = [], [], [], self._sampled + self._exposed
         for number in generator.permutation(len(profiles))[:ANCHOR_PEOPLE].tolist():
             profile = profiles[number]
             weights = draw.copy()
@@ -288,16 +300,22 @@ class CalibratedDecisions:
             evidence = self._evidence(profile, profile.history, pool)
             order = np.argsort(evidence + of_items[pool], kind="stable")[-ANCHOR_PAGE:]
             best.append(evidence[order])
-            own.append(of_items[pool[order]] + self._own_level(profile))
+            own.append(of_items[pool[order]])
+            levels.append(np.full(len(order), self._own_level(profile)))
         if not best:
-            return float(logit(self.config.choose_rate))
+            return float(logit(self.config.choose_rate) if calibration.sampled_share is not None else calibration.choice.weights[0])
         evidence = np.concatenate(best)[:, None]
         level, slope, spread = calibration.background
         said = level + slope * evidence + spread * QUADRATURE[0] if self._model is not None else None
         index = self._weighted(evidence, said, np.ones_like(evidence), 0.0) + np.concatenate(own)[:, None]
         index = np.broadcast_to(index, (len(index), len(QUADRATURE[0])))
         shares = QUADRATURE[1] / QUADRATURE[1].sum()
-        return intercept_for(index, self.config.choose_rate, shares)
+        level = float(calibration.choice.weights[0])
+        if calibration.sampled_share is not None:
+            level = intercept_for(index + np.concatenate(levels)[:, None], self.config.choose_rate, shares)
+        chances = np.sort(expit(index + level) @ shares).clip(1e-9, 1.0 - 1e-9)
+        self._usual_pages = logit(np.quantile(chances, USUAL))
+        return level
 
     # --- deciding ---
 
@@ -331,7 +349,12 @@ class CalibratedDecisions:
         if self._moods is not None:
             self._moods.save(folder)
         np.save(folder / EXPOSED_FILE, self._exposed)
-        document = {"typical_items": self._priors.typical_items, "intercept": self._intercept, "usual_activity": self._usual_activity}
+        document = {
+            "typical_items": self._priors.typical_items,
+            "intercept": self._intercept,
+            "usual_activity": self._usual_activity,
+            "usual_pages": self._usual_pages.tolist(),
+        }
         (folder / "calibrated_decisions.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
         if self._model is not None:
             self._model.save(folder)
@@ -346,6 +369,7 @@ class CalibratedDecisions:
         document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._intercept, self._usual_activity = document["intercept"], document["usual_activity"]
+        self._usual_pages = np.array(document.get("usual_pages", [logit(self.config.choose_rate)]))  # runs of before had none
         if self._model is not None:
             self._model.load(folder)
 
@@ -370,13 +394,11 @@ class CalibratedDecisions:
         found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])
         if "rate" in found and self.calibration.rating is not None and profile.rating_histogram is not None:
             found["rate"] = self._ratings(situation, features, reading, visit)
+        leave = next(action for action in self._actions if action.name == "leave")
         if self.config.stay == "visits":
-            leave = next(action for action in self._actions if action.name == "leave")
             decision = decide(self._actions, situation, found, leaving_by_visits(leave, situation, positive))
         else:
-            if "leave" in found and self.calibration.leaving is not None:
-                found["leave"] = self._leaving(situation)
-            decision = decide(self._actions, situation, found)
+            decision = decide(self._actions, situation, found, self._staying(profile).leaving(leave, situation))
         if reading is None:
             return decision
         told = self.prompts.told(situation.memories)
@@ -459,20 +481,18 @@ class CalibratedDecisions:
             cumulative = self._moods.toned(cumulative, visit)
         return probabilities(cumulative)
 
-    def _leaving(self, situation: Situation) -> np.ndarray:
-        profile, state, leaving = situation.profile, situation.state, self.calibration.leaving
-        assert leaving is not None
-        _, tired, glad = leaving.weights.tolist()
-        base = base_log_odds(
-            round(self._priors.expected_pages(profile), 3),
+    def _staying(self, profile: UserProfile) -> Staying:
+        """How a person leaves pages."""
+        leaving = self.calibration.leaving
+        _, tired, glad = leaving.weights.tolist() if leaving is not None else (0.0, 0.0, 0.0)
+        return Staying(
+            self._priors.expected_pages(profile),
             self._context.max_pages,
             self._context.page_size,
-            round(profile.rhythm.items_per_session, 3),
+            float(expit(self._usual_pages + self._own_level(profile)).mean()),
+            profile.rhythm.items_per_session,
+            self.config.leave_response,
             tired,
+            glad,
+            profile.pickiness.value if profile.pickiness is not None else None,
         )
-        satisfaction = 0.0
-        if state.mean_rating is not None and profile.pickiness is not None:
-            satisfaction = state.mean_rating - profile.pickiness.value
-        chance = float(expit(base + tired * state.fatigue + glad * satisfaction))
-        action = next(action for action in self._actions if action.name == "leave")
-        return np.array([[chance if value else 1.0 - chance for value in action.values]])

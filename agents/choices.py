@@ -16,17 +16,18 @@ from simulator.records import Action, Closing, Decision, Outcome, Situation
 Probabilities = Mapping[str, np.ndarray]
 """Action name -> probability of each label: shape (n_impressions, n_labels) for item actions, (1, n_labels) otherwise."""
 
+Leaving = Callable[[Mapping[str, Outcome]], np.ndarray]
+"""From the outcomes of the actions that stand before "leave" to its probabilities, shape (1, n_labels)."""
 
-def decide(
-    actions: Sequence[Action], situation: Situation, probabilities: Probabilities, leaving: Callable[[int], np.ndarray] | None = None
-) -> Decision:
+
+def decide(actions: Sequence[Action], situation: Situation, probabilities: Probabilities, leaving: Leaving | None = None) -> Decision:
     """Draws every item and page action of a page.
 
     Args:
         actions: of the experiment, in order of declaration: an action named in `only_if` stands before.
         situation: its stream gives the randomness.
         probabilities: for every item and page action, before any response to interventions that is assumed (`responded`).
-        leaving: from the number of items chosen on this page to the probabilities of "leave", in place of those of `probabilities`.
+        leaving: from what was done on this page to the probabilities of "leave", in place of those of `probabilities`.
     """
     outcomes: dict[str, Outcome] = {}
     for action in actions:
@@ -35,7 +36,7 @@ def decide(
         keys = situation.page.items.tolist() if action.scope == "item" else [-1]
         chances = probabilities[action.name]
         if action.name == "leave" and leaving is not None:
-            chances = leaving(int((outcomes["choose"].values == 1.0).sum()))
+            chances = leaving(outcomes)
         outcomes[action.name] = _draw(action, situation, responded(action, situation, chances), keys, outcomes)
     return Decision(outcomes)
 

@@ -14,6 +14,7 @@ from agents.choices import close, decide, unusable
 from agents.evidence import FEATURES, Evidence, choice_examples, star_probabilities
 from agents.exposures import people_split
 from agents.priors import PriorConfig, Priors, VisitConfig, intercept_for, leaving_by_visits, visits_known
+from agents.staying import Staying
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.files import read_table
@@ -50,7 +51,10 @@ SPREAD_STRENGTH = 10.0
 
 
 class RandomDecisions:
-    """People who follow their prior (`agents.priors`) whatever is shown; session actions are uniform."""
+    """People who follow their prior (`agents.priors`) whatever is shown; session actions are uniform.
+
+    How long they stay depends on how much they happen to choose (`agents.staying`).
+    """
 
     Config = VisitConfig
     uses_language_model = False
@@ -58,12 +62,22 @@ class RandomDecisions:
 
     def __init__(self, config: VisitConfig, *, context: DecisionContext) -> None:
         self._actions = context.actions
-        self._stay = config.stay
+        self._config, self._context = config, context
         self._priors = Priors(config, context.actions, (), context.max_pages)
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """See `simulator.protocols.Candid`."""
+        return self._config.assumptions()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See `simulator.protocols.Candid`."""
+        return ()
 
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Learns what a typical session length is."""
-        visits_known(profiles, self._stay)
+        visits_known(profiles, self._config.stay)
         self._priors.typical_items = float(np.median([profile.rhythm.items_per_session for profile in profiles]))
 
     def decide(self, situations: Sequence[Situation]) -> list[Decision]:
@@ -83,11 +97,17 @@ class RandomDecisions:
         self._priors.typical_items = json.loads((folder / "priors.json").read_text(encoding="utf-8"))["typical_items"]
 
     def _decision(self, situation: Situation, found: dict[str, np.ndarray]) -> Decision:
-        if self._stay == "pages":
-            return decide(self._actions, situation, found)
         choose, leave = (next(action for action in self._actions if action.name == name) for name in ("choose", "leave"))
+        if self._config.stay == "pages":
+            return decide(self._actions, situation, found, self._staying(situation.profile).leaving(leave, situation))
         positive = found["choose"][:, choose.values.index(True)]
         return decide(self._actions, situation, found, leaving_by_visits(leave, situation, positive))
+
+    def _staying(self, profile: UserProfile) -> Staying:
+        """How a person leaves pages; nothing is known of fatigue and satisfaction here."""
+        config, context = self._config, self._context
+        pages, usual = self._priors.expected_pages(profile), config.choose_rate
+        return Staying(pages, context.max_pages, context.page_size, usual, profile.rhythm.items_per_session, config.leave_response)
 
     def _probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
         return self._priors.page(situation)

@@ -1,20 +1,17 @@
-"""When people leave: a hazard of leaving after each page that rises with fatigue and falls with satisfaction.
+"""When people leave, as far as a log of what they chose tells: a hazard that rises with fatigue and falls with satisfaction.
 
 How many pages a person sees is a setting (`agents.priors`), relative to how long their own sessions are. How the hazard moves
-around that is estimated from the training part's sessions, where the data has times: a page is stood for by a block of as
-many interactions as the person in the middle has in a third of a session. MovieLens' sessions are sittings in which people
-rate what they remember, so what is estimated is how soon they tire of that.
+around that (`agents.staying`) is estimated from the training part's sessions, where the data has times: a page is stood for by a
+block of as many interactions as the person in the middle has in a third of a session. MovieLens' sessions are sittings in which
+people rate what they remember, so what is estimated is how soon they tire of that.
 
 Source: Allison, "Discrete-time methods for the analysis of event histories", Sociological Methodology 13 (1982).
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from agents.choice_model import Logit, fit_logit
 from agents.rhythm import SESSION_GAP, split_sessions
@@ -29,9 +26,9 @@ LEAST_ITEMS = 10.0
 def fit_hazard(train: Dataset, people: np.ndarray) -> Logit | None:
     """Weights of fatigue and satisfaction on the log-odds of leaving, or None where the data has no times.
 
-    Fatigue is ``1 - exp(-items so far / the person's mean items per session)``, satisfaction the mean rating given so far in the
-    session minus the person's own mean, both before the block; without ratings satisfaction is 0. Each block's offset is the
-    log-odds of one over the person's mean number of blocks, completed by one session of the population.
+    Fatigue is ``1 - exp(-items before the block / the person's mean items per session)``, satisfaction the mean rating given in the
+    session up to the end of the block minus the person's own mean; without ratings it is 0. Each block's offset is the log-odds of one
+    over the person's mean number of blocks, completed by one session of the population.
 
     Args:
         train: the training part, rows sorted by person and time. people: user codes that are looked at.
@@ -59,26 +56,8 @@ def fit_hazard(train: Dataset, people: np.ndarray) -> Logit | None:
     before = block * size
     first = np.cumsum(sessions.sizes) - sessions.sizes
     running = np.concatenate([[0.0], np.cumsum(ratings - own[users])])
-    satisfaction = (running[first[session] + before] - running[first[session]]) / np.maximum(before, 1)
+    after = np.minimum(before + size, sessions.sizes[session])
+    satisfaction = (running[first[session] + after] - running[first[session]]) / after
     fatigue = 1.0 - np.exp(-before / np.maximum(LEAST_ITEMS, mean_items[person]))
     offset = logit(np.clip(1.0 / mean_blocks[person], 0.01, 0.95))
     return fit_logit(np.column_stack([fatigue, satisfaction]), block + 1 == blocks[session], person, NAMES, l2=1.0, offset=offset)
-
-
-@lru_cache(maxsize=65_536)
-def base_log_odds(pages: float, max_pages: int, page_size: int, usual_items: float, slope: float) -> float:
-    """The log-odds of leaving after the first page with which a session of somebody neither glad nor sad has so many pages on average.
-
-    Args:
-        pages: wanted mean, >= 1. max_pages: a session ends after this one at the latest. page_size: items on a page.
-        usual_items: impressions in which the person's fatigue reaches 1 - 1/e. slope: weight of fatigue.
-    """
-    if max_pages == 1 or pages <= 1.0:
-        return 10.0
-    fatigue = 1.0 - np.exp(-page_size * np.arange(max_pages - 1) / max(LEAST_ITEMS, usual_items))
-
-    def too_many(base: float) -> float:
-        return 1.0 + float(np.cumprod(1.0 - expit(base + slope * fatigue)).sum()) - pages
-
-    lowest, highest = -20.0, 10.0
-    return lowest if too_many(lowest) <= 0 else float(brentq(too_many, lowest, highest))

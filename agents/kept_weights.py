@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 FILE = "calibration.json"
 
-AFTERWARDS = frozenset({"weights", "choose_rate", "typical_pages", "stay", "activity_share", "moods", "texts", "exposures"})
+AFTERWARDS = frozenset(
+    {"weights", "choose_rate", "typical_pages", "stay", "leave_response", "activity_share", "moods", "texts", "exposures"}
+)
 """Options of `agents.calibrated.CalibratedConfig` that no weight depends on, but for the exposures, whose content counts."""
 
 OF_MODEL = frozenset({"people", "stars", "recentre", "reference_pages", "prompt"})

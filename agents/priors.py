@@ -7,7 +7,7 @@ histogram and how long their visits are compared with other people's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -19,7 +19,7 @@ from scipy.special import expit, logit
 from agents.visits import leaving_chance
 from simulator.errors import ConfigError
 from simulator.plugins import ComponentConfig
-from simulator.records import Action, Situation, UserProfile
+from simulator.records import Action, Outcome, Situation, UserProfile
 
 
 class PriorConfig(ComponentConfig):
@@ -40,9 +40,23 @@ class VisitConfig(PriorConfig):
     Attributes:
         stay: "pages": as many pages as `typical_pages` says, relative to the person's own sessions; "visits": until as many things are
             chosen as in one of the person's own visits, or of somebody else's (`agents.visits`); needs data with times.
+        leave_response: how many log-odds likelier people are to leave after a page on which they choose nothing than after one on which
+            they choose as much as usual; the other way round where they choose more (`agents.staying`). An assumption, which no log without
+            exposures can tell; 0 is a session whose length does not depend on what is chosen. Of no effect with ``stay = "visits"``.
     """
 
     stay: Literal["pages", "visits"] = "pages"
+    leave_response: float = Field(1.0, ge=0, le=10)
+
+    def assumptions(self) -> tuple[str, ...]:
+        """What is assumed of how long people stay, in sentences."""
+        if self.stay == "visits" or self.leave_response == 0.0:
+            return ()
+        return (
+            f"the odds of leaving after a page on which somebody chooses nothing are {np.exp(self.leave_response):.3g} times those after a "
+            "page of which they choose as much as usual, and lower in proportion where they choose more "
+            f"(decision.leave_response = {self.leave_response:g}); no data says so.",
+        )
 
 
 class Priors:
@@ -102,7 +116,7 @@ def visits_known(profiles: Sequence[UserProfile], stay: str) -> None:
         raise ConfigError("[decision] stay = 'visits' needs data with times, from which visits are read; write stay = 'pages'.")
 
 
-def leaving_by_visits(action: Action, situation: Situation, choose: np.ndarray) -> Callable[[int], np.ndarray]:
+def leaving_by_visits(action: Action, situation: Situation, choose: np.ndarray) -> Callable[[Mapping[str, Outcome]], np.ndarray]:
     """What the probability of leaving is once it is known how many things were chosen on a page (`agents.visits.leaving_chance`).
 
     After a page without a choice nobody leaves; whoever finds nothing more goes when the pages of the session end.
@@ -111,13 +125,14 @@ def leaving_by_visits(action: Action, situation: Situation, choose: np.ndarray) 
         action: of leaving. situation: in front of the page, of somebody with visits. choose: probability of choosing each item, shape (n,).
 
     Returns:
-        From the number chosen on the page to probabilities of the action's labels, shape (1, n_labels).
+        From what was done on the page to probabilities of the action's labels, shape (1, n_labels).
     """
     visits, state = situation.profile.rhythm.visits, situation.state
     assert visits is not None
     step = float(choose.sum() / max(1.0 - np.prod(1.0 - choose), 1e-9))
 
-    def leaving(chosen: int) -> np.ndarray:
+    def leaving(done: Mapping[str, Outcome]) -> np.ndarray:
+        chosen = int((done["choose"].values == 1.0).sum())
         chance = leaving_chance(visits, state.session, state.chosen + chosen, step) if chosen else 0.0
         return _binary(action, chance)[None, :]
 

@@ -90,6 +90,7 @@ def data_card(
         "- No simulated interaction is an observation. What simulated people choose follows from the training data, the settings below and "
         "the recommender that filled their pages; conclusions about real people need real data.",
         "- How often a shown item is chosen, and how long a session lasts, are settings unless the data has impressions.",
+        *(f"- {sentence}" for sentence in run.told.sentences),
         "- Training a recommender on these interactions hands on what the people's evidence and the exposing recommender know "
         "(distillation); `usersim augment` measures what that is worth, beside controls.",
         f"- The rights in {run.data_name}, from which people, items and any real interactions come, are those of its owners.",

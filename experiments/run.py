@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from experiments.people_tables import items_table, people_table, real_table
 from experiments.round_recommender import fit_recommender
 from experiments.run_work import told
 from experiments.same_settings import CHANGEABLE, take_over
+from experiments.told import read_told, write_told
 from simulator.dataset import Dataset, require
 from simulator.errors import ConfigError
 from simulator.execution import end_if_importing_main, execution, release_memory
@@ -232,7 +233,7 @@ def _carry_out(
         finally:
             workforce.close()
         seconds = time.perf_counter() - simulating
-        summary |= {
+        summary |= asdict(read_told(run.path)) | {
             "seconds": round(time.perf_counter() - started, 3),
             "simulation_seconds": round(seconds, 3),
             "pages_per_second": round(here / seconds, 3),
@@ -348,6 +349,7 @@ def _prepare(
             decisions = build.decisions(config, blueprint.context(model))
             decisions.fit(train, profiles, Stream(config.seed).child("decisions"))
             decisions.save(folder)
+            write_told(folder, decisions)
 
         run.made_once(run.path / "decisions", decide, rest_on_it=run.has_shards())
     finally:

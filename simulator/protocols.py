@@ -210,6 +210,19 @@ class DecisionModel(Protocol):
         """Restores what `save` wrote."""
 
 
+@runtime_checkable
+class Candid(Protocol):
+    """What a decision model may say of itself after `DecisionModel.fit` or `load`; reports, summaries and data cards repeat it."""
+
+    @property
+    def assumptions(self) -> Sequence[str]:
+        """What is assumed of people and not estimated, a sentence each."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What could not be estimated as asked, a sentence each."""
+
+
 class DatasetLoader(Protocol):
     """Reads one raw format."""
 

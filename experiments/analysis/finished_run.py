@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from experiments.told import Told, read_told
 from simulator.credentials import masked_settings
 from simulator.dataset import Domain
 from simulator.errors import RunError
@@ -49,6 +50,11 @@ class FinishedRun:
     def summary(self) -> dict[str, Any]:
         """Counts and speed."""
         return self.directory.read_json("summary")
+
+    @cached_property
+    def told(self) -> Told:
+        """What is assumed of the people, and what could not be estimated as asked."""
+        return read_told(self.path)
 
     @property
     def name(self) -> str:

@@ -69,6 +69,7 @@ def notes(run: FinishedRun) -> list[str]:
     model, decision = run.manifest.get("model"), str(run.config.get("decision", {}).get("use", "unknown"))
     who = f"with the language model {model['name']}" if model else "without a language model"
     found = [f"Decisions were made by {decision} {who}. The people are simulated; nothing here was observed of anybody."]
+    found += run.told.sentences
     share = metrics.fallback_share(run.pages, run.sessions)
     if share > 0:
         found.append(

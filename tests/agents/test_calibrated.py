@@ -14,10 +14,12 @@ from agents.behaviour import FEATURES, Behaviour
 from agents.calibrated import CalibratedDecisions
 from agents.decisions import first_page
 from agents.exposures import people_split
+from agents.hazard import fit_hazard
 from agents.kept_weights import kept_file
 from agents.opinions import OPINIONS
 from agents.profiles import fit_profiles
 from agents.sampled_pages import MATCHED, RANDOM, catalog_log_odds
+from environments.datasets.assembly import items_from_ids, users_from_ids
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError, DataError
 from simulator.llm.scripted import ScriptedConfig, ScriptedLanguageModel
@@ -127,7 +129,7 @@ def test_people_rate_higher_what_people_like_them_rated_higher(world, without_mo
         [decision.outcomes["rate"].probabilities @ np.arange(1, 6) for decision in without_model.decide(pages(world, range(40)))]
     )
     suits = (np.arange(20, 25)[None, :] % 2) == (np.arange(40)[:, None] % 2)
-    assert stars[suits].mean() > stars[~suits].mean() + 0.5
+    assert stars[suits].mean() > stars[~suits].mean() + 0.4
 
 
 def test_on_pages_of_good_items_they_choose_as_often_as_the_setting_says(world):
@@ -354,11 +356,34 @@ def test_a_person_without_a_history_or_group_is_decided_for(world, without_model
     assert np.isfinite(choices(without_model, [nobody])).all()
 
 
-def test_tired_people_leave_sooner_if_the_log_says_so_and_the_mean_stays(world, without_model):
-    leaving = without_model.calibration.leaving
-    assert leaving is not None
-    assert leaving.names == ("intercept", "fatigue", "satisfaction")
-    assert np.isfinite(leaving.errors).all()
+def sittings(leaving, n_people=150, each=6):
+    """A log of people who rate one item after another and stop with a probability that follows from how many they rated and how high the last was."""
+    generator = Stream(12).child("sittings").generator()
+    rows = []
+    for user in range(n_people):
+        time, free = 1_000_000_000 + user, generator.permutation(400).tolist()
+        for _ in range(each):
+            time += 500_000
+            for place in range(1, 60):
+                rating = float(generator.integers(1, 6))
+                rows.append((user, free.pop(), rating, time))
+                time += 60
+                if not free or generator.random() < leaving(place, rating):
+                    break
+    items = items_from_ids(pl.Series([str(item) for item in range(400)]))
+    people = users_from_ids(pl.Series([str(1_000 + user) for user in range(n_people)]))
+    schema = {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32, "timestamp": pl.Int64}
+    return Dataset("sittings", Catalog(items), people, pl.DataFrame(rows, schema=schema, orient="row"), (1.0, 5.0))
+
+
+def test_people_tire_and_are_put_off_as_far_as_the_log_says():
+    tired = fit_hazard(sittings(lambda place, rating: 0.02 * place), np.arange(150))
+    put_off = fit_hazard(sittings(lambda place, rating: 0.4 if rating == 1 else 0.1), np.arange(150))
+    neither = fit_hazard(sittings(lambda place, rating: 0.18), np.arange(150))
+    assert tired.weights[1] > 3 * tired.errors[1]
+    assert tired.weights[1] > neither.weights[1] + 1.0
+    assert put_off.weights[2] < -3 * put_off.errors[2]
+    assert abs(neither.weights[2]) < 3 * neither.errors[2]
 
 
 def impressions(world, n_people=60, place_effect=-0.8):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from agents.choice_model import calibration, fit_logit, likelihood_ratio
-from agents.hazard import base_log_odds
 from agents.ordinal import fit_ordinal, fit_shift, probabilities
+from agents.staying import base_log_odds
 from simulator.seeds import Stream
 
 

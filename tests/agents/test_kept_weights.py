@@ -144,7 +144,7 @@ def test_words_that_prompts_have_in_themselves_change_the_key(film_world, monkey
 
 @pytest.mark.parametrize(
     "options",
-    [{"choose_rate": 0.5}, {"typical_pages": 4.0}, {"activity_share": 0.1}, {"moods": False}, {"weights": "fit"}],
+    [{"choose_rate": 0.5}, {"typical_pages": 4.0}, {"leave_response": 0.0}, {"activity_share": 0.1}, {"moods": False}, {"weights": "fit"}],
     ids=lambda options: next(iter(options)),
 )
 def test_what_acts_after_the_fit_is_left_out_and_changes_no_weight(film_world, options, tmp_path):
