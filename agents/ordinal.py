@@ -123,7 +123,9 @@ def _fit(columns: np.ndarray, histograms: np.ndarray, stars: np.ndarray, spread:
     n, p = columns.shape
     own = own_log_odds(histograms)
     means = own.mean(axis=0)
-    scaled, moved = columns / spread, own - means
+    # Weights are counted in standard deviations of their priors, so that they are all of one size.
+    scale = 1.0 / np.sqrt(l2 * spread**2 + (unit / PER_STAR) ** 2)
+    scaled, moved = columns * scale, own - means
     rows, grade = np.arange(n), stars.astype(np.int64) - 1
     start = _start(stars, p)
 
@@ -143,7 +145,7 @@ def _fit(columns: np.ndarray, histograms: np.ndarray, stars: np.ndarray, spread:
         parts = [by_cut.sum(axis=1)[:, None], later, (by_cut * moved).sum(axis=1)[:, None], -by_cut.sum(axis=1)[:, None] * scaled]
         return np.log(chance), np.concatenate(parts, axis=1)
 
-    ridge = np.concatenate([np.full(GRADES, l2), l2 + (unit / (PER_STAR * spread)) ** 2])
+    ridge = np.concatenate([np.full(GRADES, l2), np.ones(p)])
 
     def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
         logs, slopes = scores(theta)
@@ -158,8 +160,8 @@ def _fit(columns: np.ndarray, histograms: np.ndarray, stars: np.ndarray, spread:
         return None
     logs, slopes = scores(found.point)
     information = np.einsum("ni,nj->ij", slopes, slopes) + np.diag(ridge)
-    errors = np.sqrt(np.diag(np.linalg.inv(information)).clip(min=0.0))[GRADES:] / spread
-    weights = found.point[GRADES:] / spread
+    errors = np.sqrt(np.diag(np.linalg.inv(information)).clip(min=0.0))[GRADES:] * scale
+    weights = found.point[GRADES:] * scale
     return Ordinal((), _cuts(found.point), means, float(found.point[GRADES - 1]), weights, errors, float(logs.sum()), n)
 
 

@@ -357,7 +357,7 @@ def test_a_person_without_a_history_or_group_is_decided_for(world, without_model
 
 
 def sittings(leaving, n_people=150, each=6):
-    """A log of people who rate one item after another and stop with a probability that follows from how many they rated and how high the last was."""
+    """A log of people who rate item after item and stop with a probability that follows from how many and how high the last was."""
     generator = Stream(12).child("sittings").generator()
     rows = []
     for user in range(n_people):
