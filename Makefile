@@ -67,7 +67,7 @@ bench: $(STAMP) ## run the benchmarks; results go to results/benchmarks/
 	$(BIN)/usersim benchmark inference
 
 fuzz: $(STAMP) ## try 1,000 mutated data files; `make test` tries 200
-	USERSIM_FUZZ=1000 $(BIN)/python -m pytest -q tests/fuzz
+	USERSIM_FUZZ=1000 $(BIN)/python -m pytest -q tests/fuzz tests/experiments/test_variants_of_one_run.py
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .venv-lenskit .venv-rectools dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments import config as configuration
+from experiments import manifest
 from experiments import run as runs
 from experiments.config import ExperimentConfig
-from experiments.same_settings import difference, settings
+from experiments.run_data import data_of
+from experiments.same_settings import difference, made_by_others, settings
 from experiments.trust import own
 from simulator.errors import ConfigError, RunError
 from simulator.run_directory import RunDirectory
@@ -50,6 +52,7 @@ def run_arms(folder: Path, arms: Mapping[str, ExperimentConfig], workers: int, r
     folders = {name: folder / ARMS / name for name in arms}
     for name, config in arms.items():
         check_run(folders[name], config)
+    _check_alike(arms, folders)
     for number, (name, config) in enumerate(arms.items(), start=1):
 
         def tell(
@@ -59,6 +62,26 @@ def run_arms(folder: Path, arms: Mapping[str, ExperimentConfig], workers: int, r
 
         run_once(config, folders[name], workers, tell, [other for other in folders.values() if other != folders[name]])
     return folders
+
+
+def _check_alike(arms: Mapping[str, ExperimentConfig], folders: Mapping[str, Path]) -> None:
+    """Checks, before anything is run beside arms that are complete, that these were made as it would be.
+
+    Raises:
+        RunError: an arm that is there was made by other code, packages or another kind of machine, or of other data.
+    """
+    there = {name: RunDirectory(folder) for name, folder in folders.items() if RunDirectory(folder).is_complete}
+    if not there or len(there) == len(arms):
+        return
+    for name, run in there.items():
+        stored, now = run.read_json("manifest"), manifest.made_by(arms[name])
+        if other := made_by_others(stored, now):
+            raise RunError(
+                f"{run.path} was made by other code or on another machine ({other}), and other arms are still to be run, which would be "
+                f"compared with it; choose another folder (--output), or remove {run.path}."
+            )
+    first = next(iter(there))
+    data_of(arms[first], there[first])
 
 
 def run_once(config: ExperimentConfig, folder: Path, workers: int, report: runs.Report, prepared: Sequence[Path] = ()) -> Path:

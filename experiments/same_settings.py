@@ -92,6 +92,18 @@ def made_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     )
 
 
+def made_by_others(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The first entry of two manifests that says that they are of runs by other code or packages, or on another kind of machine."""
+    names = [("usersim",), ("code",), ("packages",), ("machine", "processor"), ("machine", "blas")]
+    for path in names:
+        values: list[Any] = [one, other]
+        for key in path:
+            values = [(value or {}).get(key) for value in values]
+        if values[0] is not None and values[0] != values[1]:
+            return ".".join(path)
+    return None
+
+
 def _prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirectory) -> bool:
     if not (other.config_path.is_file() and (other.path / "manifest.json").is_file()) or damage(other.path / "decisions"):
         return False

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from simulator.errors import RunError
+from simulator.files import read_document, write_document
 from simulator.protocols import Candid, DecisionModel
-from simulator.run_directory import write_atomically
 
 FILE = "told.json"
 """File beside what the decision model itself stores."""
+
+WAY_OUT = "remove it, and nothing is said of assumptions, or run the experiment again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,21 @@ def told_by(decisions: DecisionModel) -> Told:
 
 def write_told(folder: Path, decisions: DecisionModel) -> None:
     """Keeps what a fitted decision model says of itself in the folder that it is stored in."""
-    write_atomically(folder / FILE, (json.dumps(asdict(told_by(decisions)), indent=1, ensure_ascii=False) + "\n").encode())
+    write_document(folder / FILE, asdict(told_by(decisions)))
 
 
 def read_told(run: Path) -> Told:
-    """What the decision model of a run said; nothing for runs of before."""
+    """What the decision model of a run said; nothing for runs of before.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     file = run / "decisions" / FILE
     if not file.is_file():
         return Told()
-    stored = json.loads(file.read_text(encoding="utf-8"))
-    return Told(tuple(stored["assumptions"]), tuple(stored["warnings"]))
+    stored, whole = read_document(file, WAY_OUT)
+    said = [stored.get(name) for name in ("assumptions", "warnings")]
+    if not whole or not all(isinstance(some, list) and all(isinstance(one, str) for one in some) for some in said):
+        raise RunError(f"{file} does not hold what was written; {WAY_OUT}.")
+    assumptions, warnings = (tuple(map(str, some or ())) for some in said)
+    return Told(assumptions, warnings)

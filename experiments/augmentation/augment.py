@@ -30,12 +30,13 @@ from experiments.augmentation import cells
 from experiments.augmentation.results import Results, headline
 from experiments.augmentation.strata import Strata
 from experiments.config import ExperimentConfig
+from experiments.ingredients import difference, ingredients
 from experiments.run_data import data_of
 from experiments.trust import own
 from simulator.errors import ConfigError, DataError, RunError
 from simulator.execution import execution
-from simulator.files import write_atomically
-from simulator.plugins import resolve
+from simulator.files import read_document, write_atomically, write_document
+from simulator.plugins import portable, resolve
 from simulator.simulation import CohortResult
 
 Report = Callable[[str, int, int], None]
@@ -43,6 +44,7 @@ Report = Callable[[str, int, int], None]
 
 FILE = "augmentation.json"
 CONFIG = "config.toml"
+MADE = "made_from.json"
 
 CELLS_CHOSEN_BY = ("seeds", "doses", "sources", "alone_dose")
 """Keys of [augmentation] that only say which cells are wanted: with others of them the same folder is continued."""
@@ -143,8 +145,22 @@ def _own(folder: Path, config: ExperimentConfig) -> None:
                 )
     elif folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} already holds something that is no augmentation; choose another --output.")
+    made = _made_from(config)
+    stored = folder / MADE
+    before_made = read_document(stored, f"remove {folder}, or choose another --output")[0] if stored.is_file() else made
+    if other := difference(before_made, made):
+        raise RunError(f"{folder} cannot be continued, or its cells would be of two kinds: {other}; choose another --output, or remove it.")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, configuration.dump(config, build.resolved(config)))
+    write_document(stored, made)
+
+
+def _made_from(config: ExperimentConfig) -> dict[str, Any]:
+    """What cells depend on besides the settings, which `_own` compares one by one: data, files, model, code, libraries."""
+    modules = [portable(section.use).rpartition(":")[0] for section in config.augmentation.recommenders.values()]
+    train = build.data(cells.of_seed(config, config.seed)).train
+    found = ingredients(config, train, "experiments.augmentation.augment", "experiments.augmentation.cells", *sorted(set(modules)))
+    return {name: value for name, value in found.items() if name != "settings"}
 
 
 def _document(config: ExperimentConfig, folder: Path, runs: Mapping[int, Path], left_out: Sequence[str]) -> dict[str, Any]:

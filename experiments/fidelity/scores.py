@@ -6,9 +6,11 @@ through the seam that the simulation uses.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from experiments.fidelity.candidates import nested_candidates
 from experiments.fidelity.context import FidelityContext
 from experiments.fidelity.pages import BATCH, ask, first_pages
 from experiments.fidelity.storage import read_frame, read_part, write_part
+from experiments.ingredients import ingredients
 from simulator.dataset import Dataset
 from simulator.files import write_table
 from simulator.llm import adapters
@@ -51,13 +54,9 @@ class Asked:
 
 def settings(context: FidelityContext) -> dict[str, Any]:
     """Everything that scores and figures depend on, as JSON; a stored result with other settings is not used."""
-    config = context.config
     return {
-        "data": _fingerprint(context),
-        "dataset": config.dataset.model_dump(mode="json"),
-        "decision": config.decision.model_dump(mode="json"),
-        "language_model": config.language_model.model_dump(mode="json") if config.language_model else None,
-        "adapter": _adapter(config),
+        **_ingredients(context),
+        "adapter": _adapter(context.config),
         "page_size": context.question_size,
         "stream": [context.stream.seed, *context.stream.path],
         "people": [int(code) for code in context.people],
@@ -156,5 +155,7 @@ def _adapter(config: ExperimentConfig) -> str | None:
 
 
 @lru_cache(maxsize=2)
-def _fingerprint(context: FidelityContext) -> str:
-    return context.train.fingerprint()
+def _ingredients(context: FidelityContext) -> dict[str, Any]:
+    modules = sorted(f"{__package__}.{file.stem}" for file in Path(__file__).parent.glob("*.py"))
+    test = hashlib.sha256(context.split.test.write_csv().encode()).hexdigest()
+    return {**ingredients(context.config, context.train, *modules), "test": test}

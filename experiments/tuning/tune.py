@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -33,10 +33,11 @@ from experiments.tuning.settings import FACTORS, START, Progress, TrainingConfig
 from experiments.tuning.teacher import Teacher
 from experiments.tuning.vocabulary import KeptVocabulary
 from simulator.errors import ConfigError, ModelError
-from simulator.files import write_arrays, write_atomically
+from simulator.files import read_json, write_arrays, write_atomically
 from simulator.llm import adapters, formats, models, vectors
 from simulator.llm.vectors import VectorTokens
 from simulator.plugins import load
+from simulator.provenance import arithmetic, code_sha256
 from simulator.seeds import Stream
 
 Say = Callable[[str, int, int], None]
@@ -134,13 +135,20 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
         "prompt": prompt.model_dump(mode="json"),
         "examples": tuning.examples.model_dump(mode="json"),
         "packs": tuning.packs,
+        "validation_people": tuning.validation_people,
         "seed": config.seed,
+        "words": asdict(train.catalog.domain),
+        "actions": json.loads(json.dumps([asdict(action) for action in build.actions(train)])),
         **({"soft_tokens": training.soft} if training.soft else {}),
         **({"item_factors": training.item_factors} if training.items else {}),
     }
     packs = folder / "packs"
-    if (folder / "prepared.json").is_file() and json.loads((folder / "prepared.json").read_text(encoding="utf-8")) == told:
-        return told
+    made_by = {"code": code_sha256("experiments.tuning.tune"), "arithmetic": arithmetic()}
+    known = _prepared(folder)
+    # What was begun with these examples goes on with them; before that, other code writes them anew.
+    if known is not None and _same(known, told if _begun(folder) else {**told, **made_by}):
+        return known
+    told |= made_by
     packs.mkdir(parents=True, exist_ok=True)
     for stale in (
         *packs.glob("*.npz"),
@@ -184,6 +192,26 @@ def prepare(config: ExperimentConfig, folder: Path, say: Say) -> dict[str, Any]:
     return told
 
 
+def _prepared(folder: Path) -> dict[str, Any] | None:
+    """What the examples in a folder were made from, or None if there are none.
+
+    Raises:
+        ConfigError: the file that says so is damaged.
+    """
+    file = folder / "prepared.json"
+    return read_json(file, f"remove {folder} to begin anew", ConfigError) if file.is_file() else None
+
+
+def _same(known: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    """Whether examples are those that are wanted, as far as it is known what they were made from (an older version kept less)."""
+    return all(known.get(key, value) == value for key, value in told.items()) and set(known) <= {*told, "code", "arithmetic"}
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a tuning on the examples of a folder is under way or finished."""
+    return any((folder / name).is_file() for name in ("checkpoint.pt", "result.json"))
+
+
 def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: Say, *, prepare_only: bool = False) -> dict[str, Any]:
     """Tunes the language model of an experiment on the training part of its data.
 
@@ -221,7 +249,7 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
 def _refuse_others(folder: Path, training: TrainingConfig) -> None:
     """An adapter says in its card how it was tuned, and half of a tuning has the shapes that it began with."""
     finished = (folder / "result.json").is_file()
-    if not finished and not (folder / "checkpoint.pt").is_file():
+    if not _begun(folder):
         return
     before = asdict(TrainingConfig()) | json.loads((folder / "training.json").read_text(encoding="utf-8"))
     now = json.loads(json.dumps(asdict(training)))
@@ -246,7 +274,7 @@ def _begun_with(folder: Path, training: TrainingConfig, told: dict[str, Any]) ->
     if training.start is None:
         return None
     kept = folder / "start.json"
-    if (folder / "checkpoint.pt").is_file() or (folder / "result.json").is_file():
+    if _begun(folder):
         known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         return known
     where = f"tuning.training.start = '{training.start}'"

@@ -115,3 +115,20 @@ def test_an_arm_of_other_settings_is_refused_before_anything_runs(finished, film
 def test_a_name_that_cannot_be_a_folder_is_refused(film_files, tmp_path):
     with pytest.raises(ConfigError, match=r"cannot be called '\.\./x'"):
         run_arms(tmp_path, {"../x": arms(film_files, "random:Random")["Random"]}, 1, silent)
+
+
+def test_an_arm_is_not_run_beside_one_that_other_code_or_other_data_made(finished, film_files, tmp_path):
+    folder, _ = finished
+    copied = tmp_path / "arms"
+    shutil.copytree(folder, copied)
+    file = copied / "arms" / "EASE" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps({**manifest, "code": {**manifest["code"], "run": "older"}}))
+    more = arms(film_files, "random:Random", "ease:EASE", "popularity:Popularity")
+    with pytest.raises(RunError, match=r"EASE was made by other code .*\(code\).*choose another folder"):
+        run_arms(copied, more, 1, silent)
+    assert set(run_arms(copied, arms(film_files, "random:Random", "ease:EASE"), 1, silent)) == {"Random", "EASE"}
+    file.write_text(json.dumps({**manifest, "data": {**manifest["data"], "fingerprint": "other"}}))
+    (copied / "arms" / "Random" / "manifest.json").write_text(file.read_text())
+    with pytest.raises(RunError, match="data"):
+        run_arms(copied, more, 1, silent)
