@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -33,7 +36,7 @@ def emit(document: Mapping[str, Any], *, as_json: bool, title: str = "", rows: S
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
         return
     shown = [(name, str(value)) for name, value in (rows if rows is not None else document.items())]
-    if _plain(2):
+    if _plain():
         _lines(title, [f"{name}: {value}" for name, value in shown])
         return
     table = Table(title=title or None, show_header=False, title_justify="left", title_style="bold")
@@ -45,25 +48,68 @@ def emit(document: Mapping[str, Any], *, as_json: bool, title: str = "", rows: S
 
 
 def emit_table(records: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "", columns: Sequence[str] | None = None) -> None:
-    """Prints rows of equal shape: a JSON list in a document ``{"rows": [...]}``, or a table with a header."""
+    """Prints rows of equal shape: a JSON list in a document ``{"rows": [...]}``, or a table with a header.
+
+    Where the terminal is too narrow for a column to hold its longest word or interval, each row becomes a small table of its own, so
+    that no number is broken.
+    """
     if as_json:
         emit({"rows": list(records)}, as_json=True)
         return
     names = list(columns or (records[0].keys() if records else ()))
-    if _plain(len(names)):
+    if _plain():
         _lines(title, ["; ".join(f"{name}: {record.get(name, '')}" for name in names) for record in records])
         return
+    cells = [[str(record.get(name, "")) for name in names] for record in records]
+    widths = _widths([names, *cells], stdout.width - 3 * len(names) - 1)
+    if widths is None:
+        stdout.print(title, markup=False, highlight=False, style="bold")
+        for row in cells:
+            _print_block(names, row)
+        return
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="cyan")
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for record in records:
-        table.add_row(*(Text(str(record.get(name, ""))) for name in names))
+    for name, width in zip(names, widths, strict=True):
+        table.add_column(escape(name), overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*map(escape, row))
     stdout.print(table)
 
 
-def _plain(columns: int) -> bool:
-    """Whether a table of so many columns would not be readable here: a terminal that is very narrow, or can only show lines."""
-    return stdout.width < max(30, 6 * columns) or os.environ.get("TERM") == "dumb"
+def _print_block(names: Sequence[str], row: Sequence[str]) -> None:
+    """One row of a table as lines of name and value; empty values are left out."""
+    table = Table(show_header=False, title=escape(row[0]) or None, title_justify="left", title_style="cyan")
+    widest = max(map(cell_len, names), default=0)
+    table.add_column(overflow="fold", min_width=min(widest, stdout.width // 3))
+    table.add_column(overflow="fold")
+    for name, value in zip(names[1:], row[1:], strict=True):
+        if value:
+            table.add_row(escape(name), escape(value))
+    stdout.print(table)
+
+
+_UNITS = re.compile(r"(?:\S+ )?\[[^\]]*\]\S*|\S+")
+"""What must stay on one line: words, and numbers with their intervals in brackets."""
+
+
+def _widths(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """A width for each column, so that every word and interval fits on a line; None if they do not fit into `room` cells."""
+    columns = list(zip(*rows, strict=True))
+    whole = [max((cell_len(cell) for cell in column), default=0) for column in columns]
+    least = [max((cell_len(unit) for cell in column for unit in _UNITS.findall(cell)), default=0) for column in columns]
+    if sum(least) > room:
+        return None
+    widths = list(least)
+    for _ in range(room - sum(least)):
+        short = [place for place, width in enumerate(widths) if width < whole[place]]
+        if not short:
+            break
+        widths[max(short, key=lambda place: whole[place] - widths[place])] += 1
+    return widths
+
+
+def _plain() -> bool:
+    """Whether no table would be readable here: a terminal that is very narrow, or can only show lines."""
+    return stdout.width < 30 or os.environ.get("TERM") == "dumb"
 
 
 def _lines(title: str, lines: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from experiments.analysis.finished_run import FinishedRun
+from experiments.analysis.html_page import without_places
 from experiments.data_dictionary import dictionary
 from experiments.fidelity.headline import table
 from simulator.errors import RunError
@@ -137,7 +138,7 @@ def _origin(run: FinishedRun) -> list[tuple[str, str]]:
         ("finished", manifest.get("finished")),
     ]
     return [
-        (what, f"`{value}`" if isinstance(value, str) and ":" in value and " " not in value else str(value))
+        (what, without_places(f"`{value}`" if isinstance(value, str) and ":" in value and " " not in value else str(value)))
         for what, value in rows
         if value is not None
     ]

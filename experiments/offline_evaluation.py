@@ -82,6 +82,7 @@ class Evaluation:
         unsupported: share of the target's actions that the log cannot show. reproduced: largest relative difference between the logged
             propensities and those of the run's own policy asked again, or None if it cannot be asked. monte_carlo_error: standard error of
             the IPS value that comes from probabilities without closed form, 0 if they are exact.
+        places: items of the largest page. reacts: whether people read whole pages, and may react to what stands above an item.
     """
 
     run: Path
@@ -99,6 +100,8 @@ class Evaluation:
     reproduced: float | None
     monte_carlo_error: float
     settings: dict[str, float | str] = field(default_factory=dict)
+    places: int = 1
+    reacts: bool = False
 
 
 def evaluate(path: Path, target: ExperimentConfig, options: Options, report: Report) -> Evaluation:
@@ -161,6 +164,8 @@ def evaluate(path: Path, target: ExperimentConfig, options: Options, report: Rep
         reproduced=reproduced,
         monte_carlo_error=_monte_carlo_error(policy, probability, log.propensity, reward),
         settings=settings,
+        places=log.shown.shape[1],
+        reacts=build.decides_with_language_model(log.config),
     )
 
 

@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import settings
 
 from simulator.dataset import FILMS, Catalog, Dataset
 from simulator.kill_points import VARIABLE
 from simulator.seeds import Stream
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes depends on what else runs
+settings.load_profile("any machine")
 
 GENRES = ("Crime", "Comedy", "Drama", "Western")
 

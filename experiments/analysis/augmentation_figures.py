@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,15 @@ from typing import Any
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from experiments.analysis.figure_style import DPI, REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, Made
-from simulator.files import write_atomically
+from experiments.analysis.figure_style import REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, Made, write_figure
 
 _LINES: Mapping[str, tuple[str, str, str]] = {
-    "duplicated": ("size control", SHOWN, "--"),
+    "duplicated": ("duplicated (size control)", SHOWN, "--"),
     "synthetic": ("synthetic", THIRD, "-"),
-    "confidence": ("confident", SIMULATED, "-"),
-    "fidelity": ("faithful people", "#CC79A7", "-"),
-    "exposure": ("exposure alone", REAL, ":"),
-    "evidence": ("evidence alone", "#009E73", ":"),
+    "confidence": ("confidence", SIMULATED, "-"),
+    "fidelity": ("fidelity", "#CC79A7", "-"),
+    "exposure": ("exposure (no people)", REAL, ":"),
+    "evidence": ("evidence (no people)", "#009E73", ":"),
 }
 """Source -> name in the legend, colour and line."""
 
@@ -60,15 +58,11 @@ def dose_curve(document: Mapping[str, Any], file: Path) -> Made:
         for axes in grid[-1]:
             axes.set_xlabel("added interactions, share of the real ones")
         handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        figure.legend(handles, labels, loc="outside upper center", ncols=3)
         caption = (
             f"Gain of NDCG@{document['k']} on held-out interactions of {document['data']} by training on more than the real interactions, "
             f"against the number added, over {len(document['seeds'])} seeds; 95 % intervals resample people and seeds. The size control "
             "adds copies of real interactions; dotted: items that the exposing recommender or the people's evidence ranks first, without "
             "a decision."
         )
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None, "Description": caption})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, buffer.getvalue())
-    return Made(file, caption)
+        return write_figure(figure, file, caption, document["rows"])

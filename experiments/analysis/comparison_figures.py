@@ -21,6 +21,11 @@ _TICKS = (-10.0, -1.0, -0.1, 0.0, 0.1, 1.0, 10.0, 100.0)
 """Of an axis that is linear up to 10 % and logarithmic beyond."""
 
 
+def measured(document: Document) -> dict[str, Any]:
+    """The numbers of a comparison that figures show."""
+    return {key: document[key] for key in ("values", "by_round", "differences")}
+
+
 def make_figures(document: Document, folder: Path) -> dict[str, Made]:
     """Draws all figures into a folder.
 
@@ -69,7 +74,7 @@ def by_round(document: Document, file: Path) -> Made:
         f"Every metric by round with 95 % intervals over the same {document['people']:,} people ({_seeds(document)}): bootstrap, and "
         "jackknife for coverage and exposure Gini, which are of the whole system."
     )
-    return write_figure(figure, file, caption)
+    return write_figure(figure, file, caption, measured(document))
 
 
 def differences(document: Document, file: Path) -> Made:
@@ -118,7 +123,7 @@ def differences(document: Document, file: Path) -> Made:
         "is a narrower range. Where differences are large, the axis is logarithmic beyond 10 %."
         + (f" Not drawn: {'; '.join(left_out)}." if left_out else "")
     )
-    return write_figure(figure, file, caption)
+    return write_figure(figure, file, caption, measured(document))
 
 
 def power(document: Document, file: Path) -> Made:
@@ -174,7 +179,7 @@ def power(document: Document, file: Path) -> Made:
         "correction): the same people before both arms (lines), other people before each (dotted, so many in each). Points: the "
         "differences found." + (f" Without a line, for want of a difference of people: {', '.join(absent)}." if absent else "")
     )
-    return write_figure(figure, file, caption)
+    return write_figure(figure, file, caption, measured(document))
 
 
 def _legend(figure: Figure, grid: np.ndarray, columns: int) -> None:

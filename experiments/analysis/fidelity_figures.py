@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
-from experiments.analysis.figure_style import DPI, REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH
-from simulator.files import write_atomically
+from experiments.analysis.figure_style import REAL, SHOWN, SIMULATED, STYLE, THIRD, WIDTH, write_figure
+from experiments.trait_sentences import LEVELS
 
 Document = Mapping[str, Any]
 
@@ -28,8 +28,6 @@ NAMES: Mapping[str, str] = {
     "global_histogram": "everybody's histogram",
 }
 """Decision models and controls as readers know them."""
-
-LEVELS = ("low", "medium", "high")
 
 TRAIT_UNITS: Mapping[str, str] = {
     "activity": "choices\nper session",
@@ -60,8 +58,8 @@ def areas(document: Document) -> Figure | None:
     axes.axvline(0.5, color="black", linewidth=0.6)
     axes.set_yticks(places, [NAMES[name] for name in names])
     axes.set_xlim(0.45, 1.02)
-    axes.set_xlabel("Area under the curve (0.5 is chance)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.3, -0.28 if len(names) < 5 else -0.2), ncols=2)
+    axes.set_xlabel("AUC (0.5 is chance)")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -81,7 +79,7 @@ def calibration(document: Document) -> Figure | None:
         label = f"{NAMES[name]} (slope {slope:.2f})" if slope is not None else NAMES[name]
         axes.plot(x, y, marker=marker, color=colour, label=label)
     limits = (min(every) - 0.1, max(every) + 0.1)
-    axes.plot(limits, limits, color=SHOWN, linewidth=0.8, linestyle="--", label="calibrated")
+    axes.plot(limits, limits, color=SHOWN, linewidth=0.8, linestyle="--", label="expected = real")
     axes.set_xlim(limits)
     axes.set_ylim(limits)
     axes.set_xlabel("Expected rating")
@@ -110,7 +108,7 @@ def histograms(document: Document) -> Figure | None:
     axes.set_xticks(values)
     axes.set_xlabel("Rating")
     axes.set_ylabel("Share of held-out ratings")
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside upper center", ncols=1)
     return figure
 
 
@@ -137,7 +135,7 @@ def distributions(document: Document) -> Figure | None:
         errors = np.vstack([x - [result["low"] for _, result in known], [result["high"] for _, result in known] - x]).clip(min=0)
         axes.errorbar(x, y, xerr=errors, fmt=marker, color=colour, label=label, markersize=3.5, elinewidth=0.8)
     axes.axvline(1.0, color=SHOWN, linewidth=0.8)
-    axes.axvline(2.0, color=SHOWN, linewidth=0.8, linestyle="--")
+    axes.axvline(2.0, color=SHOWN, linewidth=0.8, linestyle="--", label="wanted: at most 2")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     low, high = axes.get_xlim()
@@ -146,7 +144,7 @@ def distributions(document: Document) -> Figure | None:
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in reversed(names)])
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlabel("Distance / noise floor")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.3, -0.16), ncols=3, columnspacing=0.8, handletextpad=0.2)
+    figure.legend(loc="outside lower center", ncols=2, columnspacing=0.8, handletextpad=0.2)
     return figure
 
 
@@ -175,6 +173,7 @@ def traits(document: Document) -> Figure | None:
             axes.errorbar(places, [point["value"] for point in points], yerr=_lengths(points), fmt=form, color=colour, label=label)
         if trait == "activity":
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("")
         axes.set_title(trait.capitalize(), fontsize=7.5)
@@ -222,6 +221,16 @@ FIGURES: Mapping[str, Callable[[Document], Figure | None]] = {
 }
 """Name -> function; None where the document has nothing to draw."""
 
+PARTS: Mapping[str, str] = {
+    "choices": "choose",
+    "rating-calibration": "ratings",
+    "rating-histogram": "ratings",
+    "distributions": "distributions",
+    "ranking": "ranking",
+    "traits": "traits",
+}
+"""Name -> the part of the document that it shows."""
+
 CAPTIONS: Mapping[str, str] = {
     "choices": "Held-out interactions told apart from items without interaction (1:1), with 95 % intervals over people.",
     "rating-calibration": "Mean real rating of held-out interactions by expected rating, ten equally full bins.",
@@ -244,10 +253,7 @@ def make_figures(document: Document, folder: Path) -> dict[str, Path]:
             if figure is None:
                 file.unlink(missing_ok=True)
                 continue
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None, "Description": CAPTIONS[name]})
-        write_atomically(file, buffer.getvalue())
-        made[name] = file
+            made[name] = write_figure(figure, file, CAPTIONS[name], document["parts"][PARTS[name]]).path
     return made
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.analysis import html_page
-from experiments.analysis.fidelity_figures import CAPTIONS
+from experiments.analysis.fidelity_figures import CAPTIONS, PARTS
+from experiments.analysis.figure_style import measurement, measurement_in
 from experiments.fidelity.headline import table
+from experiments.trait_sentences import of_report
 
 
 def section(run: Path) -> dict[str, Any] | None:
@@ -21,12 +24,13 @@ def section(run: Path) -> dict[str, Any] | None:
         document = json.loads((run / "fidelity" / "fidelity.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return None
-    figures = [(name, run / "fidelity" / "figures" / f"{name}.png") for name in CAPTIONS]
+    figures = [(name, file) for name in CAPTIONS if _of(document, name, file := run / "fidelity" / "figures" / f"{name}.png")]
     return {
         "lead": (
             f"{document['people']:,} held-out people of {document['data']} ({document['split']['method']} split), whose held-out "
             f"interactions were used for nothing else; decision model '{document['model']}'. Intervals resample people."
         ),
+        "sentences": of_report(document.get("parts", {}).get("traits", {}), document["model"]),
         "rows": [
             (
                 row["figure"],
@@ -37,7 +41,13 @@ def section(run: Path) -> dict[str, Any] | None:
             )
             for row in table(document)
         ],
-        "figures": [
-            html_page.picture(name.replace("-", " ").capitalize(), CAPTIONS[name], file) for name, file in figures if file.is_file()
-        ],
+        "figures": [html_page.picture(name.replace("-", " ").capitalize(), CAPTIONS[name], file) for name, file in figures],
     }
+
+
+def _of(document: Mapping[str, Any], name: str, file: Path) -> bool:
+    """Whether a figure is there, and drawn from this document and no earlier one (as far as it says)."""
+    if not file.is_file():
+        return False
+    held = measurement_in(file)
+    return held is None or held == measurement(document.get("parts", {}).get(PARTS[name]))

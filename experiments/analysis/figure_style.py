@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Mapping
+import json
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,15 +62,54 @@ class Made:
     caption: str
 
 
-def write_figure(figure: Any, file: Path, caption: str) -> Made:
+MEASUREMENT = "Measurement"
+"""Entry of a PNG file that holds the hash of the numbers that it was drawn from."""
+
+
+def measurement(numbers: Any) -> str:
+    """A hash of numbers as JSON has them, so that a picture and a table can be held against each other; times are left out.
+
+    Args:
+        numbers: part of a document that is written as JSON: mappings, sequences, texts, numbers, None.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    text = json.dumps(_lasting(numbers), sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def measurement_in(file: Path) -> str | None:
+    """The hash of the numbers that a PNG file was drawn from; None where it holds none."""
+    content, place, wanted = file.read_bytes(), 8, MEASUREMENT.encode()
+    while place + 12 <= len(content):
+        length, kind = struct.unpack(">I4s", content[place : place + 8])
+        entry = content[place + 8 : place + 8 + length]
+        if kind in (b"tEXt", b"iTXt") and entry.split(b"\0", 1)[0] == wanted:
+            return entry.rsplit(b"\0", 1)[1].decode()
+        place += length + 12
+    return None
+
+
+def write_figure(figure: Any, file: Path, caption: str, measured: Any = None) -> Made:
     """Writes a figure of matplotlib as PNG, whole or not at all; the same figure gives the same bytes.
 
     Args:
         figure: to draw. file: its folder is made. caption: stored inside too.
+        measured: the numbers that it shows, whose hash is stored inside (`measurement`); None stores none.
     """
     buffer = io.BytesIO()
     # The library's version would otherwise be stored, and with it a difference that is not the figure's.
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None, "Description": caption})
+    entries = {"Software": None, "Description": caption} | ({} if measured is None else {MEASUREMENT: measurement(measured)})
+    figure.savefig(buffer, format="png", dpi=DPI, metadata=entries)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, buffer.getvalue())
     return Made(file, caption)
+
+
+def _lasting(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _lasting(entry) for key, entry in value.items() if key != "seconds"}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_lasting(entry) for entry in value]
+    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - not a number

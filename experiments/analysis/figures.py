@@ -27,12 +27,14 @@ from experiments.analysis.key_numbers import UNMOVED
 from experiments.analysis.reactions import constant
 from experiments.analysis.stories import ordinary_person
 from experiments.analysis.timeline import timeline_rows
+from experiments.trait_sentences import LEVELS, RISES, of_run, orders
 from simulator.errors import ConfigError, with_suggestion
 from simulator.files import write_atomically
 from simulator.seeds import Stream
 
 MAX_GENRES = 20
 MAX_TIMELINE_ROWS = 42
+MAX_TICKS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,19 @@ def ratings(run: FinishedRun) -> Drawing | Skipped:
     """Distribution of the ratings that simulated people gave and that real people gave in the training data."""
     if not run.has_ratings:
         return Skipped("the data has no ratings")
-    real, simulated = metrics.rating_histogram(run.real["rating"]), metrics.rating_histogram(run.chosen["rating"])
+    real, simulated = metrics.rating_histograms(run.real["rating"], run.chosen["rating"])
     if not simulated.height or not real.height:
         return Skipped("nobody gave a rating")
     figure, axes = _figure(2.2)
+    levels = np.array(sorted(set(real["rating"]) | set(simulated["rating"])))
+    gap = float(np.diff(levels).min()) if len(levels) > 1 else 1.0
     for offset, colour, name, table in ((-0.2, REAL, "real", real), (0.2, SIMULATED, "simulated", simulated)):
         label = f"{name} (n = {table['count'].sum():,})"
-        axes.bar(table["rating"].to_numpy() + offset, table["share"].to_numpy(), width=0.38, color=colour, label=label)
-    axes.set_xticks(sorted(set(real["rating"]) | set(simulated["rating"])))
+        axes.bar(table["rating"].to_numpy() + offset * gap, table["share"].to_numpy(), width=0.38 * gap, color=colour, label=label)
+    if len(levels) <= MAX_TICKS:
+        axes.set_xticks(levels, [f"{level:g}" for level in levels])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.set_xlabel("Rating")
     axes.set_ylabel("Share of ratings")
     _percent(axes.yaxis)
@@ -159,7 +166,7 @@ def traits(run: FinishedRun) -> Drawing | Skipped:
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     for axes, (trait, (behaviours, levels)) in zip(grid, panels.items(), strict=False):
-        x = np.array([metrics.LEVELS.index(level) for level in levels["level"]])
+        x = np.array([LEVELS.index(level) for level in levels["level"]])
         errors = _errors(levels, "mean")
         axes.errorbar(x, levels["mean"], yerr=errors, fmt="o-", color=SIMULATED, label="simulated")
         if trait != "activity":
@@ -170,23 +177,25 @@ def traits(run: FinishedRun) -> Drawing | Skipped:
                 .drop_nulls()
             )
             own = {str(level): float(mean) for level, mean in values.iter_rows()}
-            known = [level for level in metrics.LEVELS if level in own]
-            places = [metrics.LEVELS.index(level) for level in known]
+            known = [level for level in LEVELS if level in own]
+            places = [LEVELS.index(level) for level in known]
             axes.plot(places, [own[level] for level in known], "s--", color=REAL, markerfacecolor="white", label="real")
         rho = metrics.trait_correlation(trait, run.people, behaviours)
         axes.set_title(trait.capitalize() + (f" (ρ = {rho:.2f})".replace("-", "−") if np.isfinite(rho) else ""), fontsize=7.5)
         axes.set_ylabel(labels[trait], fontsize=7)
-        axes.set_xticks(range(3), metrics.LEVELS)
+        axes.set_xticks(range(3), LEVELS)
         axes.set_xlim(-0.3, 2.3)
         axes.margins(y=0.15)
     handles, names = grid[min(1, len(panels) - 1)].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2)
+    ordered = {trait: orders(levels, rises=RISES[trait]) for trait, (_, levels) in panels.items()}
+    means = {trait: dict(levels.select("level", "mean").iter_rows()) for trait, (_, levels) in panels.items()}
     reversed_levels = " (a high level of conformity means a small deviation, of pickiness a low mean)" if run.has_ratings else ""
     return Drawing(
         figure,
         f"Behaviour of {run.people.height:,} simulated people by level of their traits, with bootstrap 95 % intervals of the mean, and "
         "where the formula is the same the training data of the real ones among them; ρ is the rank correlation of a trait's value with "
-        f"the simulated behaviour{reversed_levels}.",
+        f"the simulated behaviour{reversed_levels}. {of_run(ordered, means)}",
     )
 
 
@@ -299,7 +308,14 @@ def timeline(run: FinishedRun, user: str | None = None) -> Drawing | Skipped:
     for number, row in enumerate(rows):
         y = 0.05 + 0.155 * (number + 0.5)
         look: dict[str, Any] = {"heading": {"fontweight": "bold"}, "insight": {"fontstyle": "italic", "color": REAL}}.get(row.kind, {})
-        axes.text(0.05 if row.kind == "heading" else 0.95, y, _plain(row.text, 60), va="center", fontsize=6.5, **look)
+        axes.text(
+            0.05 if row.kind == "heading" else 0.95,
+            y,
+            _plain(row.text, 48 if row.kind == "heading" else 38),
+            va="center",
+            fontsize=6.5,
+            **look,
+        )
         for place, chosen in enumerate(row.squares):
             size = min(0.105, 0.8 / len(row.squares) - 0.02)
             colour = SIMULATED if chosen else "white"

@@ -7,6 +7,7 @@ Everything from the data or the configuration is escaped, since titles are writt
 from __future__ import annotations
 
 import base64
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,28 @@ def render(template: str, **values: Any) -> str:
         values: what it needs, ``title`` and ``lead`` among it.
 
     Returns:
-        HTML that fetches nothing.
+        HTML that fetches nothing, and names no folder above the files that it tells of (`without_places`).
     """
-    return _environment().get_template(template).render(**values)
+    return without_places(_environment().get_template(template).render(**values))
+
+
+def without_places(html: str) -> str:
+    """Text without absolute paths: of each only the last name is left, behind an ellipsis.
+
+    Pages are shared, and where a file lay on somebody's machine is nobody's business. Paths in quotation marks may hold spaces.
+    """
+    for pattern in _PLACES:
+        html = pattern.sub("…/\\g<name>", html)
+    return html
+
+
+_QUOTES = "|".join(f"(?<={quote})" for quote in ("&#34;", "&#39;", "&quot;"))
+_PLACES = (
+    re.compile(rf"(?:{_QUOTES})/(?:[^&<\n/]+/)+(?P<name>[^&<\n/]*)(?=&(?:#34|#39|quot);)"),
+    re.compile(rf"(?:{_QUOTES})(?:[A-Za-z]:)?[\\/]+(?:[^&<\n\\/]+[\\/]+)+(?P<name>[^&<\n\\/]*)(?=&(?:#34|#39|quot);)"),
+    re.compile(rf"(?:(?<=[\s\"'=(`>,\[])|{_QUOTES})/(?:[\w.@+~%-]+/)+(?P<name>[\w.@+~%-]*)"),
+    re.compile(rf"(?:(?<=[\s\"'=(`>,\[])|{_QUOTES})[A-Za-z]:[\\/]+(?:[\w.@+~%-]+[\\/]+)+(?P<name>[\w.@+~%-]*)"),
+)
 
 
 def picture(title: str, caption: str, file: Path) -> dict[str, str]:

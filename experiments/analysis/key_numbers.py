@@ -41,7 +41,7 @@ def key_numbers(run: FinishedRun) -> list[KeyNumber]:
         own = _known(metrics.mean_rating(run.real, stream.child("real")))
         remark = "; ".join([f"real: {own}"] * bool(own) + [UNMOVED] * constant(impressions, "rating_expected"))
         rows.append(_row("Mean rating", metrics.mean_rating(impressions, stream), remark=remark))
-        histograms = [metrics.rating_histogram(ratings) for ratings in (run.real["rating"], run.chosen["rating"])]
+        histograms = metrics.rating_histograms(run.real["rating"], run.chosen["rating"])
         if all(table.height for table in histograms):
             distance = metrics.total_variation(*histograms, on="rating")
             rows.append(KeyNumber("Ratings, total variation distance from real", f"{distance:.3f}", remark="0 is equal, 1 is disjoint"))

@@ -46,4 +46,4 @@ def learning_curve(document: Mapping[str, Any], file: Path) -> Made:
             f"Learning to fill pages: mean return of {judged} people who were not learned from, with 95 % intervals over people. "
             f"Dashed: policies that do not learn, the same people in the same episodes."
         )
-        return write_figure(figure, file, caption)
+        return write_figure(figure, file, caption, {key: document[key] for key in ("curve", "return")})

@@ -7,18 +7,18 @@ Intervals have 95 % coverage and resample people (`experiments.analysis.interval
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import polars as pl
 
 from experiments.analysis import person_sums as sums
 from experiments.analysis.intervals import Estimate, bootstrap_ratio, wilson
+from experiments.trait_sentences import LEVELS
 from simulator.seeds import Stream
 
 GENRE_COVER = 0.8
 """Diversity counts the genres that cover this share of what somebody chose."""
-
-LEVELS = ("low", "medium", "high")
-"""Levels of a trait, in order."""
 
 TRAIT_BEHAVIOUR = {
     "activity": "interactions per session",
@@ -53,20 +53,42 @@ def mean_rating(impressions: pl.DataFrame, stream: Stream) -> Estimate:
     return _ratio(sums.mean_rating(impressions), stream.child("mean rating"))
 
 
-def rating_histogram(ratings: pl.Series) -> pl.DataFrame:
-    """How often each rating was given.
+MOST_LEVELS = 25
+"""Different ratings up to which each is a level of its own; beyond, the scale is cut into `BINS`."""
 
-    Simulated people give whole stars, so ratings between two whole stars count for the upper one (3.5 as 4).
+BINS = 20
+"""Parts of equal width of a continuous scale."""
+
+
+def rating_histograms(*ratings: pl.Series) -> list[pl.DataFrame]:
+    """How often each rating was given, on the levels that the data itself has.
+
+    The levels are all ratings that occur in any of the series (those that differ by less than a millionth of their spread are one). If
+    these are more than `MOST_LEVELS`, the scale is continuous, and the levels are the middles of `BINS` parts of equal width.
 
     Args:
-        ratings: in the data's units; nulls are left out.
+        ratings: series in the data's units, which share their levels; nulls are left out.
 
     Returns:
-        Columns rating (whole stars), count, share (sums to 1); sorted by rating.
+        For each series the columns rating (the level), count, share (sums to 1); sorted by rating.
     """
-    stars = (ratings.drop_nulls().cast(pl.Float64) + 0.5).floor().cast(pl.Int64).alias("rating")
-    counts = stars.to_frame().group_by("rating").agg(count=pl.len()).sort("rating")
-    return counts.with_columns(share=pl.col("count") / pl.col("count").sum())
+    known = [series.drop_nulls().cast(pl.Float64) for series in ratings]
+    values = np.sort(np.concatenate([series.to_numpy() for series in known]))
+    spread = float(values[-1] - values[0]) if len(values) else 0.0
+    # single precision and the like must not make two levels of one
+    starts = np.flatnonzero(np.diff(values, prepend=-np.inf) > 1e-6 * max(spread, 1e-12)) if len(values) else np.zeros(0, dtype=np.int64)
+    levels = values[starts]
+    cuts = levels[1:] - np.diff(levels) / 2
+    if len(levels) > MOST_LEVELS:
+        edges = np.linspace(values[0], values[-1], BINS + 1)
+        levels, cuts = (edges[:-1] + edges[1:]) / 2, edges[1:-1]
+    levels = np.round(levels, max(0, 6 - math.floor(math.log10(spread))) if spread > 0 else 6)
+    found = []
+    for series in known:
+        counts = np.bincount(np.searchsorted(cuts, series.to_numpy(), side="right"), minlength=len(levels))[: len(levels)]
+        table = pl.DataFrame({"rating": levels, "count": counts.astype(np.int64)}).filter(pl.col("count") > 0)
+        found.append(table.with_columns(share=pl.col("count") / pl.col("count").sum()))
+    return found
 
 
 def total_variation(first: pl.DataFrame, second: pl.DataFrame, *, on: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def estimates(evaluation: Evaluation, file: Path, truth: float | None = None) ->
             f"{evaluation.logging_policy}: 95 % intervals, normal (thick) and bootstrap over people (thin); grey where the "
             "effective sample size is too small to be trusted, arrows where a value lies outside the axis."
         )
-        return write_figure(figure, file, caption)
+        return write_figure(figure, file, caption, {name: asdict(answer) for name, answer in evaluation.answers.items()})
 
 
 def errors(bench: Bench, file: Path) -> Made:
@@ -80,7 +81,7 @@ def errors(bench: Bench, file: Path) -> Made:
             f"simulator's truth, {bench.truth:.4f} on average; grey where the effective sample size is mostly too small, points beyond the "
             "axis at its edge."
         )
-        return write_figure(figure, file, caption)
+        return write_figure(figure, file, caption, [list(bench.truths), {name: _errors(bench, name) for name in names}])
 
 
 def _errors(bench: Bench, name: str) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -58,7 +57,6 @@ def write_report(run_dir: Path, made: Mapping[str, Made | Skipped] | None = None
 
 def render(run: FinishedRun, figures: Mapping[str, Made | Skipped]) -> str:
     """The report as HTML."""
-    path = shlex.quote(str(run.path))
     shown = [
         ({"title": TITLES.get(name, name), "section": SECTIONS.get(name, "behaviour")}, found)
         for name, found in figures.items()
@@ -82,7 +80,7 @@ def render(run: FinishedRun, figures: Mapping[str, Made | Skipped]) -> str:
         ],
         skipped=[{**place, "reason": found.reason} for place, found in shown if isinstance(found, Skipped)],
         fidelity=section(run.path),
-        fidelity_command=f"usersim fidelity {path}",
+        fidelity_command="usersim fidelity THIS-FOLDER",
         recommender=report_sections.recommender(run),
         rounds=report_sections.rounds(run),
         most_shown=report_sections.most_shown(run),
@@ -90,7 +88,7 @@ def render(run: FinishedRun, figures: Mapping[str, Made | Skipped]) -> str:
         cost_by_round=report_sections.cost_by_round(run),
         made=_how_made(run),
         config=tomli_w.dumps(run.config),
-        command=f"usersim run {shlex.quote(str(run.path / 'config.toml'))} --output NEW-FOLDER",
+        command="usersim run THIS-FOLDER/config.toml --output NEW-FOLDER",
     )
 
 

@@ -15,6 +15,7 @@ import polars as pl
 from experiments.analysis import metrics
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.key_numbers import number
+from experiments.trait_sentences import LEVELS
 from simulator.llm.limits import spent_in
 from simulator.records import Usage
 from simulator.seeds import Stream
@@ -81,7 +82,7 @@ def traits(run: FinishedRun) -> Rows:
             continue
         did = metrics.behaviour(trait, run.chosen, run.sessions, run.items)
         levels = {row["level"]: row for row in metrics.behaviour_by_level(trait, run.people, did, stream).iter_rows(named=True)}
-        cells = [f"{levels[level]['mean']:.2f} ({levels[level]['people']})" if level in levels else "–" for level in metrics.LEVELS]
+        cells = [f"{levels[level]['mean']:.2f} ({levels[level]['people']})" if level in levels else "–" for level in LEVELS]
         rows.append((trait, unit, *cells, number(metrics.trait_correlation(trait, run.people, did))))
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -18,6 +19,11 @@ from experiments.studies.findings import Findings, Row
 from experiments.studies.study_config import StudyConfig
 from experiments.studies.study_metrics import METRICS
 from simulator.errors import ConfigError, with_suggestion
+
+
+def measured(findings: Findings) -> list[dict[str, Any]]:
+    """The numbers of a study that its figure shows, as ``study.json`` has them under rows."""
+    return [asdict(row) for row in findings.rows]
 
 
 def draw(study: StudyConfig, findings: Findings, file: Path) -> Made:
@@ -79,7 +85,7 @@ def _lines(study: StudyConfig, findings: Findings, rows: Sequence[Row], file: Pa
         f"{study.question} Means by {findings.axis} with 95 % intervals over people, each arm's own: the arms have the same people, so "
         f"their differences are surer than these intervals look, and stand in the text.{_not_drawn(_absent_arms(study, findings))}"
     )
-    return write_figure(figure, file, caption)
+    return write_figure(figure, file, caption, measured(findings))
 
 
 def _absent_arms(study: StudyConfig, findings: Findings) -> list[str]:
@@ -126,7 +132,7 @@ def _tradeoff(study: StudyConfig, findings: Findings, file: Path) -> Made:
     figure.legend(loc="outside upper center", ncols=3)
     point_is = f"what an arm has more than {study.control}, with paired" if paired else "an arm, with"
     caption = f"{study.question} Each point is {point_is} 95 % intervals over people, who are the same in all arms.{_not_drawn(left_out)}"
-    return write_figure(figure, file, caption)
+    return write_figure(figure, file, caption, measured(findings))
 
 
 def _of_all(rows: Sequence[Row], arm: str, metric: str, against: str) -> Row | None:
@@ -168,7 +174,7 @@ def _intervals(study: StudyConfig, findings: Findings, rows: Sequence[Row], file
         axes.set_title(findings.names[key], loc="left")
     truth = " Black bars: the truth, known by intervening." if has_truth else ""
     absent = _not_drawn([*silent, *_absent_arms(study, findings)])
-    return write_figure(figure, file, f"{study.question} 95 % intervals over people.{truth}{absent}")
+    return write_figure(figure, file, f"{study.question} 95 % intervals over people.{truth}{absent}", measured(findings))
 
 
 def _line_groups(rows: Sequence[Row], metric: str) -> list[str]:

@@ -149,7 +149,7 @@ def _compare(folder: Path, runs: Mapping[str, Sequence[FinishedRun]], baseline: 
         figures = make_figures(document, folder / "figures")
         # Without the folder itself, so that the same comparison has the same bytes wherever it lies.
         command = "usersim compare " + (
-            "THIS-FOLDER" if (folder / "arms").is_dir() else " ".join(shlex.quote(str(own[0].path)) for own in runs.values())
+            "THIS-FOLDER" if (folder / "arms").is_dir() else " ".join(shlex.quote(own[0].path.name) for own in runs.values())
         )
         report = write_report(document, figures, folder, command)
         write_atomically(folder / DOCUMENT, (json_format.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())

@@ -15,6 +15,7 @@ from experiments.console import emit, emit_table, finite, note, stages
 
 if TYPE_CHECKING:
     from experiments.estimator_bench import Bench
+    from experiments.offline_advice import Advice
     from experiments.offline_evaluation import Evaluation
 
 Run = Annotated[Path, typer.Argument(help="Folder of a complete run whose recommender explored.")]
@@ -62,6 +63,7 @@ def evaluate(
     from experiments import estimator_bench, offline_evaluation  # noqa: PLC0415
     from experiments.analysis import offline_figures as figures  # noqa: PLC0415
     from experiments.analysis.finished_run import FinishedRun  # noqa: PLC0415
+    from experiments.offline_advice import advice  # noqa: PLC0415
     from experiments.run_work import working_in  # noqa: PLC0415
     from experiments.target_policy import policy_folder, read_target  # noqa: PLC0415
     from experiments.trust import own  # noqa: PLC0415
@@ -83,19 +85,25 @@ def evaluate(
     made = [figures.estimates(found, folder / f"estimates-{reward}.png", bench.truths[0] if bench else None)]
     made += [figures.errors(bench, folder / f"errors-{reward}.png")] if bench and seeds > 1 else []
     file = folder / f"evaluation-{reward}.json"
-    document = _document(found, bench) | {"figures": {figure.path.stem: str(figure.path) for figure in made}, "file": str(file)}
+    believe = advice(found, bench)
+    document = (
+        _document(found, bench)
+        | {"believe": asdict(believe)}
+        | {"figures": {figure.path.stem: str(figure.path) for figure in made}, "file": str(file)}
+    )
     write_atomically(file, _text(document))
     if json:
         emit(document, as_json=True)
         return
-    _show(found, bench)
+    _show(found, bench, believe)
     for figure in made:
         note(f"figure: {figure.path}")
     note(f"all numbers: {file}")
 
 
-def _show(found: Evaluation, bench: Bench | None) -> None:
+def _show(found: Evaluation, bench: Bench | None, believe: Advice) -> None:
     """Tables for people."""
+    from experiments.offline_advice import stands  # noqa: PLC0415
     from experiments.offline_evaluation import REWARDS  # noqa: PLC0415
 
     truth = bench.truths[0] if bench else None
@@ -121,8 +129,14 @@ def _show(found: Evaluation, bench: Bench | None) -> None:
         note(f"* effective sample size too small to trust the interval: {', '.join(few)}.")
     if bench is not None and len(bench.seeds) > 1:
         title = f"Against the truth over {len(bench.seeds)} seeds: {bench.truth:.4f} (standard error {bench.truth_error:.4f})"
-        emit_table([_verdict(name, verdict) for name, verdict in bench.verdicts.items()], as_json=False, title=title)
-        note("cover, boot.: share of the normal and bootstrap intervals that hold the truth; ok: seeds with enough effective rows.")
+        rows = [_verdict(name, verdict) | {"stands": "yes" if stands(verdict) else "no"} for name, verdict in bench.verdicts.items()]
+        emit_table(rows, as_json=False, title=title)
+        note(
+            "cover, boot.: share of the normal and bootstrap intervals that hold the truth; enough n: seeds with enough effective rows; "
+            "stands: both, in most seeds."
+        )
+    for sentence in believe.sentences:
+        note(sentence)
 
 
 def _row(name: str, answer: Any, truth: float | None) -> dict[str, str]:
@@ -147,7 +161,7 @@ def _verdict(name: str, verdict: Any) -> dict[str, str]:
         "cover": f"{verdict.coverage:.0%}",
         "boot.": f"{verdict.bootstrap_coverage:.0%}",
         "width": f"{verdict.width:.4f}",
-        "ok": f"{verdict.trusted:.0%}",
+        "enough n": f"{verdict.trusted:.0%}",
     }
 
 

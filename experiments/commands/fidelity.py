@@ -59,6 +59,7 @@ def fidelity(
     from experiments.fidelity import report as reports  # noqa: PLC0415 - slow imports, and only here
     from experiments.fidelity.headline import table  # noqa: PLC0415
     from experiments.run_work import working_in  # noqa: PLC0415
+    from experiments.trait_sentences import of_report  # noqa: PLC0415
 
     wanted = reports.parts_named(parts)
     options = reports.Options(people or (1_000 if benchmark else 300), wanted, bootstrap, seed)
@@ -79,6 +80,8 @@ def fidelity(
         emit({"file": str(folder / "fidelity.json"), **document}, as_json=True)
         return
     emit_table(table(document), as_json=False, title=_title(document))
+    for sentence in of_report(document["parts"].get("traits", {}), document["model"]):
+        note(sentence)
     for part, reason in document["not_measured"].items():
         for what, why in reason.items() if isinstance(reason, Mapping) else [("", reason)]:
             note(f"not measured: {part}{': ' if what else ''}{what}: {why}")

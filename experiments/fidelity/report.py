@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.analysis.figure_style import measurement
 from experiments.config import ExperimentConfig
 from experiments.fidelity import choices, distributions, ratings, realism, slots
 from experiments.fidelity.context import FidelityContext, Report, make_context
@@ -112,13 +113,16 @@ def add_to_benchmark(document: Mapping[str, Any], file: Path) -> None:
     """Puts the figures into a list with one object per data set and split.
 
     What is not measured this time stays as it was, so that parts of a report can be measured one by one, and with other models;
-    ``measured_with`` says of each figure with which decision model, on how many people and with which seed, and of a time on what.
+    ``measured_with`` says of each figure with which decision model, on how many people and with which seed, and of a time on what;
+    ``measurements`` holds a hash of each part, which stands in the pictures that were drawn from it too (`figure_style.measurement`).
 
     Raises:
         ConfigError: the file holds something else.
     """
     entry = summary(document)
     of = {"model": entry["model"], "people": entry["people"], "seed": entry["seed"]}
+    known_parts = {name: found for name, found in document["parts"].items() if not isinstance(found.get("not_measured"), str)}
+    entry["measurements"] = {name: measurement(found) for name, found in known_parts.items()}
     told = {key: line for key, line in document["headline"].items() if line["value"] is not None}
     entry["measured_with"] = {key: {**of, "device": line["device"]} if line.get("device") else of for key, line in told.items()}
     try:
@@ -127,16 +131,23 @@ def add_to_benchmark(document: Mapping[str, Any], file: Path) -> None:
         raise ConfigError(f"{file} line {error.lineno} is not JSON ({error.msg}); move it away.") from error
     if not isinstance(known, list):
         raise ConfigError(f"{file} does not hold a list of results; move it away.")
-    for other in known:
-        if (other.get("data"), other.get("split")) == (entry["data"], entry["split"]):
-            _complete(entry, other)
-    kept = [other for other in known if (other.get("data"), other.get("split")) != (entry["data"], entry["split"])]
+    is_same = [(other.get("data"), other.get("split")) == (entry["data"], entry["split"]) for other in known]
+    for other, same in zip(known, is_same, strict=True):
+        if same:
+            _complete(entry, other, document["parts"])
+    place = is_same.index(True) if any(is_same) else len(known)
+    kept = [other for other, same in zip(known, is_same, strict=True) if not same]
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, (json.dumps([*kept, entry], indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(file, (json.dumps([*kept[:place], entry, *kept[place:]], indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def _complete(entry: dict[str, Any], older: Mapping[str, Any]) -> None:
-    """Takes over from an older entry what the new one has not measured."""
+def _complete(entry: dict[str, Any], older: Mapping[str, Any], measured: Collection[str]) -> None:
+    """Takes over from an older entry what the new one has not measured; `measured` names the parts that were asked for now."""
+    for part, hashed in older.get("measurements", {}).items():
+        entry["measurements"].setdefault(part, hashed)
+    for part, reason in older.get("not_measured", {}).items():
+        if part not in measured:
+            entry["not_measured"].setdefault(part, reason)
     for key in older.get("measured_with", {}):
         if key in entry["measured_with"]:
             continue

@@ -29,20 +29,19 @@ from scipy.stats import kendalltau
 from agents.rhythm import SESSION_GAP, WEEK, split_sessions
 from agents.stars import stars
 from agents.visits import expected_length
-from experiments import build
+from experiments import build, trait_sentences
 from experiments.fidelity.context import FidelityContext, Report, silent
 from experiments.fidelity.estimates import none_for_nan
 from experiments.fidelity.pages import BATCH
 from experiments.fidelity.questions import Questions, questions
 from experiments.fidelity.resampling import estimate, plain, resample
+from experiments.trait_sentences import LEVELS
 from simulator.protocols import DecisionModel
 from simulator.records import Action, Situation, UserProfile
 from simulator.seeds import Stream
 
-LEVELS = ("low", "medium", "high")
-
-RISES: Mapping[str, bool] = {"activity": True, "activity_per_week": True, "conformity": False, "diversity": True, "pickiness": False}
-"""Whether the behaviour should rise with the level: the conforming deviate less, the picky give fewer stars."""
+RISES: Mapping[str, bool] = {**trait_sentences.RISES, "activity_per_week": True}
+"""Whether the behaviour should rise with the level."""
 
 UNITS: Mapping[str, str] = {
     "activity": "interactions per session",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -206,3 +207,32 @@ def _people(users: list[str], n_real: int, real: pl.DataFrame, rng: np.random.Ge
     table = pl.DataFrame(columns).join(counts, on="user", how="left", maintain_order="left")
     ones = {"liked": pl.Series([["1"]] * len(users)), "sessions_per_week": pl.lit(1.5), "items_per_session": pl.lit(6.0)}
     return table.with_columns(pl.col("interactions").fill_null(10), **ones).sort("user")
+
+
+@pytest.fixture
+def cut_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Texts of the figures drawn in this test that do not lie wholly within their picture."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    found: list[str] = []
+    save = Figure.savefig
+
+    def watched(figure: Figure, target: Any, **options: Any) -> None:
+        save(figure, target, **options)
+        figure.draw_without_rendering()
+        box, renderer = figure.bbox, figure._get_renderer()
+        axes_of = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+        every = {label for axis in axes_of for tick in (*axis.majorTicks, *axis.minorTicks) for label in (tick.label1, tick.label2)}
+        drawn = {label for axis in axes_of if axis.axes.axison for tick in axis._update_ticks() for label in (tick.label1, tick.label2)}
+        for text in figure.findobj(Text):
+            if not text.get_visible() or not text.get_text().strip() or text in every - drawn:
+                continue
+            if text.axes is not None and not text.axes.axison and text not in text.axes.texts:
+                continue
+            own = text.get_window_extent(renderer)
+            if own.x0 < box.x0 - 1 or own.x1 > box.x1 + 1 or own.y0 < box.y0 - 1 or own.y1 > box.y1 + 1:
+                found.append(text.get_text())
+
+    monkeypatch.setattr(Figure, "savefig", watched)
+    return found

@@ -157,6 +157,8 @@ def test_the_command_writes_numbers_and_a_figure(logged, tmp_path, capsys):
         assert 0 < answer["effective_sample_size"] <= document["impressions"] + 1e-6
     assert (logged / "offline" / document["policy"] / "estimates-chosen.png").read_bytes()[:4] == b"\x89PNG"
     assert "replay" in document["left_out"]
+    assert set(document["believe"]["estimators"]) <= set(document["answers"])
+    assert "effective" in document["believe"]["sentences"][0] or "worth" in document["believe"]["sentences"][0]
 
 
 @pytest.mark.parametrize("reward", ["rating", "like"])

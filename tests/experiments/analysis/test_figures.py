@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
+from experiments.analysis import figures
 from experiments.analysis.figure_style import Made, Skipped
 from experiments.analysis.figures import FIGURES, make_figures
 from experiments.analysis.finished_run import FinishedRun
@@ -112,3 +116,29 @@ def test_the_command_refuses_a_person_for_another_figure(make_run: MakeRun, tmp_
     run = make_run(tmp_path / "run", people=5)
     result = CliRunner().invoke(command_line(), ["plot", str(run), "--figure", "genres", "--user", "1"])
     assert isinstance(result.exception, ConfigError)
+
+
+@pytest.mark.parametrize("kind", [{}, {"has_ratings": False, "has_times": False}, {"people": 5, "items": 12}])
+def test_no_text_of_a_figure_is_cut(make_run: MakeRun, tmp_path: Path, cut_texts: list[str], kind: dict[str, Any]) -> None:
+    make_figures(make_run(tmp_path / "run", **kind))
+    assert cut_texts == []
+
+
+def test_bars_of_ratings_stand_at_the_levels_of_the_data(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    for table in ("impressions", "real"):
+        frame = pl.read_parquet(run / f"{table}.parquet")
+        frame.with_columns(pl.col("rating") * 0.2).write_parquet(run / f"{table}.parquet")
+    drawing = figures.ratings(FinishedRun(run))
+    ticks = [label.get_text() for label in drawing.figure.axes[0].get_xticklabels()]
+    assert ticks == ["0.2", "0.4", "0.6", "0.8", "1"]
+    bars = [bar for container in drawing.figure.axes[0].containers for bar in container]
+    assert len({round(bar.get_x(), 6) for bar in bars}) == len(bars)
+    assert all(bar.get_width() < 0.1 for bar in bars)
+    plain = make_run(tmp_path / "plain")
+    assert drawing.caption.rpartition("distance")[2] == figures.ratings(FinishedRun(plain)).caption.rpartition("distance")[2]
+
+
+def test_the_caption_of_traits_says_which_order_behaviour(make_run: MakeRun, tmp_path: Path) -> None:
+    caption = make_figures(make_run(tmp_path / "run"), "traits")["traits"].caption
+    assert re.search(r"[Ll]evels (do not )?order what people did for", caption)

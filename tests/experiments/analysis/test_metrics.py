@@ -55,9 +55,38 @@ def test_real_sessions_are_counted_per_person(run: FinishedRun) -> None:
     assert metrics.real_interactions_per_session(run.real, STREAM).value == pytest.approx(sizes.mean())
 
 
-def test_half_stars_count_for_the_upper_whole_star_and_nulls_for_none() -> None:
-    table = metrics.rating_histogram(pl.Series([0.5, 1.0, 3.5, 4.0, None]))
-    assert table.rows() == [(1, 2, 0.5), (4, 2, 0.5)]
+def test_ratings_are_counted_on_the_levels_that_the_data_has() -> None:
+    half, whole = metrics.rating_histograms(pl.Series([0.5, 1.0, 3.5, 4.0, None]), pl.Series([4.0, 4.0]))
+    assert half.rows() == [(0.5, 1, 0.25), (1.0, 1, 0.25), (3.5, 1, 0.25), (4.0, 1, 0.25)]
+    assert whole.rows() == [(4.0, 2, 1.0)]
+    assert metrics.total_variation(half, whole, on="rating") == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.2, 25.0, 1e-3])
+def test_the_distance_of_two_histograms_does_not_depend_on_the_unit(unit: float) -> None:
+    real, simulated = [1, 2, 2, 3, 4, 4, 5, 5], [2, 2, 4, 5, 5, 5, 1, 3]
+    stored = [pl.Series(values, dtype=pl.Float32) * unit for values in (real, simulated)]
+    first, second = metrics.rating_histograms(stored[0], stored[1].cast(pl.Float64))
+    assert first.height == second.height == 5
+    assert metrics.total_variation(first, second, on="rating") == pytest.approx(0.125)
+    assert first["rating"].to_list() == pytest.approx([unit * level for level in (1, 2, 3, 4, 5)])
+
+
+def test_ratings_between_the_levels_of_the_data_are_levels_of_their_own() -> None:
+    real, simulated = metrics.rating_histograms(pl.Series([3.0, 3.0, 4.0]), pl.Series([3.25, 4.0, 4.0]))
+    assert metrics.total_variation(real, simulated, on="rating") == pytest.approx(2 / 3)
+
+
+def test_a_continuous_scale_is_cut_into_parts_of_equal_width() -> None:
+    rng = np.random.Generator(np.random.Philox(5))
+    real, simulated = (pl.Series(rng.random(5_000) * 10 - 5) for _ in range(2))
+    first, second = metrics.rating_histograms(real, simulated)
+    assert first.height == metrics.BINS
+    assert first["count"].sum() == 5_000
+    assert metrics.total_variation(first, second, on="rating") < 0.06
+    empty, one = metrics.rating_histograms(pl.Series([], dtype=pl.Float64), pl.Series([2.0]))
+    assert empty.height == 0
+    assert one.rows() == [(2.0, 1, 1.0)]
 
 
 SHARES = st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any)

@@ -12,6 +12,7 @@ import pytest
 
 from experiments.analysis.figure_style import Made
 from experiments.analysis.finished_run import FinishedRun
+from experiments.analysis.html_page import without_places
 from experiments.analysis.key_numbers import key_numbers, notes
 from experiments.analysis.report import render, write_report
 from experiments.analysis.report_sections import cost, cost_by_round, most_shown, rounds
@@ -147,7 +148,7 @@ def test_a_run_without_a_language_model_says_so(make_run: MakeRun, tmp_path: Pat
 
 
 def test_fidelity_is_shown_if_it_was_measured_and_otherwise_how_to(report: tuple[Path, str], make_run: MakeRun, tmp_path: Path) -> None:
-    assert f"usersim fidelity {report[0]}" in report[1]
+    assert "usersim fidelity THIS-FOLDER" in report[1]
     run = make_run(tmp_path / "run", people=5)
     line = {"title": "Accuracy of <choices>", "value": 0.71, "low": 0.69, "high": 0.73, "controls": {"popularity": 0.7}, "floor": None}
     line |= {"wanted": "at least", "target": 0.85, "met": False}
@@ -189,7 +190,7 @@ def test_text_from_strangers_is_escaped_everywhere(report: tuple[Path, str], tmp
 
 
 def test_the_report_says_how_the_run_was_made_and_how_to_make_it_again(report: tuple[Path, str]) -> None:
-    run, html = report
+    _, html = report
     for text in (
         "Small-1",
         "llama.cpp 1",
@@ -197,10 +198,36 @@ def test_the_report_says_how_the_run_was_made_and_how_to_make_it_again(report: t
         "f" * 64,
         "polars 2.1.0",
         "01 January 2026",
-        f"usersim run {run / 'config.toml'}",
+        "usersim run THIS-FOLDER/config.toml",
         "page_size = 5",
     ):
         assert text in html, text
+
+
+def test_no_report_tells_where_on_a_machine_it_was_made(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "My Runs" / "run", people=5)
+    config = run / "config.toml"
+    places = f'''[places]\na = "{tmp_path}/My Runs/films"\nb = "C:\\\\Users\\\\somebody\\\\films"\nc = ['/home/some body/x.toml']\n'''
+    config.write_text(config.read_text(encoding="utf-8") + places, encoding="utf-8")
+    text = re.sub(r"base64,[^\"]*", "", write_report(run).read_text(encoding="utf-8"))
+    for piece in (str(tmp_path), "My Runs", "somebody", "some body", str(Path.home())):
+        assert piece not in text, piece
+    assert "…/films" in text
+    assert "…/x.toml" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("use = &#34;/home/me/my file.py:Mine&#34;", "use = &#34;…/my file.py:Mine&#34;"),
+        ("<dd>/tmp/a/b.toml</dd>", "<dd>…/b.toml</dd>"),
+        ("at http://127.0.0.1:8000/v1/x and and/or 3/4 of items/pages", "at http://127.0.0.1:8000/v1/x and and/or 3/4 of items/pages"),
+        ("<h2>AC/DC</h2></section>", "<h2>AC/DC</h2></section>"),
+        ("data:image/png;base64,iVBOR/w0/KG+go/AA==", "data:image/png;base64,iVBOR/w0/KG+go/AA=="),
+    ],
+)
+def test_only_absolute_paths_are_shortened(text: str, left: str) -> None:
+    assert without_places(text) == left
 
 
 def test_key_numbers_hold_intervals_and_real_counterparts(report: tuple[Path, str]) -> None:

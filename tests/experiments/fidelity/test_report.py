@@ -9,6 +9,10 @@ import polars as pl
 import pytest
 
 from experiments import config as configuration
+from experiments.analysis.fidelity_figures import PARTS as FIGURE_OF
+from experiments.analysis.fidelity_figures import make_figures
+from experiments.analysis.fidelity_section import section
+from experiments.analysis.figure_style import measurement, measurement_in
 from experiments.cli import call
 from experiments.fidelity import report as reports
 from experiments.fidelity.context import make_context, silent
@@ -273,3 +277,38 @@ def test_the_time_of_a_tuning_is_that_on_its_own_data_and_names_what_it_began_wi
     config = SimpleNamespace(language_model=LanguageModelSection.model_validate(model))
     assert reports._tuning(config) == {"minutes": {"value": 10.0, "device": "cpu, after 150 minutes on large"}}
     assert reports._tuning(SimpleNamespace(language_model=None)) == {}
+
+
+def test_no_text_of_a_fidelity_figure_is_cut_and_each_holds_the_hash_of_its_part(finished, tmp_path, cut_texts):
+    document = json.loads((finished / "fidelity/fidelity.json").read_text())
+    made = make_figures(document, tmp_path)
+    assert cut_texts == []
+    assert made
+    for name, file in made.items():
+        assert measurement_in(file) == measurement(document["parts"][FIGURE_OF[name]])
+
+
+def test_a_figure_of_an_earlier_measurement_is_not_shown_beside_the_table(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    file = run / "fidelity/fidelity.json"
+    document = json.loads(file.read_text())
+    made = make_figures(document, run / "fidelity/figures")
+    assert "choices" in made
+    assert "Choices" in {figure["title"] for figure in section(run)["figures"]}
+    document["parts"]["choose"]["people"] = -1
+    file.write_text(json.dumps(document))
+    assert "Choices" not in {figure["title"] for figure in section(run)["figures"]}
+
+
+def test_a_benchmark_keeps_its_order_and_says_of_what_each_part_was_measured(finished, tmp_path):
+    file = tmp_path / "fidelity.json"
+    document = json.loads((finished / "fidelity/fidelity.json").read_text())
+    add_to_benchmark(document, file)
+    add_to_benchmark({**document, "data": "other"}, file)
+    only = {**document, "parts": {"choose": document["parts"]["choose"]}, "not_measured": {}}
+    add_to_benchmark(only, file)
+    first, second = json.loads(file.read_text())
+    assert (first["data"], second["data"]) == (document["data"], "other")
+    assert first["measurements"] == {name: measurement(part) for name, part in document["parts"].items()}
+    assert first["not_measured"].keys() >= document["not_measured"].keys() - {"choose"}
