@@ -290,6 +290,8 @@ def _original(reader: Reader, folder: Path) -> tuple[RawTable, RawTable, RawTabl
     """Ratings, films, people of the original ML-100K files, and the expression of the title with its year."""
     genre_file = find_file(folder, ("u.genre",), "MovieLens 100K")
     genres = reader.text_table(genre_file, separator="|", columns=("genre", "number"), encoding="latin-1").frame["genre"].to_list()
+    if not genres:
+        raise DataError(f"{genre_file}: found no genre, allowed is one a line, 'name|number'; fetch the file again.")
     columns = ("item_id", "title", "released", "video", "address", *genres)
     item_file = find_file(folder, ("u.item",), "MovieLens 100K")
     films = reader.text_table(item_file, separator="|", columns=columns, encoding="latin-1", ends_with_newline=True)

@@ -85,7 +85,7 @@ def recognise(name_or_path: str | Path, known: Mapping[str, KnownDataset], setti
 def _file(path: Path, given: Mapping[str, Any]) -> Recognised:
     if path.suffix == ".inter":
         return Recognised(ATOMIC_LOADER, {"path": path, **given})
-    holds = _holds(path, given)
+    holds = _holds(path, given) or "interactions"
     # a file of items or people stands for interactions too, since that key is needed; only its own kind is read
     options = {"interactions": path, **given} if holds == "interactions" else {"interactions": path, holds: path, **given}
     return Recognised(TABLES_LOADER, options, holds)
@@ -108,7 +108,7 @@ def _folder(path: Path, given: Mapping[str, Any]) -> Recognised:
     if len({re.sub(r"\d+|[0-9a-f]{8}-[0-9a-f-]{27,}", "", name) for name in tables}) == 1 and not any(
         os.path.isdir(path / name) for name in tables
     ):
-        return Recognised(TABLES_LOADER, {"interactions": path, **given}, _holds(path, given))
+        return Recognised(TABLES_LOADER, {"interactions": path, **given}, _holds(path, given) or "interactions")
     return _several(path, tables, given)
 
 
@@ -129,9 +129,11 @@ def _several(path: Path, tables: list[str], given: Mapping[str, Any]) -> Recogni
     found: dict[Holds, list[str]] = {"interactions": [], "items": [], "users": []}
     for name in tables:
         try:
-            found[_holds(path / name, given)].append(name)
+            kind_of = _holds(path / name, given)
         except DataError:
-            continue  # not a table of any kind that is wanted here
+            continue  # not a table
+        if kind_of is not None:
+            found[kind_of].append(name)
     logs = found["interactions"]
     first = next((name for wanted in _FIRST_CHOICE for name in logs if name.lower().partition(".")[0] == wanted), None)
     log = logs[0] if len(logs) == 1 else first
@@ -155,8 +157,8 @@ def _is_table(path: Path) -> bool:
         return False  # a zip of something else
 
 
-def _holds(path: Path, given: Mapping[str, Any]) -> Holds:
-    """What a table lists, by the names of its columns."""
+def _holds(path: Path, given: Mapping[str, Any]) -> Holds | None:
+    """What a table lists, by the names of its columns; None if they do not tell."""
     columns = Reader("skip").columns(path, _form(given))
     user = given.get("user") in columns or usual(columns, "user") is not None
     item = given.get("item") in columns or usual(columns, "item") is not None
@@ -164,7 +166,7 @@ def _holds(path: Path, given: Mapping[str, Any]) -> Holds:
         return "users"
     if not user and (item or usual(columns, "item", ("id",))) and any(usual(columns, role) for role in ("title", "genres", "description")):
         return "items"
-    return "interactions"
+    return "interactions" if user and item else None
 
 
 def _form(given: Mapping[str, Any]) -> TextFormat:

@@ -69,7 +69,9 @@ def read_text(path: Path, form: TextFormat, bad: Bad, *, head: bool = False) -> 
     """
     text = _decode(path, read_bytes(path), form.encoding)
     text = beginning(text) if head else text
-    lines = [line for line in text[:_HEAD].split("\n", _SAMPLE)[:_SAMPLE] if line]
+    lines = [line for line in text[:_HEAD].split("\n") if line][:_SAMPLE] or [line for line in text.split("\n") if line][:1]
+    if not lines:
+        raise _empty(path)
     separator = form.separator or _separator(path, lines, form)
     quoted = _is_quoted(separator, lines) if form.quoted is None else form.quoted
     cut_off = not text.endswith("\n")
@@ -93,6 +95,10 @@ def read_text(path: Path, form: TextFormat, bad: Bad, *, head: bool = False) -> 
     rows = _of_width(path, rows, names, separator, cut_off, bad)
     fields = [pl.col("fields").list.get(index).alias(name) for index, name in enumerate(names)]
     return RawTable(path, rows.select(*fields, LINE), separator=separator)
+
+
+def _empty(path: Path) -> DataError:
+    return DataError(f"'{path}' is empty; allowed is a file with at least one row, fetch it again.")
 
 
 def beginning(text: str) -> str:
@@ -196,7 +202,7 @@ def _fields_of_any_length() -> Iterator[None]:
 def _header(path: Path, rows: pl.DataFrame, form: TextFormat) -> tuple[pl.DataFrame, list[str]]:
     """The rows of data and the names of their columns, without a last column that is only a separator at the end of every line."""
     if rows.is_empty():
-        raise DataError(f"'{path}' is empty; allowed is a file with at least one row, fetch it again.")
+        raise _empty(path)
     if form.columns is None:
         names = [name.strip() for name in rows["fields"][0].to_list()]
         rows = rows.slice(1)

@@ -199,6 +199,12 @@ def test_bad_rows_can_be_left_out_and_are_counted_by_reason(tmp_path, broken):
     assert data.interactions.height >= 2
 
 
+def test_a_list_of_genres_without_a_genre_is_an_error_even_where_rows_are_skipped(tmp_path):
+    (folder_100k(tmp_path) / "u.genre").write_text("unknown\n")
+    with pytest.raises(DataError, match=r"u\.genre: found no genre"):
+        load_100k(tmp_path, "skip")
+
+
 def test_skipping_every_row_is_still_an_error(tmp_path):
     (folder_100k(tmp_path) / "u.data").write_text("7\t1\tgood\t881250949\n")
     with pytest.raises(DataError, match="found no usable interaction"):

@@ -171,6 +171,15 @@ def test_a_long_header_is_shortened_in_messages(tmp_path):
     assert len(str(caught.value)) < 700
 
 
+@pytest.mark.parametrize("name", ["r.csv", "r.dat"])
+def test_empty_lines_before_the_table_and_nothing_but_a_mark_are_understood(tmp_path, name):
+    (tmp_path / name).write_text("\n" * 200 + LOG)
+    assert rows(load(tmp_path, interactions=name)) == WANTED
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(DataError, match="is empty"):
+        load(tmp_path, interactions=name)
+
+
 def test_one_column_names_the_separator(tmp_path):
     (tmp_path / "r.csv").write_text("user_id~item_id\n1~2\n")
     with pytest.raises(DataError, match=r"or the sign between the fields with dataset\.separator"):
