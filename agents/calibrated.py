@@ -74,7 +74,7 @@ class CalibratedConfig(VisitConfig):
         among: what the hidden ones have to be told from: "sampled" items, random ones and ones of the same popularity, or
             "recommended" ones, the best of a linear item model. Weights from the first tell what somebody would ever choose, those from
             the second what is chosen from a recommender's pages, where everything is plausible.
-        exposures: Parquet file of true impressions to fit on instead (`agents.sampled_pages.true_exposures`).
+        exposures: Parquet or CSV file of true impressions to fit on instead (`agents.sampled_pages.true_exposures`).
         activity_share: how much of the difference in activity between people shows in how often they choose what they see,
             rather than in how long and often they come, in [0, 1]: the share of the log of their activity that is added to the
             log-odds. A log without exposures cannot tell; with 0 the active, for whom less is left, choose less often than others.

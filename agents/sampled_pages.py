@@ -13,7 +13,7 @@ from agents.affinity import ItemWeights
 from agents.exposures import Negatives
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, DataError
-from simulator.files import read_table
+from simulator.files import read_table, reading
 from simulator.records import UserProfile
 from simulator.seeds import Stream
 
@@ -165,22 +165,40 @@ def recommended_exposures(
     return found
 
 
+def _impressions(file: Path) -> pl.DataFrame:
+    """The table of a file of impressions, its numbers as numbers.
+
+    Raises:
+        ConfigError: there is no such file. DataError: it cannot be read, or a value is no number.
+    """
+    if not file.is_file():
+        raise ConfigError(f"[decision] exposures = '{file}': there is no such file.")
+    if not file.name.lower().endswith((".csv", ".csv.gz")):
+        return read_table(file, "give another one", DataError)
+    numbers, yes = ("position", "rating", "fatigue", "round", "session", "page"), pl.col("chosen").str.strip_chars().str.to_lowercase()
+    with reading(file, "user and item are ids, chosen is true or false, and the other columns are numbers", DataError):
+        table = pl.read_csv(file.read_bytes(), infer_schema=False)
+        table = table.with_columns(pl.col([name for name in numbers if name in table.columns]).cast(pl.Float64))
+        if "chosen" in table.columns:
+            table = table.with_columns(chosen=yes.replace_strict({"true": True, "1": True, "false": False, "0": False, "": False}))
+    return table
+
+
 def true_exposures(file: Path, train: Dataset, profiles: Sequence[UserProfile], asked: int) -> list[Exposures]:
-    """What was really shown, from a Parquet file with one row per impression.
+    """What was really shown, from a Parquet or CSV file with one row per impression.
 
     Columns: `user` and `item` (the data's own ids), `position` (from 1), `chosen` (Boolean); if there, `rating` and `fatigue`; pages
     are told apart by whichever of `round`, `session` and `page` there are. A run's impressions.parquet is such a file.
 
     Args:
-        file: the Parquet file. train: its people and items count, others are left out. profiles: of the people.
+        file: with the ending .parquet, .csv or .csv.gz. train: its people and items count, others are left out. profiles: of the people.
         asked: the language model is asked about the pages of so many people.
 
     Raises:
-        ConfigError: there is no such file. DataError: a column is missing, or no row is about people and items of the data.
+        ConfigError: there is no such file. DataError: it cannot be read, a column is missing or no number, or no row is about people and
+            items of the data.
     """
-    if not file.is_file():
-        raise ConfigError(f"[decision] exposures = '{file}': there is no such file.")
-    table = read_table(file, "give another one", DataError)
+    table = _impressions(file)
     missing = [name for name in ("user", "item", "position", "chosen") if name not in table.columns]
     if missing:
         raise DataError(f"{file} has no column '{missing[0]}'; exposures need user, item, position and chosen.")

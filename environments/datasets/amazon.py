@@ -12,15 +12,14 @@ from typing import Literal
 import polars as pl
 
 from environments.datasets.assembly import Duplicates, ItemText, Unlisted, assemble, item_table, none
-from environments.datasets.fields import DatasetName, DomainWords
+from environments.datasets.fields import DatasetName, DomainWords, TimesConfig
 from environments.datasets.ratings import read_ratings
 from environments.datasets.raw_table import RawTable
 from environments.datasets.reading import BadRows, Reader
-from environments.datasets.times import read_times
+from environments.datasets.times import TimeUnit, read_times
 from environments.datasets.values import UNIT, known, lists
 from simulator.dataset import PRODUCTS, REVIEW, Dataset, Domain
 from simulator.errors import DataError
-from simulator.plugins import ComponentConfig
 
 _REVIEW_FIELDS: Mapping[str, tuple[str, ...]] = {
     "user_id": ("reviewerID", "user_id"),
@@ -53,10 +52,11 @@ class AmazonReviews:
     2023 (Hou et al., 2024), plain or ``.gz``. Texts lose their markup. The data may be used for research but not passed on.
     """
 
-    class Config(ComponentConfig):
-        """Files and what to take from them.
+    class Config(TimesConfig):
+        """Files and what to take from them; times are in the unit of the edition unless the copy was written otherwise.
 
         Attributes:
+            time_unit: of times that are numbers; None is that of the edition.
             path: folder with the files.
             reviews: file of reviews; None takes the only one in the folder whose name does not start with "meta_".
             items: file of products; None takes the only one whose name does, if there is one; "" reads none.
@@ -69,6 +69,7 @@ class AmazonReviews:
             on_bad_rows: "error" stops at the first bad row, "skip" leaves bad rows out and counts them.
         """
 
+        time_unit: TimeUnit | None = None  # type: ignore[assignment]  # None where the edition tells
         path: Path = Path()
         reviews: Path | None = None
         items: Path | Literal[""] | None = None
@@ -94,7 +95,8 @@ class AmazonReviews:
         file = folder / config.reviews if config.reviews else _only(folder, "reviews")
         table = _json_lines(reader, file, _REVIEW_FIELDS)
         table = read_ratings(reader, table, scale=(1, 5), strict=True)
-        table = read_times(reader, table, unit="ms" if table.names["timestamp"] == _MILLISECONDS else "s")
+        edition: TimeUnit = "ms" if table.names["timestamp"] == _MILLISECONDS else "s"
+        table = read_times(reader, table, unit=config.time_unit or edition, time_format=config.time_format)
         if REVIEW in table.columns:
             table = table.with_column(REVIEW, _plain(pl.col(REVIEW)))
         listed = self._listed(folder)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands.options import Json, Set, Workers, opens_runs
+from experiments.commands.options import LARGEST_SEED, Json, Set, Workers, opens_runs
 from experiments.console import emit, emit_table, note, stages
 
 Config = Annotated[
@@ -18,7 +18,7 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", help="Folder; one with the same settings is continued [default: results/<name>/augment-<settings>]."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="First seed, instead of the file's.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="First seed, instead of the file's.")]
 Benchmark = Annotated[bool, typer.Option("--benchmark", help="Also write results/benchmarks/augmentation.json.")]
 
 BENCHMARK = Path("results/benchmarks/augmentation.json")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.options import Config, Json, Set
+from experiments.commands.options import Config, Json, Set, finite_number
 from experiments.console import emit, emit_table, note
 from simulator.errors import ConfigError
 
@@ -82,7 +82,9 @@ def variants_command(
     config: Config = Path("movielens"),
     set_: Set = None,
     people: Annotated[int | None, typer.Option("--people", min=2, help="People judged at most [default: 100].")] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0.01, help="Of each tuning [default: 3].")] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.01, callback=finite_number, help="Of each tuning [default: 3].")
+    ] = None,
     variant: Annotated[
         list[str] | None, typer.Option("--variant", help="Only this variant; may be repeated. The others keep their figures.")
     ] = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from experiments.commands.options import Json, Workers, opens_runs
+from experiments.commands.options import Json, Workers, finite_number, opens_runs
 from experiments.console import emit, emit_table, finite, note, stages
 
 if TYPE_CHECKING:
@@ -25,11 +25,24 @@ Policy = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Overrides a setting of the policy; repeatable.")]
 Reward = Annotated[str, typer.Option("--reward", help="chosen, rating (0 if not chosen) or like, per shown item.")]
 Model = Annotated[Literal["boosting", "logistic"], typer.Option("--reward-model", help="Of the direct and doubly robust estimators.")]
-Clip = Annotated[float | None, typer.Option("--clip", help="Largest weight of clipped IPS [default: root of the number of impressions].")]
+Clip = Annotated[
+    float | None,
+    typer.Option("--clip", callback=finite_number, help="Largest weight of clipped IPS [default: root of the number of impressions]."),
+]
 Draws = Annotated[int, typer.Option("--draws", min=10, help="Draws per place for a policy whose probabilities have no closed form.")]
-Least = Annotated[float, typer.Option("--minimum-effective-size", min=2, help="Below this effective sample size the answer is refused.")]
+Least = Annotated[
+    float,
+    typer.Option("--minimum-effective-size", min=2, callback=finite_number, help="Below this effective sample size the answer is refused."),
+]
 Unsupported = Annotated[
-    float, typer.Option("--maximum-unsupported", min=0, max=1, help="Largest share of the policy's items that the log need not support.")
+    float,
+    typer.Option(
+        "--maximum-unsupported",
+        min=0,
+        max=1,
+        callback=finite_number,
+        help="Largest share of the policy's items that the log need not support.",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Show numbers although the support is too small.")]
 Truth = Annotated[bool, typer.Option("--truth", help="Run the policy in the simulator, and say how far each estimator was off.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import Json, opens_runs
+from experiments.commands.options import LARGEST_SEED, Json, opens_runs
 from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Parts = Annotated[
     str | None, typer.Option("--parts", help="Some of choose,ratings,distributions,realism,probes,ranking,traits [default: all].")
 ]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of people behind every interval.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the report, instead of the experiment's.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the report, instead of the experiment's.")]
 Benchmark = Annotated[bool, typer.Option("--benchmark", help="Also write results/benchmarks/fidelity.json.")]
 
 BENCHMARK = Path("results/benchmarks/fidelity.json")

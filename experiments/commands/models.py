@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from experiments.commands.fetching import From, FromOption, fetched
-from experiments.commands.options import Json
+from experiments.commands.options import Json, finite_number
 from experiments.console import emit, emit_table, progress
 from simulator.llm import models
 
@@ -76,7 +76,8 @@ def prepare_command(
         Format, typer.Option("--format", help="auto: the fastest that is close enough; otherwise the one to convert to.")
     ] = Format.auto,
     max_divergence: Annotated[
-        float, typer.Option("--max-divergence", min=0.0, help="Mean KL (nats) from the file as it is that auto accepts.")
+        float,
+        typer.Option("--max-divergence", min=0.0, callback=finite_number, help="Mean KL (nats) from the file as it is that auto accepts."),
     ] = 0.01,
     json: Json = False,
 ) -> None:

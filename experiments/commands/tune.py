@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from json import dumps as json_text
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from experiments import config as configuration
-from experiments.commands.options import Config, Json, Seed, Set, opens_runs
+from experiments.commands.options import Config, Json, Seed, Set, finite_number, opens_runs
 from experiments.console import emit, emit_table, note, progress, stderr
 
 Name = Annotated[str | None, typer.Option("--name", help="Name of the adapter [default: the experiment's name].")]
 Output = Annotated[Path | None, typer.Option("--output", help="Folder of the adapter [default: in the cache, by name].")]
-Minutes = Annotated[float | None, typer.Option("--minutes", min=0.01, help="Be done after this time, everything included.")]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", min=0.01, callback=finite_number, help="Be done after this time, everything included.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 PrepareOnly = Annotated[
     bool,
@@ -47,11 +49,12 @@ def tune(
     from experiments.tuning import tune as tuning  # noqa: PLC0415 - slow imports, and only here
     from simulator.llm import adapters  # noqa: PLC0415
 
-    checked = configuration.read(config, [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])])
-    folder = output or adapters.tuned_folder() / (name or checked.name)
+    given = {"seed": seed, "tuning.training.minutes": minutes, "tuning.training.device": device, "name": name}
+    options = [f"{key}={json_text(value)}" for key, value in given.items() if value is not None]
+    checked = configuration.read(config, [*(set_ or []), *options])
+    folder = output or adapters.tuned_folder() / checked.name
     folder.mkdir(parents=True, exist_ok=True)
     training = checked.tuning.training
-    training = replace(training, minutes=minutes if minutes is not None else training.minutes, device=device or training.device)
     with progress() as display:
         task = display.add_task("starting", total=None, detail="")
         said = ""

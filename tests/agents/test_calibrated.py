@@ -18,7 +18,7 @@ from agents.hazard import fit_hazard
 from agents.kept_weights import kept_file
 from agents.opinions import OPINIONS
 from agents.profiles import fit_profiles
-from agents.sampled_pages import MATCHED, RANDOM, catalog_log_odds
+from agents.sampled_pages import MATCHED, RANDOM, catalog_log_odds, true_exposures
 from environments.datasets.assembly import items_from_ids, users_from_ids
 from simulator.dataset import Catalog, Dataset
 from simulator.errors import ConfigError, DataError
@@ -410,6 +410,26 @@ def test_true_exposures_tell_the_place_and_the_rate(world, tmp_path):
         for user in range(60)
     ]
     assert choices(model, shown).mean() == pytest.approx(table["chosen"].mean(), abs=0.06)
+
+
+def test_exposures_in_text_are_those_in_parquet(world, tmp_path):
+    table, profiles = impressions(world), fit_profiles(world)
+    table.write_parquet(tmp_path / "impressions.parquet")
+    table.write_csv(tmp_path / "impressions.csv")
+    one, other = (true_exposures(tmp_path / f"impressions.{kind}", world, profiles, 60) for kind in ("parquet", "csv"))
+    assert len(one) == len(other) > 0
+    for first, second in zip(one, other, strict=True):
+        for column in ("items", "chosen", "ratings", "place", "fatigue"):
+            assert np.array_equal(getattr(first, column), getattr(second, column), equal_nan=column == "ratings")
+        assert [page.tolist() for page in first.pages] == [page.tolist() for page in second.pages]
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.parquet", b"PAR1 cut off"), ("x.csv", b"user,item,position,chosen\nu1,1,first,true\n")])
+def test_exposures_that_cannot_be_read_get_a_sentence(world, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        true_exposures(tmp_path / name, world, fit_profiles(world), 1)
+    assert "\n" not in str(caught.value)
 
 
 def test_exposures_that_are_missing_or_incomplete_are_refused(world, tmp_path):

@@ -199,6 +199,30 @@ def test_a_component_without_options_names_the_keys_of_its_section(tmp_path):
         build.resolved(configuration.read(configuration.Path("movielens"), [f"recommender={{use = '{file}:Plain', l2 = 3}}"]))
 
 
+OPTIONS = {
+    "evaluate x --policy y --clip nan": "--clip",
+    "evaluate x --policy y --clip inf": "--clip",
+    "evaluate x --policy y --minimum-effective-size nan": "--minimum-effective-size",
+    "evaluate x --policy y --maximum-unsupported nan": "--maximum-unsupported",
+    "models prepare x --max-divergence nan": "--max-divergence",
+    "tune movielens --minutes nan": "--minutes",
+    "tune movielens --device bar": "[tuning] training.device = 'bar'",
+    "tune movielens --name ../elsewhere": "name = '../elsewhere'",
+    "run movielens --seed 9223372036854775808": "--seed",
+    "fidelity x --seed 99999999999999999999": "--seed",
+    "augment movielens --seed -1": "--seed",
+}
+
+
+@pytest.mark.parametrize("line", OPTIONS)
+def test_options_of_commands_have_bounds_too(line, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("USERSIM_CACHE", str(tmp_path))
+    assert call(line.split()) == 2
+    said = capsys.readouterr().err
+    assert OPTIONS[line] in said
+    assert "Traceback" not in said
+
+
 # --- without a language model: what else is to be set -----------------------------------------------------------------
 
 

