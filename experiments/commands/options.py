@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,18 +37,34 @@ Trust = Annotated[
 ]
 
 
-def opens_runs(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the option ``--trust``, within which every run is trusted if it is given (`experiments.trust`)."""
+def with_flags(command: Callable[..., Any], around: Callable[..., AbstractContextManager[Any]], **flags: Any) -> Callable[..., Any]:
+    """A command with more options.
+
+    Args:
+        command: the function. around: makes, of the values of the flags by name, the block that the command runs in.
+        flags: name -> annotation of an option that is given or not.
+    """
 
     @functools.wraps(command)
-    def trusting(*arguments: Any, trust: bool = False, **options: Any) -> None:
-        from experiments.trust import granted  # noqa: PLC0415 - slow imports, and only here
-
-        with granted(trust):
-            command(*arguments, **options)
+    def more(*arguments: Any, **options: Any) -> Any:
+        with around(**{name: options.pop(name, False) for name in flags}):
+            return command(*arguments, **options)
 
     own = inspect.signature(command, eval_str=True)
-    added = inspect.Parameter("trust", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Trust)
-    trusting.__signature__ = own.replace(parameters=[*own.parameters.values(), added])  # type: ignore[attr-defined]
-    trusting.__annotations__ = {**{name: one.annotation for name, one in own.parameters.items()}, "trust": Trust}
-    return trusting
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind) for name, kind in flags.items()]
+    more.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
+    more.__annotations__ = {name: one.annotation for name, one in own.parameters.items()} | flags
+    return more
+
+
+def opens_runs(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the option ``--trust``, within which every run is trusted if it is given (`experiments.trust`)."""
+    return with_flags(command, _trusting, trust=Trust)
+
+
+@contextmanager
+def _trusting(trust: bool) -> Iterator[None]:
+    from experiments.trust import granted  # noqa: PLC0415 - slow imports, and only here
+
+    with granted(trust):
+        yield

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable
-from typing import Annotated, Any, get_type_hints
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
+from experiments.commands.options import with_flags
 from experiments.console import set_volume
 from simulator.errors import ConfigError
 
@@ -32,27 +33,14 @@ def before_the_command(verbose: Verbose = False, quiet: Quiet = False) -> None:
 
 def _add(app: typer.Typer) -> None:
     for command in app.registered_commands:
-        if command.callback is not None and not hasattr(command.callback, "__wrapped__"):
-            command.callback = _with_options(command.callback)
+        if command.callback is not None and "verbose" not in inspect.signature(command.callback).parameters:
+            command.callback = with_flags(command.callback, _told, verbose=Verbose, quiet=Quiet)
 
 
-def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The command with two more parameters, which are its own to whoever reads its signature."""
-
-    @functools.wraps(command)
-    def told(*arguments: Any, verbose: bool = False, quiet: bool = False, **options: Any) -> Any:
-        _choose(verbose, quiet)
-        return command(*arguments, **options)
-
-    hints = get_type_hints(command, include_extras=True)
-    own = [each.replace(annotation=hints[each.name]) for each in inspect.signature(command).parameters.values()]
-    more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
-        for name, kind in (("verbose", Verbose), ("quiet", Quiet))
-    ]
-    told.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
-    told.__annotations__ = {each.name: each.annotation for each in (*own, *more)}
-    return told
+@contextmanager
+def _told(verbose: bool, quiet: bool) -> Iterator[None]:
+    _choose(verbose, quiet)
+    yield
 
 
 def _choose(verbose: bool, quiet: bool) -> None:

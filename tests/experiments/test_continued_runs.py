@@ -231,7 +231,7 @@ def test_a_plug_in_of_a_run_that_was_edited_is_another_code(tmp_path, film_files
     assert run(experiment(tmp_path, film_files), tmp_path / "run", "--set", f"recommender.use={plugin}:Own") == 0
     (tmp_path / "run" / "summary.json").unlink()
     plugin.write_text(plugin.read_text() + "# edited\n")
-    assert killed_at(0, "resume", str(tmp_path / "run"), "--workers", "1") == 2
+    assert killed_at(0, "resume", str(tmp_path / "run"), "--workers", "1", "--trust") == 2
     assert "code.recommender was" in (tmp_path / "run" / "run.log").read_text()
 
 
@@ -331,7 +331,7 @@ def test_a_worker_that_dies_in_the_first_cohort_loses_nothing_that_was_made_befo
     file, output = experiment(tmp_path, film_files), tmp_path / "run"
     assert call(["run", str(file), "--output", str(output), "--workers", "2", "--set", f"recommender.use={plugin}:Deadly"]) == 1
     assert (output / "decisions").is_dir()
-    assert again(output) == 0
+    assert again(output, "--trust") == 0
 
 
 @pytest.mark.parametrize(
