@@ -334,12 +334,12 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
     for table in tables_of(plan.actions, interventions=plan.interventions):
         frames[table.name] = joined(run, table, plan.rounds, cohorts, tastes)
         hashes[table.name] = run.write_table(table, frames[table.name])
-    impressions, pages = frames[IMPRESSIONS.name], frames[PAGES.name]
+    impressions, pages, sessions = frames[IMPRESSIONS.name], frames[PAGES.name], frames[SESSIONS.name]
     bad = pages.filter(pl.col("status") != "ok").height
     return {
         "people": len(plan.people),
         "rounds": plan.rounds,
-        "sessions": frames[SESSIONS.name].height,
+        "sessions": sessions.height,
         "pages": pages.height,
         "impressions": impressions.height,
         "interactions": int(impressions["chosen"].sum()),
@@ -347,13 +347,19 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
         "memories": frames[MEMORIES.name].height,
         "memories_dropped": int((pages["memories"] - pages["memories_told"]).sum()),
         "texts": frames[TEXTS.name].filter(pl.col("status") == "ok").height,
-        "text_failures": dict(frames[TEXTS.name].filter(pl.col("status") != "ok").group_by("status").len().sort("status").iter_rows()),
+        "text_failures": _failures(frames[TEXTS.name]),
         "tokens": {
             name: sum(getattr(result.usage, name) for result in results)
             for name in ("prompt_tokens", "computed_tokens", "generated_tokens", "calls")
         },
         "fallback_share": bad / pages.height if pages.height else 0.0,
+        "session_failures": _failures(sessions),
         "repairs": _repairs(results, plan.rounds),
         "peak_memory_gb": round(max((result.peak_memory for result in results), default=0) / 2**30, 3),
         "sha256": hashes,
     }
+
+
+def _failures(table: pl.DataFrame) -> dict[str, int]:
+    """How often each status but "ok" stands in a table."""
+    return dict(table.filter(pl.col("status") != "ok").group_by("status").len().sort("status").iter_rows())

@@ -86,6 +86,7 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
     share = tokens["computed_tokens"] / tokens["prompt_tokens"] if tokens["prompt_tokens"] else 0.0
     kinds = sum((Counter(counts) for counts in summary.get("repairs", ())), Counter[str]())
     repairs = ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items()))
+    failures = ", ".join(f"{count:,} {status}" for status, count in summary.get("session_failures", {}).items())
     rows: list[tuple[str, Any]] = [
         ("people", f"{summary['people']:,}"),
         ("rounds", summary["rounds"]),
@@ -98,6 +99,7 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
         ),
         ("ratings", f"{summary['ratings']:,}"),
         ("unusable replies", f"{summary['fallback_share']:.2%} of the pages"),
+        *([("unusable answers about sessions", failures)] if failures else []),
         *([("repaired in the recommender's lists", repairs)] if repairs else []),
         ("time", f"{summary['seconds']:.0f} s, of which {summary['simulation_seconds']:.0f} s simulation"),
         ("speed", f"{summary['pages_per_second']:.1f} pages/s with {summary['workers']} worker(s)"),

@@ -182,7 +182,11 @@ def test_unusable_replies_are_logged_counted_and_bounded(tmp_path, film_files, c
     run(file, tmp_path / "lenient", "--workers", "1", "--set", "decision.max_fallback_share=0.9")
     pages = pl.read_parquet(tmp_path / "lenient" / "pages.parquet")
     bad = pages.filter(pl.col("status") != "ok")
-    share = json.loads((tmp_path / "lenient" / "summary.json").read_text())["fallback_share"]
+    summary = json.loads((tmp_path / "lenient" / "summary.json").read_text())
+    share = summary["fallback_share"]
+    sessions = pl.read_parquet(tmp_path / "lenient" / "sessions.parquet")
+    assert summary["session_failures"] == {"unreadable": sessions.filter(pl.col("status") == "unreadable").height}
+    assert summary["session_failures"]["unreadable"] > 0
     assert share == pytest.approx(bad.height / pages.height)
     assert 0.05 < share < 0.4
     assert set(bad["reply"]) == {"as the script wants it"}
