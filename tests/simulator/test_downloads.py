@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
-from simulator import downloads
+from simulator import archives, downloads, redirects
 from simulator.downloads import RemoteFile, Source, fetch
 from simulator.errors import DownloadError
+from simulator.testing_liars import LIES, Liar
 
 CONTENT = b"line one\nline two\n" * 5000
 RIGHT = RemoteFile("a.txt", sha256=hashlib.sha256(CONTENT).hexdigest())
@@ -34,6 +36,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[str] = []
+        self.body = b""
         self.release = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -68,6 +71,8 @@ class Handler(BaseHTTPRequestHandler):
             body = CONTENT.replace(b"two", b"2")
         if self.path == "/archive.zip":
             body = zipped({"top/u.data": CONTENT, "top/rows.dat": b"1\n2\n3\n"})
+        if self.path == "/given":
+            body = self.server.body
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -250,3 +255,131 @@ def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
 
 def test_the_patience_leaves_room_within_ten_seconds():
     assert downloads.PATIENCE <= 9
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Without proxies, and with little time for those who dawdle."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(downloads, "STALL", 0.3)
+    monkeypatch.setattr(downloads, "LARGEST", 5_000_000)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_no_lie_keeps_a_download_waiting_or_fills_the_disk(impatient, tmp_path, lie):
+    with Liar(lie, body=b"x" * 100) as server:
+        with pytest.raises(DownloadError) as error:
+            fetch("x", tmp_path / "cache", [Source("official", server.url, (RIGHT,))], patience=2.0)
+        assert server.sent < 50_000_000
+    assert "\n" not in str(error.value)
+    assert "hunter2" not in str(error.value)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        ("drip", "sends less than 1000 bytes a second"),
+        ("endless", "larger than 5 MB, so it is not what is wanted"),
+        ("vast", "larger than 5 MB"),
+        ("bomb", "larger than 5 MB"),
+        ("to a file", r"leads to something that is no web address \(file:\)"),
+        ("elsewhere", "leads to an address with a name and password"),
+    ],
+)
+def test_what_is_wrong_with_a_lie_is_said(impatient, tmp_path, lie, words):
+    with Liar(lie) as server, pytest.raises(DownloadError, match=words):
+        fetch("x", tmp_path, [Source("official", server.url, (RIGHT,))], patience=5.0)
+
+
+@pytest.mark.parametrize(
+    ("start", "location", "words"),
+    [
+        ("https://files.example/a", "http://files.example/a", "from https to http"),
+        ("http://files.example/a", "http://127.0.0.1:9/a", "into this machine or its network"),
+        ("http://files.example/a", "http://10.0.0.1/a", "into this machine or its network"),
+        ("http://files.example/a", "http://[::1]/a", "into this machine or its network"),
+        ("http://files.example/a", "http://169.254.169.254/a", "into this machine or its network"),
+        ("http://files.example/a", "ftp://files.example/a", "no web address"),
+        ("http://files.example/a", "javascript:alert(1)", "no web address"),
+        ("http://files.example/a", "http://other.example/a", "to another host"),
+        ("http://files.example/a", "http://me:pw@files.example/a", "with a name and password"),
+    ],
+)
+def test_an_address_may_not_lead_anywhere(start, location, words):
+    with pytest.raises(redirects.RedirectError, match=words):
+        redirects._next(httpx.URL(start), location, elsewhere=False)
+
+
+def test_an_address_may_lead_on_and_to_another_host_whose_file_is_verified():
+    begin = httpx.URL("https://files.example/a")
+    assert str(redirects._next(begin, "/b", elsewhere=False)) == "https://files.example/b"
+    assert str(redirects._next(begin, "https://mirror.example/a", elsewhere=True)) == "https://mirror.example/a"
+
+
+def bomb(size: int) -> bytes:
+    return zipped({"top/a.txt": bytes(size)})
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(server, tmp_path, monkeypatch):
+    packed = bomb(200_000_000)
+    assert len(packed) < 250_000
+    monkeypatch.setattr(archives.zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
+    server.body = packed
+    with pytest.raises(DownloadError, match="would unpack to 200 MB, where at most 64 MB are expected"):
+        fetch("x", tmp_path, [at(server, "/given", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
+    assert names(tmp_path) == []
+
+
+def test_a_zip_that_lies_about_its_sizes_is_not_unpacked_further(server, tmp_path):
+    packed = bytearray(bomb(1_000_000))
+    real, small = (1_000_000).to_bytes(4, "little"), (1_000).to_bytes(4, "little")
+    assert packed.count(real) == 2
+    server.body = bytes(packed.replace(real, small))
+    with pytest.raises(DownloadError, match="did not send a whole zip file"):
+        fetch("x", tmp_path, [at(server, "/given", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "locked", "packing"])
+def test_a_damaged_or_strange_zip_is_one_sentence(server, tmp_path, damage):
+    packed = bytearray(zipped({"top/a.txt": CONTENT}))
+    if damage == "cut":
+        packed = packed[: len(packed) // 2]
+    elif damage == "flipped":
+        packed[60] ^= 0xFF
+    else:
+        place, value = (6, 1) if damage == "locked" else (8, 99)
+        packed[place] = value
+        packed[packed.index(b"PK\x01\x02") + place + 2] = value
+    server.body = bytes(packed)
+    with pytest.raises(DownloadError) as error:
+        fetch("x", tmp_path, [at(server, "/given", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_without_a_hash_must_have_the_form_of_its_lines(server, tmp_path):
+    server.body = b"1::2::3::978300760\n" * 4
+    good = RemoteFile("r.dat", rows=4, line=rb"\d+::\d+::[1-5]::\d{9,10}")
+    assert fetch("x", tmp_path / "good", [at(server, "/given", good)]).transferred
+    for body in (b"1::2::3::978300760\n" * 3 + b"1::2::9::978300760\n", b"\n" * 4, b"x" * 5_000 + b"\n" * 4):
+        server.body = body
+        with pytest.raises(DownloadError, match="is not of its form"):
+            fetch("x", tmp_path / "bad", [at(server, "/given", good)])
+
+
+def test_a_socks_proxy_without_its_package_is_one_sentence(impatient, tmp_path, monkeypatch):
+    monkeypatch.setattr("simulator.web.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(DownloadError, match="ALL_PROXY names a SOCKS proxy"):
+        fetch("x", tmp_path, [Source("official", "http://files.example/a.txt", (RIGHT,))])
+
+
+def test_a_proxy_that_fails_is_named_and_its_password_is_not(impatient, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hunter2@127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(DownloadError, match="through the proxy that HTTP_PROXY names") as error:
+        fetch("x", tmp_path, [Source("official", "http://files.example/a.txt", (RIGHT,))])
+    assert "hunter2" not in str(error.value)
