@@ -50,6 +50,8 @@ def test_the_split_of_the_people_depends_on_their_ids_alone(world):
 
 @pytest.mark.parametrize("order", ["random", "temporal"])
 def test_hidden_and_observed_rows_together_are_the_training_part(world, order):
+    if order == "temporal":
+        world = world.with_interactions(world.interactions.with_columns(timestamp=pl.int_range(pl.len(), dtype=pl.Int64)))
     people = people_split(world).validation
     parts = hide(world, people, 0.3, order, Stream(1))
     together = pl.concat([parts.observed.interactions, parts.hidden])

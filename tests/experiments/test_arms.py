@@ -128,7 +128,9 @@ def test_an_arm_is_not_run_beside_one_that_other_code_or_other_data_made(finishe
     with pytest.raises(RunError, match=r"EASE was made by other code .*\(code\).*choose another folder"):
         run_arms(copied, more, 1, silent)
     assert set(run_arms(copied, arms(film_files, "random:Random", "ease:EASE"), 1, silent)) == {"Random", "EASE"}
-    file.write_text(json.dumps({**manifest, "data": {**manifest["data"], "fingerprint": "other"}}))
-    (copied / "arms" / "Random" / "manifest.json").write_text(file.read_text())
+    for arm in ("EASE", "Random"):
+        file = copied / "arms" / arm / "manifest.json"
+        manifest = json.loads((folder / "arms" / arm / "manifest.json").read_text())
+        file.write_text(json.dumps({**manifest, "data": {**manifest["data"], "fingerprint": "other"}}))
     with pytest.raises(RunError, match="data"):
         run_arms(copied, more, 1, silent)

@@ -14,6 +14,13 @@ from experiments.recommender_names import import_path, shipped
 from simulator.errors import ConfigError
 from simulator.plugins import load
 
+
+@pytest.fixture(autouse=True)
+def trusted(monkeypatch):
+    """The runs that are compared here name a file of code of their own, which is made here too."""
+    monkeypatch.setenv("USERSIM_TRUST", "1")
+
+
 EXPERIMENT = """
 name = "compared"
 rounds = 2
@@ -368,6 +375,10 @@ def test_runs_with_other_seeds_or_items_are_refused(known, fewer, tmp_path, caps
     assert "draw with other seeds" in refused(capsys, known / "arms" / "Fitting", tmp_path / "run")
     items = pl.read_parquet(tmp_path / "run" / "items.parquet")
     items[:-3].write_parquet(tmp_path / "run" / "items.parquet")
+    assert "items.parquet (37 rows) is not what was written" in refused(capsys, known / "arms" / "Fitting", tmp_path / "run")
+    # Runs of an older version hold no hashes, by which that would be noticed.
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({key: value for key, value in summary.items() if key != "hashes_sha256"}))
     assert "have other items: 40 and 37, of which 37 are in both" in refused(capsys, known / "arms" / "Fitting", tmp_path / "run")
 
 

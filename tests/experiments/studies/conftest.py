@@ -48,7 +48,8 @@ def write_arms(tmp_path):
             real = {"user": people, "item": ["a"] * len(people), "rating": [3.0] * len(people)}
             pl.DataFrame(real).with_columns(timestamp=pl.lit(0), session=pl.lit(0)).write_parquet(folder / "real.parquet")
             (folder / "config.toml").write_text((configs or {}).get(name, 'name = "x"\nseed = 3\n'))
-            (folder / "summary.json").write_text(json.dumps({"rounds": 1}))
+            counts = {"people": len(people), "sessions": sessions.height, "pages": pages.height, "impressions": log.height}
+            (folder / "summary.json").write_text(json.dumps({"rounds": 1, **counts}))
             (folder / "manifest.json").write_text(json.dumps({"data": {"name": "made up"}, "rating_scale": [1.0, 5.0]}))
             for file, frame in extra.get(name, {}).items():
                 frame.write_parquet(folder / f"{file}.parquet")

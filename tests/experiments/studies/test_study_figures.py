@@ -36,7 +36,7 @@ def drawn(monkeypatch, tmp_path):
     kept = []
 
     def draw(config, found):
-        def keep(figure, file, caption):
+        def keep(figure, file, caption, measured=None):
             kept.append((figure, caption))
 
         monkeypatch.setattr(study_figures, "write_figure", keep)
