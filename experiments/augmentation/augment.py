@@ -37,6 +37,7 @@ from simulator.errors import ConfigError, DataError, RunError
 from simulator.execution import execution
 from simulator.files import read_document, write_atomically, write_document
 from simulator.plugins import portable, resolve
+from simulator.provenance import code_sha256
 from simulator.simulation import CohortResult
 
 Report = Callable[[str, int, int], None]
@@ -148,19 +149,24 @@ def _own(folder: Path, config: ExperimentConfig) -> None:
     made = _made_from(config)
     stored = folder / MADE
     before_made = read_document(stored, f"remove {folder}, or choose another --output")[0] if stored.is_file() else made
-    if other := difference(before_made, made):
+    # Of recommenders that have come or gone no cell is of two kinds.
+    codes, now = before_made.get("recommenders", {}), made["recommenders"]
+    both = set(codes) & set(now)
+    then_shared, now_shared = ({name: code for name, code in own_codes.items() if name in both} for own_codes in (codes, now))
+    if other := difference({**before_made, "recommenders": then_shared}, {**made, "recommenders": now_shared}):
         raise RunError(f"{folder} cannot be continued, or its cells would be of two kinds: {other}; choose another --output, or remove it.")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, configuration.dump(config, build.resolved(config)))
-    write_document(stored, made)
+    write_document(stored, {**made, "recommenders": codes | now})
 
 
 def _made_from(config: ExperimentConfig) -> dict[str, Any]:
     """What cells depend on besides the settings, which `_own` compares one by one: data, files, model, code, libraries."""
-    modules = [portable(section.use).rpartition(":")[0] for section in config.augmentation.recommenders.values()]
+    modules = {name: portable(section.use).rpartition(":")[0] for name, section in config.augmentation.recommenders.items()}
     train = build.data(cells.of_seed(config, config.seed)).train
-    found = ingredients(config, train, "experiments.augmentation.augment", "experiments.augmentation.cells", *sorted(set(modules)))
-    return {name: value for name, value in found.items() if name != "settings"}
+    found = ingredients(config, train, "experiments.augmentation.augment", "experiments.augmentation.cells")
+    codes = {name: code_sha256(module) for name, module in modules.items()}
+    return {**{name: value for name, value in found.items() if name != "settings"}, "recommenders": codes}
 
 
 def _document(config: ExperimentConfig, folder: Path, runs: Mapping[int, Path], left_out: Sequence[str]) -> dict[str, Any]:

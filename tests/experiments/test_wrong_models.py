@@ -60,7 +60,7 @@ def test_a_server_that_is_not_there(tmp_path, film_files, capsys):
     status, sentence = said(tmp_path, film_files, server, capsys)
     assert status == 1
     assert f"there is no server at http://127.0.0.1:{port}/v1" in sentence
-    assert "start it or correct base_url" in sentence
+    assert "start it, or correct base_url" in sentence
 
 
 def test_a_wrong_key(tmp_path, film_files, capsys, monkeypatch):
