@@ -300,20 +300,20 @@ def _stream(
             total = int(length) if length.isdigit() else source.size
             if given_up.is_set():
                 return
-            since, so_far = time.monotonic(), 0
+            since, so_far, written = time.monotonic(), 0, 0
             with target.open("wb") as stream:
                 for block in pieces(response, most):
                     begun.set()
                     if given_up.is_set():
                         return
                     stream.write(block)
-                    done = response.num_bytes_downloaded
+                    written += len(block)
                     if (waited := time.monotonic() - since) > STALL:
-                        if done - so_far < SLOWEST * waited:
+                        if written - so_far < SLOWEST * waited:
                             raise DownloadError(f"{source.address} sends less than {SLOWEST} bytes a second")
-                        since, so_far = time.monotonic(), done
+                        since, so_far = time.monotonic(), written
                     if progress is not None:
-                        progress(source.address, done, total)
+                        progress(source.address, response.num_bytes_downloaded, total)
     except RedirectError as error:
         raise DownloadError(f"{source.address} leads {error}") from error
     except TooLargeError as error:

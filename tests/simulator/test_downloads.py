@@ -329,7 +329,7 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(server, tmp_path, monkeypat
     monkeypatch.setattr(archives.zipfile.ZipFile, "open", lambda *_: pytest.fail("it was unpacked"))
     server.body = packed
     with pytest.raises(DownloadError, match="would unpack to 200 MB, where at most 64 MB are expected"):
-        fetch("x", tmp_path, [at(server, "/given", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
+        fetch("x", tmp_path / "cache", [at(server, "/given", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
     assert names(tmp_path) == []
 
 
@@ -339,7 +339,7 @@ def test_a_zip_that_lies_about_its_sizes_is_not_unpacked_further(server, tmp_pat
     assert packed.count(real) == 2
     server.body = bytes(packed.replace(real, small))
     with pytest.raises(DownloadError, match="did not send a whole zip file"):
-        fetch("x", tmp_path, [at(server, "/given", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
+        fetch("x", tmp_path / "cache", [at(server, "/given", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
     assert names(tmp_path) == []
 
 
@@ -356,7 +356,7 @@ def test_a_damaged_or_strange_zip_is_one_sentence(server, tmp_path, damage):
         packed[packed.index(b"PK\x01\x02") + place + 2] = value
     server.body = bytes(packed)
     with pytest.raises(DownloadError) as error:
-        fetch("x", tmp_path, [at(server, "/given", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
+        fetch("x", tmp_path / "cache", [at(server, "/given", RemoteFile("a.txt", "top/a.txt", RIGHT.sha256))])
     assert "\n" not in str(error.value)
 
 
