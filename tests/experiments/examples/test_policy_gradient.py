@@ -118,6 +118,19 @@ def test_the_result_is_a_table_and_the_whole_return_may_be_learned(command, caps
     assert "learned is ahead by" in capsys.readouterr().out
 
 
+def test_a_reward_that_nothing_shown_moves_is_no_ground_for_being_ahead(command, capsys, tmp_path):
+    """People who decide at random, and of whom no response to pages is assumed, look at as many pages under every policy."""
+    people = ["--set", "decision.use=agents.controls:RandomDecisions", "--set", "decision.leave_response=0"]
+    assert main([*command, *people, "--updates", "1", "--episodes", "1", "--reward", "session_length"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "nothing that is shown moves this reward, so there is nothing to learn" in said
+    assert "learned is ahead by 0.000 (the same for everybody)" in said
+    document = json.loads((tmp_path / "out" / "learning.json").read_text())
+    assert document["gain of the learned policy"]["popularity"] == {"value": 0.0, "low": None, "high": None}
+    assert main([*command, "--updates", "1", "--episodes", "1"]) == 0
+    assert json.loads((tmp_path / "out" / "learning.json").read_text())["no verdict"] is None
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
