@@ -170,8 +170,9 @@ def language_model(
         return made
     resolved_options = resolve(section.use, options, where="language_model", methods=METHODS["language_model"])
     source = {"use": portable(section.use)} | {name: value for name, value in resolved_options.items() if name not in ("threads", "ledger")}
+    ours = section.cache_path is None
     path = section.cache_path or cache_folder() / "language_model.sqlite"
-    return CachedLanguageModel(make, path.expanduser(), section.cache, json.dumps(source, sort_keys=True, default=str))
+    return CachedLanguageModel(make, path.expanduser(), section.cache, json.dumps(source, sort_keys=True, default=str), ours=ours)
 
 
 def fixed_inference(config: ExperimentConfig, runs: Sequence[Path]) -> dict[str, str]:

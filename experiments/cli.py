@@ -38,7 +38,23 @@ def main() -> None:
     from experiments.streams import ended, guard  # noqa: PLC0415 - after the check that our packages are ours
 
     out, err = guard()
-    sys.exit(ended(out, err, call(sys.argv[1:])))
+    sys.exit(ended(out, err, _with_memory(sys.argv[1:])))
+
+
+def _with_memory(arguments: list[str]) -> int:
+    """`call`, where there is memory for it; libraries that find none when they are loaded say it in words of their own."""
+    from experiments.memory import too_few_addresses  # noqa: PLC0415
+
+    told = too_few_addresses()
+    if not told:
+        try:
+            return call(arguments)
+        except ImportError as error:
+            if "failed to map" not in str(error) and "annot allocate memory" not in str(error):
+                raise
+            told = f"{error}: there is too little memory to load what usersim needs."
+    sys.stderr.write(f"usersim: {told}\n")
+    return 2
 
 
 def call(arguments: list[str]) -> int:

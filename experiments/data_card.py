@@ -18,6 +18,7 @@ from experiments.analysis.html_page import without_places
 from experiments.data_dictionary import dictionary
 from experiments.fidelity.headline import table
 from simulator.errors import RunError
+from simulator.files import read_json
 
 _ABOUT = {
     "recbole": "RecBole atomic files. The columns below are fields of the file .inter (user_id, item_id ...); white space within a genre "
@@ -165,12 +166,8 @@ def _fidelity(run: FinishedRun) -> list[str]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if "headline" not in document:
-            raise RunError(f"{file} has no key 'headline'; measure again with `usersim fidelity`, or remove it.")
-    except json.JSONDecodeError as error:
-        raise RunError(
-            f"{file} line {error.lineno} is not JSON ({error.msg}); measure again with `usersim fidelity`, or remove it."
-        ) from error
+    way_out = "measure again with `usersim fidelity`, or remove it"
+    document: dict[str, Any] = read_json(file, way_out)
+    if "headline" not in document:
+        raise RunError(f"{file} has no key 'headline'; {way_out}.")
     return document

@@ -21,7 +21,7 @@ from agents.prompts import PromptBuilder
 from agents.synthetic import synthesise
 from agents.taste import write_tastes
 from environments.interventions import aimed, assignments
-from experiments import build, manifest
+from experiments import build, manifest, memory
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.mending import mend
@@ -213,6 +213,7 @@ def _carry_out(
     started = time.perf_counter()
     report = _logging(report)
     if not run.is_complete:
+        memory.check(config, workers)
         begun = prepare(run, config, None if workers == 1 else 1, report, prepared, accept_changes=accept_changes)
 
         def fit(round_number: int, simulated: pl.DataFrame) -> None:

@@ -203,6 +203,19 @@ def damage(folder: Path) -> str:
     return "" if wrong is None else f"{wrong} is {'not what was written' if wrong in found else 'missing'}"
 
 
+def check_sum(file: Path, way_out: str, error: type[UsersimError] = RunError) -> None:
+    """Checks that a file is the one that its folder was written with, as far as the folder has sums.
+
+    Raises:
+        UsersimError: it is not.
+    """
+    recorded = recorded_sums(file.parent)
+    if recorded is None or file.name not in recorded or not file.is_file():
+        return
+    if sha256(file) != recorded[file.name]:
+        raise error(f"{file} is not what was written, as {SUMS} beside it says; {way_out}.")
+
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 

@@ -223,7 +223,9 @@ class RunDirectory:
         Raises:
             RunError: it is missing or damaged.
         """
-        found: dict[str, Any] = files.read_json(self.shard_folder(round_number, cohort) / "result.json", self._shard_way_out())
+        file = self.shard_folder(round_number, cohort) / "result.json"
+        files.check_sum(file, self._shard_way_out())
+        found: dict[str, Any] = files.read_json(file, self._shard_way_out())
         return found
 
     def read_round(self, table: Table, round_number: int, cohorts: Sequence[int]) -> pl.DataFrame:
@@ -233,6 +235,8 @@ class RunDirectory:
             RunError: a shard is missing or damaged.
         """
         shards = [self.shard_folder(round_number, cohort) / f"{table.name}.parquet" for cohort in cohorts]
+        for file in shards:
+            files.check_sum(file, self._shard_way_out())
         frames = [files.read_table(file, self._shard_way_out()) for file in shards]
         return pl.concat(frames).sort(table.key) if frames else pl.DataFrame(schema=table.schema())
 

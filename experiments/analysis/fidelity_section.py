@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,32 @@ from experiments.analysis.fidelity_figures import CAPTIONS, PARTS
 from experiments.analysis.figure_style import measurement, measurement_in
 from experiments.fidelity.headline import table
 from experiments.trait_sentences import of_report
+from simulator.errors import RunError
+from simulator.files import read_json, reading
+
+_log = logging.getLogger("simulator.report")
 
 
 def section(run: Path) -> dict[str, Any] | None:
-    """The table, a sentence before it and the figures; None if nothing was measured or the file cannot be read.
+    """The table, a sentence before it and the figures; None if nothing was measured, or, with a warning, if the file cannot be read.
 
     Args:
         run: folder of the run.
     """
-    try:
-        document = json.loads((run / "fidelity" / "fidelity.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    file = run / "fidelity" / "fidelity.json"
+    if not file.exists():
         return None
+    way_out = f"the report leaves it out; measure again with `usersim fidelity {run}`"
+    try:
+        document = read_json(file, way_out)
+        with reading(file, way_out):
+            return _section(run, document)
+    except RunError as error:
+        _log.warning("%s", error)
+        return None
+
+
+def _section(run: Path, document: dict[str, Any]) -> dict[str, Any]:
     figures = [(name, file) for name in CAPTIONS if _of(document, name, file := run / "fidelity" / "figures" / f"{name}.png")]
     return {
         "lead": (

@@ -5,7 +5,6 @@ Every function takes a `FinishedRun`; a table that the data does not allow is em
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -185,7 +184,8 @@ def cost_by_round(run: FinishedRun) -> Rows:
     names = [field.name for field in fields(Usage)]
     rows: Rows = []
     for folder in sorted((run.path / "rounds").glob("[0-9]*")):
-        found: list[Mapping[str, Any]] = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*/result.json"))]
+        shards = [cohort for cohort in sorted(folder.glob("cohort-*")) if cohort.name.removeprefix("cohort-").isdigit()]
+        found = [run.directory.read_result(int(folder.name), int(cohort.name.removeprefix("cohort-"))) for cohort in shards]
         if found:
             usage = {name: sum(one["usage"].get(name, 0) for one in found) for name in names}
             seconds, pages = sum(one["seconds"] for one in found), sum(one["pages"] for one in found)

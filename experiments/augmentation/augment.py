@@ -35,7 +35,7 @@ from experiments.run_data import data_of
 from experiments.trust import own
 from simulator.errors import ConfigError, DataError, RunError
 from simulator.execution import execution
-from simulator.files import read_document, write_atomically, write_document
+from simulator.files import read_document, read_json, write_atomically, write_document
 from simulator.plugins import portable, resolve
 from simulator.provenance import code_sha256
 from simulator.simulation import CohortResult
@@ -221,11 +221,8 @@ def add_to_benchmark(document: Mapping[str, Any], file: Path) -> None:
     Raises:
         ConfigError: the file holds something else.
     """
-    try:
-        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{file} line {error.lineno} is not JSON ({error.msg}); move it away.") from error
-    if not isinstance(known, list):
+    known = read_json(file, "move it away", ConfigError, kind=list) if file.exists() else []
+    if not all(isinstance(other, dict) for other in known):
         raise ConfigError(f"{file} does not hold a list of results; move it away.")
     which = ("data", "split", "decision_model", "language_model")
     kept = [other for other in known if any(other.get(key) != document[key] for key in which)]

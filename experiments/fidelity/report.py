@@ -19,8 +19,9 @@ from experiments.fidelity.models import COMPARED, WITHOUT
 from experiments.fidelity.scores import settings
 from experiments.fidelity.storage import read_part, write_part
 from simulator.errors import ConfigError, UsersimError, with_suggestion
-from simulator.files import write_atomically
+from simulator.files import read_json, write_atomically
 from simulator.llm import adapters
+from simulator.run_directory import RunDirectory
 
 PARTS = ("choose", "ratings", "distributions", "realism", "probes", "ranking", "traits")
 """Everything that can be measured, in order."""
@@ -125,11 +126,8 @@ def add_to_benchmark(document: Mapping[str, Any], file: Path) -> None:
     entry["measurements"] = {name: measurement(found) for name, found in known_parts.items()}
     told = {key: line for key, line in document["headline"].items() if line["value"] is not None}
     entry["measured_with"] = {key: {**of, "device": line["device"]} if line.get("device") else of for key, line in told.items()}
-    try:
-        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{file} line {error.lineno} is not JSON ({error.msg}); move it away.") from error
-    if not isinstance(known, list):
+    known = read_json(file, "move it away", ConfigError, kind=list) if file.exists() else []
+    if not all(isinstance(other, dict) for other in known):
         raise ConfigError(f"{file} does not hold a list of results; move it away.")
     is_same = [(other.get("data"), other.get("split")) == (entry["data"], entry["split"]) for other in known]
     for other, same in zip(known, is_same, strict=True):
@@ -215,4 +213,4 @@ def _log_of(context: FidelityContext) -> Any:
     """What tells one log from another: the hashes of the run's tables."""
     if context.run is None:
         return None
-    return json.loads((context.run / "summary.json").read_text(encoding="utf-8")).get("sha256")
+    return RunDirectory(context.run).read_json("summary").get("sha256")

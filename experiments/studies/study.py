@@ -28,7 +28,7 @@ from experiments.studies.findings import Arms, Findings
 from experiments.studies.study_config import METHODS, StudyConfig, arms_of, dump, read
 from experiments.trust import check_trusted, own
 from simulator.errors import ConfigError, RunError
-from simulator.files import write_atomically
+from simulator.files import read_json, write_atomically
 from simulator.plugins import build
 
 STUDY = "study.toml"
@@ -51,20 +51,21 @@ def begin(target: Path, overrides: Sequence[str], output: Path | None) -> tuple[
         if overrides or output:
             raise ConfigError(f"{target} is a study that was begun, and goes on as it was; leave out --set, --seed and --output.")
         _check_trusted(target)
-        return target, read(target / STUDY), list(json.loads((target / OVERRIDES).read_text(encoding="utf-8")))
+        settings = read_json(target / OVERRIDES, "give the study file and the settings again, with another --output", kind=list)
+        return target, read(target / STUDY), [str(setting) for setting in settings]
     if target.is_dir():
         raise ConfigError(f"{target} has no {STUDY}, so it is no study; give a study file, the name of one, or the folder of one.")
     study = read(target)
     arms_of(study, overrides)  # what is wrong is said before there is a folder
     folder = output or runs.new_path(f"study-{study.name}")
-    begun, settings = dump(study), (json.dumps(list(overrides)) + "\n").encode()
-    for name, content in ((STUDY, begun), (OVERRIDES, settings)):
+    begun, told = dump(study), (json.dumps(list(overrides)) + "\n").encode()
+    for name, content in ((STUDY, begun), (OVERRIDES, told)):
         if (folder / name).is_file() and (folder / name).read_bytes() != content:
             raise RunError(f"{folder} holds a study with other settings ({name} differs); choose another --output, or remove it.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / STUDY).is_file():
         raise RunError(f"{folder} already holds something that is no study; choose another --output.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / OVERRIDES, settings)
+    write_atomically(folder / OVERRIDES, told)
     write_atomically(folder / STUDY, begun)
     return folder, study, list(overrides)
 

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from simulator.files import reading
+
 
 @dataclass(frozen=True, eq=False)
 class Pack:
@@ -90,7 +92,16 @@ class Pack:
 
     @classmethod
     def load(cls, path: Path) -> Pack:
-        """Reads what `save` wrote."""
+        """Reads what `save` wrote.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        with reading(path, f"remove {path.with_name('prepared.json')} or the folder above, and the examples are written again"):
+            return cls._loaded(path)
+
+    @classmethod
+    def _loaded(cls, path: Path) -> Pack:
         with np.load(path) as stored:
             header = json.loads(str(stored["header"]))
             arrays = {name: stored[name] for name in _ARRAYS if name in stored.files}

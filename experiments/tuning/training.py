@@ -41,7 +41,7 @@ from experiments.tuning.packs import Pack, alike, batches, steps
 from experiments.tuning.page_attention import Pages
 from experiments.tuning.page_attention import use as take_pages_apart
 from experiments.tuning.settings import FACTORS, START, Progress, TrainingConfig
-from simulator.files import write_arrays, write_atomically
+from simulator.files import reading, write_arrays, write_atomically
 from simulator.llm.vectors import FIRST
 from simulator.seeds import Stream
 
@@ -616,10 +616,11 @@ class _State:
         path = folder / "checkpoint.pt"
         if not path.is_file():
             return cls()
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(stored["updates"], strict=False)
-        optimiser.load_state_dict(stored["optimiser"])
-        return cls(**json.loads(stored["state"]))
+        with reading(path, "remove it, and learning begins anew"):
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+            model.load_state_dict(stored["updates"], strict=False)
+            optimiser.load_state_dict(stored["optimiser"])
+            return cls(**json.loads(stored["state"]))
 
     def note(self, found: dict[str, float], config: TrainingConfig, loss: float, seconds: float) -> bool:
         """Notes a measurement and the training loss before it; whether it is the best."""

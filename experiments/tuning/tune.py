@@ -33,7 +33,7 @@ from experiments.tuning.settings import FACTORS, START, Progress, TrainingConfig
 from experiments.tuning.teacher import Teacher
 from experiments.tuning.vocabulary import KeptVocabulary
 from simulator.errors import ConfigError, ModelError
-from simulator.files import read_json, write_arrays, write_atomically
+from simulator.files import read_json, reading, write_arrays, write_atomically
 from simulator.llm import adapters, formats, models, vectors
 from simulator.llm.vectors import VectorTokens
 from simulator.plugins import load
@@ -239,11 +239,16 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
     result_path = folder / "result.json"
     if not result_path.is_file():
         write_atomically(result_path, (json.dumps(_trained(config, folder, training, say, started), indent=1) + "\n").encode())
-    result = json.loads(result_path.read_text(encoding="utf-8"))
+    result = read_json(result_path, _anew(folder))
     _write_adapter(folder, told["model"]["name"])
     card = {"name": folder.name, **told, **({"start": began} if began else {}), "tuning": result}
     write_atomically(folder / adapters.CARD, (json.dumps(card, indent=1) + "\n").encode())
     return card
+
+
+def _anew(folder: Path) -> str:
+    """The way out of a tuning whose files are damaged."""
+    return f"remove {folder} and tune again"
 
 
 def _refuse_others(folder: Path, training: TrainingConfig) -> None:
@@ -251,7 +256,7 @@ def _refuse_others(folder: Path, training: TrainingConfig) -> None:
     finished = (folder / "result.json").is_file()
     if not _begun(folder):
         return
-    before = asdict(TrainingConfig()) | json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    before = asdict(TrainingConfig()) | read_json(folder / "training.json", _anew(folder))
     now = json.loads(json.dumps(asdict(training)))
     same = FREE if finished else (*FREE, *OPEN)
     others = [key for key, value in now.items() if key not in same and before[key] != value]
@@ -275,7 +280,7 @@ def _begun_with(folder: Path, training: TrainingConfig, told: dict[str, Any]) ->
         return None
     kept = folder / "start.json"
     if _begun(folder):
-        known: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        known: dict[str, Any] = read_json(kept, _anew(folder))
         return known
     where = f"tuning.training.start = '{training.start}'"
     if training.method != "lora":
@@ -310,7 +315,7 @@ def _begun_with(folder: Path, training: TrainingConfig, told: dict[str, Any]) ->
 
 
 def _write_adapter(folder: Path, base: str) -> None:
-    with np.load(folder / "updates.npz") as stored:
+    with reading(folder / "updates.npz", _anew(folder)), np.load(folder / "updates.npz") as stored:
         updates = {name: stored[name] for name in stored.files}
     learned = {name.partition(".")[2]: updates.pop(name) for name in list(updates) if name.startswith("vectors.")}
     if updates:
@@ -318,7 +323,7 @@ def _write_adapter(folder: Path, base: str) -> None:
     if learned:
         items = []
         if "factors" in learned:
-            with np.load(folder / FACTORS) as stored:
+            with reading(folder / FACTORS, _anew(folder)), np.load(folder / FACTORS) as stored:
                 items = stored["items"].tolist()
         vectors.write(folder, learned, items)
 

@@ -3,12 +3,17 @@
 A score is kept under the model's identity and the prompt. Texts are kept under the identity and the whole list of requests
 with their streams: a generated batch is a function of its list, so it is found as a whole or written again as a whole.
 What a server failed to answer is kept too, but only `replay-only` gives it back; otherwise it is asked again.
+
+Each answer has a checksum, and one that does not match it is asked again. Where the model can be asked, the file is a convenience: if it
+cannot be opened or written, the answers of this process are kept in memory; if it is damaged, it is put aside.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -31,6 +36,10 @@ CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, failed INTEGER NOT NUL
 _KNOWN_FILE = 0x55534C4D
 """SQLite's application id of these files ("USLM")."""
 _MOST_KEYS = 500
+_CHECKED = re.compile(r"([0-9a-f]{16}):")
+"""What an answer begins with that has a checksum; those of older versions have none."""
+
+_log = logging.getLogger(__name__)
 
 
 class CachedLanguageModel:
@@ -43,15 +52,18 @@ class CachedLanguageModel:
         path: the file; made if there is none, unless with `replay-only`.
         mode: "read-write" asks the model for what is missing, "replay-only" never.
         source: what the model is made from, such as its section of an experiment file; tells `replay-only` its identity.
+        ours: whether the file can be nothing but a cache, so that one that is no database is a damaged cache.
 
     Raises:
-        ModelError: the file cannot be used, or (replay-only) holds nothing of this model.
+        ModelError: the file is another program's, or (replay-only) cannot be used or holds nothing of this model.
     """
 
-    def __init__(self, make: Callable[[], LanguageModel], path: Path, mode: CacheMode = "read-write", source: str = "") -> None:
+    def __init__(
+        self, make: Callable[[], LanguageModel], path: Path, mode: CacheMode = "read-write", source: str = "", *, ours: bool = False
+    ) -> None:
         self.path, self.mode = path, mode
         self._model: LanguageModel | None = None
-        self._file = _opened(path, mode)
+        self._file = _opened(path) if mode == "replay-only" else _opened_or_memory(path, ours=ours)
         if mode == "replay-only":
             self._identity = self._stored_identity(source)
         else:
@@ -139,33 +151,42 @@ class CachedLanguageModel:
         for start in range(0, len(wanted), _MOST_KEYS):
             some = wanted[start : start + _MOST_KEYS]
             places = ", ".join("?" * len(some))
-            found |= dict(self._run(f"SELECT key, answer FROM answers WHERE key IN ({places}){usable}", some))
+            for key, failed, answer in self._run(f"SELECT key, failed, answer FROM answers WHERE key IN ({places}){usable}", some):
+                text = _believed(key, failed, answer)
+                if text is not None:
+                    found[key] = text
+                else:
+                    self._drop(key)
         return found
+
+    def _drop(self, key: bytes) -> None:
+        """An answer that is not what was written is asked again, where that can be."""
+        _log.warning("an answer in the cache %s is damaged; %s.", self.path, "it is asked again" if self._model else "it is not taken")
+        if self._model is not None:
+            self._run("DELETE FROM answers WHERE key = ?", (key,))
 
     def _kept(self, answers: Mapping[bytes, tuple[bool, str]]) -> dict[bytes, str]:
         """Stores answers; returns what the file holds then, which may come from another process."""
-        self._run("BEGIN IMMEDIATE")
-        try:
-            for key, (failed, answer) in answers.items():
-                self._run(
-                    "INSERT INTO answers VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET failed = excluded.failed, "
-                    "answer = excluded.answer WHERE failed = 1",
-                    (key, int(failed), answer),
-                )
-        finally:
-            self._run("COMMIT")
+        rows = [(key, int(failed), f"{_checksum(key, failed, answer)}:{answer}") for key, (failed, answer) in answers.items()]
+        self._do(lambda file: _insert(file, rows))
         stored = self._found(list(answers))
         return {key: stored.get(key, answer) for key, (_, answer) in answers.items()}
 
     def _run(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        return self._do(lambda file: file.execute(statement, values).fetchall())
+
+    def _do(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
+        """Works with the file; where it fails and a model can be asked, with one in memory from then on."""
         try:
-            return self._file.execute(statement, values).fetchall()
+            return work(self._file)
         except sqlite3.ProgrammingError as error:
             raise ModelError("this language model was closed; make a new one.") from error
         except sqlite3.Error as error:
-            raise ModelError(
-                f"the cache {self.path} cannot be used ({error}); remove it, or name another with language_model.cache_path."
-            ) from error
+            if self.mode == "replay-only":
+                raise _refused(self.path, error) from error
+            self._file.close()
+            self._file = _in_memory(self.path, error)
+            return work(self._file)
 
     def _asked(self, about: str) -> LanguageModel:
         if self._model is None:
@@ -185,29 +206,125 @@ class CachedLanguageModel:
         return ModelIdentity(**json.loads(identities.pop()))
 
 
-def _opened(path: Path, mode: CacheMode) -> sqlite3.Connection:
-    if mode == "replay-only" and not path.is_file():
+def _opened(path: Path) -> sqlite3.Connection:
+    """The file, to read from.
+
+    Raises:
+        ModelError: there is none, or it cannot be used.
+    """
+    if not path.is_file():
         raise ModelError(f'there is no cache at {path}; cache = "replay-only" needs the file that cache = "read-write" left there.')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-        # In one statement: another process may be making the tables at this moment.
-        known, tables = file.execute("SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id").fetchone()
-        if known != _KNOWN_FILE and tables:
-            raise ModelError(
-                f"{path} is another program's database, not a cache of answers; name another file with language_model.cache_path."
-            )
-        if mode == "read-write" and not tables:
-            # SQLite does not wait for others while it changes the journal, so processes take turns.
-            with FileLock(f"{path}.lock"):
-                file.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
-                file.executescript(f"BEGIN IMMEDIATE; PRAGMA application_id = {_KNOWN_FILE}; {_TABLES} COMMIT;")
-        file.execute(f"PRAGMA {'query_only = ON' if mode == 'replay-only' else 'synchronous = NORMAL'}")
+        file = _connected(path)
+        _tables_of(file, path)
+        file.execute("PRAGMA query_only = ON")
     except (sqlite3.Error, OSError) as error:
-        raise ModelError(
-            f"the cache {path} cannot be used ({error}); remove it, or name another with language_model.cache_path."
-        ) from error
+        raise _refused(path, error) from error
     return file
+
+
+def _opened_or_memory(path: Path, *, ours: bool) -> sqlite3.Connection:
+    """The file, made if there is none, to read and write; one in memory where that cannot be.
+
+    Raises:
+        ModelError: it is another program's, or (unless it is `ours`) no database.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _ready(path)
+        except sqlite3.DatabaseError as error:
+            kind = getattr(error, "sqlite_errorcode", None)
+            if kind == sqlite3.SQLITE_NOTADB and not ours:
+                raise _refused(path, error) from error
+            if kind not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise
+            aside = path.with_name(f"{path.name}.damaged")
+            _log.warning("the cache %s is damaged (%s): it is put aside as %s, and begun anew.", path, error, aside.name)
+            path.replace(aside)
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            return _ready(path)
+    except (sqlite3.Error, OSError) as error:
+        return _in_memory(path, error)
+
+
+def _ready(path: Path) -> sqlite3.Connection:
+    file = _connected(path)
+    if not _tables_of(file, path):
+        # SQLite does not wait for others while it changes the journal, so processes take turns.
+        with FileLock(f"{path}.lock"):
+            file.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
+            file.executescript(f"BEGIN IMMEDIATE; PRAGMA application_id = {_KNOWN_FILE}; {_TABLES} COMMIT;")
+    file.execute("PRAGMA synchronous = NORMAL")
+    file.execute("BEGIN IMMEDIATE")  # whether it may be written shows here
+    file.execute("COMMIT")
+    return file
+
+
+def _connected(path: Path | str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+
+
+def _tables_of(file: sqlite3.Connection, path: Path) -> int:
+    """How many tables a file has.
+
+    Raises:
+        ModelError: they are another program's.
+    """
+    # In one statement: another process may be making the tables at this moment.
+    known, tables = file.execute("SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id").fetchone()
+    if known != _KNOWN_FILE and tables:
+        raise ModelError(f"{path} is another program's database, not a cache of answers; name another file with language_model.cache_path.")
+    return int(tables)
+
+
+def _in_memory(path: Path, error: Exception) -> sqlite3.Connection:
+    reason = getattr(error, "strerror", None) or error
+    _log.warning("the cache %s cannot be used (%s); going on without it, so that the model is asked everything again.", path, reason)
+    file = _connected(":memory:")
+    file.executescript(_TABLES)
+    return file
+
+
+def _refused(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"the cache {path} cannot be used ({error}); remove it, or name another with language_model.cache_path.")
+
+
+def _insert(file: sqlite3.Connection, rows: Sequence[tuple[bytes, int, str]]) -> list[Any]:
+    """Stores answers in one transaction; what another process has stored meanwhile stays, unless it is a failure."""
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        file.executemany(
+            "INSERT INTO answers VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET failed = excluded.failed, "
+            "answer = excluded.answer WHERE failed = 1",
+            rows,
+        )
+        file.execute("COMMIT")
+    except BaseException:
+        if file.in_transaction:
+            file.execute("ROLLBACK")
+        raise
+    return []
+
+
+def _checksum(key: bytes, failed: bool | int, answer: str) -> str:
+    return hashlib.blake2b(key + bytes([int(failed)]) + answer.encode(), digest_size=8).hexdigest()
+
+
+def _believed(key: bytes, failed: int, answer: Any) -> str | None:
+    """An answer without its checksum, or None if it does not match it, or, where it has none, is no JSON."""
+    if not isinstance(answer, str):
+        return None
+    told = _CHECKED.match(answer)
+    if told is not None:
+        text = answer[told.end() :]
+        return text if told[1] == _checksum(key, failed, text) else None
+    try:
+        json.loads(answer)
+    except ValueError:
+        return None
+    return answer
 
 
 def _failed(status: str) -> bool:

@@ -160,6 +160,55 @@ def test_a_file_that_is_no_cache_is_said_so(tmp_path, opened):
         opened(mode="replay-only", file="empty.sqlite")
 
 
+@pytest.mark.parametrize("place", ["a folder", "below a file", "/sys/cache.sqlite"])
+def test_a_file_that_cannot_be_used_only_means_that_the_model_is_asked(tmp_path, opened, place, caplog):
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    file = {"below a file": "file/cache.sqlite"}.get(place, place)
+    for _ in range(2):
+        model = opened(file=file)
+        first = model.score([prompt("a")])
+        assert equal(model.score([prompt("a")]), first)
+        assert (model.misses, model.hits) == (1, 1)
+        model.close()
+    assert "going on without it" in caplog.text
+
+
+def test_a_damaged_file_is_put_aside_and_begun_anew(tmp_path, opened, caplog):
+    model = opened()
+    model.score([prompt("a")])
+    model.close()
+    file = tmp_path / "cache.sqlite"
+    raw = bytearray(file.read_bytes())
+    raw[4096:] = b"\xff" * (len(raw) - 4096)
+    file.write_bytes(bytes(raw))
+    model = opened()
+    model.score([prompt("a")])
+    assert model.misses == 1
+    assert "is damaged" in caplog.text or "going on without it" in caplog.text
+
+
+def test_an_answer_that_was_changed_is_asked_again(tmp_path, opened, caplog):
+    model = opened()
+    (asked,) = model.score([prompt("a")])
+    model.close()
+    file = sqlite3.connect(tmp_path / "cache.sqlite")
+    (key, answer), *_ = file.execute("SELECT key, answer FROM answers").fetchall()
+    for changed in (answer.replace("-", "-9", 1), answer[:-9], answer.partition(":")[2][:-9], "", b"\xff"):
+        file.execute("UPDATE answers SET answer = ? WHERE key = ?", (changed, key))
+        file.commit()
+        model = opened()
+        assert equal(model.score([prompt("a")]), [asked])
+        assert (model.hits, model.misses) == (0, 1)
+        model.close()
+        model = opened()
+        model.score([prompt("a")])
+        assert (model.hits, model.misses) == (1, 0)
+        model.close()
+    assert "is damaged; it is asked again" in caplog.text
+    file.close()
+
+
 def test_a_closed_model_is_an_error(opened):
     cache = opened()
     cache.close()
