@@ -126,6 +126,21 @@ def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return contents
 
 
+def check_shape(document: Mapping[str, Any], source: str) -> None:
+    """Checks that what stands in an experiment file is of the right kind, as far as it stands there: sections are sections.
+
+    This is all that is asked of the file of a finished run, which a version with other keys may have written.
+
+    Raises:
+        ConfigError: something is not.
+    """
+    kinds: dict[str, type] = {"name": str, "seed": int, "rounds": int, "cohort_size": int}
+    for key, value in document.items():
+        allowed = kinds.get(key) or (dict if key in ExperimentConfig.model_fields and key != "round_days" else None)
+        if allowed is not None and not isinstance(value, allowed) and not (key == "language_model" and value is False):
+            raise ConfigError(f"{source}: {key} = {value!r:.60} is no { {dict: 'section', str: 'text', int: 'whole number'}[allowed] }.")
+
+
 def check(document: Mapping[str, Any], source: str) -> ExperimentConfig:
     """Checks the document of an experiment file.
 

@@ -42,9 +42,14 @@ def mend(run: RunDirectory) -> None:
         return
     tables = [table.name for table in TABLES]
     others = ["people", "items", "real", *(["treatments"] if (run.path / "treatments.parquet").exists() else [])]
-    problems = {name: problem for name in (*tables, *others) if (problem := run.table_problem(name))}
+    problems = {name: problem for name in (*tables, *others) if (problem := run.table_problem(name, to_the_byte=True))}
     for problem in problems.values():
         _log.warning("%s", problem)
+    for folder in (run.path / "decisions", *(run.path / "recommenders").glob("round-*"), *(run.path / "rounds").glob("*/cohort-*")):
+        problem = files.damage(folder) if folder.exists() else ""
+        if problem:
+            told = "the tables of the run are whole; without summary.json, `usersim resume` makes it again"
+            _log.warning("%s is damaged (%s): %s.", folder, problem, told)
     if problems and not (set(problems) <= set(tables) and _joined_again(run, list(problems))):
         files.remove(file)
 

@@ -299,10 +299,17 @@ class RunDirectory:
             file, rows = self.path / f"{name}.parquet", f"{frame.height:,} rows"
             raise RunError(f"{file} ({rows}) is not what was written, as its SHA-256 says; `usersim resume {self.path}` makes it again.")
 
-    def table_problem(self, name: str) -> str:
-        """Why a table of a finished run cannot be used, one sentence; empty if it can."""
+    def table_problem(self, name: str, *, to_the_byte: bool = False) -> str:
+        """Why a table of a finished run cannot be used, one sentence; empty if it can.
+
+        Args:
+            name: of the table. to_the_byte: whether other bytes with the same rows are a problem, too.
+        """
+        file = self.path / f"{name}.parquet"
         try:
             self.read_table(name)
+            if to_the_byte and "hashes_sha256" in self.read_json("summary") and self.read_hashes().get(file.name) != files.sha256(file):
+                raise RunError(f"{file} has the rows that were written, but other bytes; it is written again.")
         except RunError as error:
             return str(error)
         return ""

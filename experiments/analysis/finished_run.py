@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import polars as pl
 
 from experiments.told import Told, read_told
-from simulator.credentials import masked_settings
+from simulator.credentials import masked_settings, shown
 from simulator.dataset import Domain
-from simulator.errors import RunError
+from simulator.files import reading
 from simulator.run_directory import RunDirectory
+
+_log = logging.getLogger("simulator.finished_run")
 
 
 class FinishedRun:
@@ -34,12 +38,24 @@ class FinishedRun:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration, to be shown: secrets that an older version kept in it are masked."""
-        try:
-            settings: dict[str, Any] = masked_settings(tomllib.loads(self.directory.config_path.read_text(encoding="utf-8")))
-            return settings
-        except tomllib.TOMLDecodeError as error:
-            raise RunError(f"{self.directory.config_path} is not TOML: {error}.") from error
+        """The resolved configuration, to be shown: secrets that an older version kept in it are masked.
+
+        Settings that are not those the run was made with are told in a warning.
+        """
+        from experiments import config as configuration  # noqa: PLC0415 - slow, and not every reader needs the settings
+        from experiments.manifest import changed_settings  # noqa: PLC0415
+        from experiments.trust import UntrustedError  # noqa: PLC0415
+
+        file = self.directory.config_path
+        with reading(file, "restore it from a copy"):
+            document = tomllib.loads(file.read_text(encoding="utf-8"))
+        configuration.check_shape(document, str(file))
+        with suppress(UntrustedError):  # nothing that the run names is looked into
+            for key, (then, now) in changed_settings(self.directory).items():
+                told = f"{key} was {shown(key, then)} when the run was made, now it is {shown(key, now)}"
+                _log.warning("%s: %s: what is told of the run may be wrong.", file, told)
+        settings: dict[str, Any] = masked_settings(document)
+        return settings
 
     @cached_property
     def manifest(self) -> dict[str, Any]:

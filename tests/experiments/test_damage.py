@@ -160,9 +160,9 @@ def test_a_damaged_summary_is_one_sentence_and_written_again_by_resume(whole, fi
 
 @pytest.mark.parametrize("spoil", [truncate, delete, folder_instead, other_json])
 @pytest.mark.parametrize("name", ["manifest.json", "config.toml"])
-def test_what_says_how_a_run_was_made_is_refused_in_one_sentence(interrupted, name, spoil, capsys):
+def test_what_says_how_a_run_was_made_is_refused_in_one_sentence(whole, interrupted, name, spoil, capsys):
     spoil(interrupted / name)
-    for command in (["resume", str(interrupted)], ["compare", str(interrupted), str(interrupted)]):
+    for command in (["resume", str(interrupted)], ["compare", str(whole), str(interrupted)]):
         assert call(command) == 2, command
         assert "usersim: " in capsys.readouterr().err
 
@@ -185,3 +185,39 @@ def test_a_run_of_an_older_version_can_be_compared(finished, tmp_path, gone):
         with (run / "config.toml").open("a", encoding="utf-8") as file:
             file.write("\n" + gone)
     assert call(["compare", str(finished), str(other), "--output", str(tmp_path / "comparison")]) == 0
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"name = ", b"name = 3\n", b"recommender = 3\n", b'decision = "x"\n', b'seed = "x"\n', b"dataset = []\n"]
+)
+def test_a_configuration_that_is_none_is_one_sentence_for_whoever_reads_a_finished_run(whole, finished, content, capsys):
+    (finished / "config.toml").write_bytes(content)
+    for command in (["plot", str(finished)], ["export", str(finished), "--format", "csv"], ["compare", str(whole), str(finished)]):
+        assert call(command) == 2, command
+        assert "config.toml" in capsys.readouterr().err
+
+
+def test_settings_that_a_finished_run_was_not_made_with_are_told(finished, capsys):
+    config = finished / "config.toml"
+    config.write_text(config.read_text().replace("seed = 7", "seed = 5"))
+    assert call(["export", str(finished), "--format", "csv"]) == 0
+    assert "seed was 7 when the run was made, now it is 5" in capsys.readouterr().err
+
+
+def test_damaged_parts_of_a_finished_run_are_told_by_resume_and_do_not_matter_to_its_tables(whole, finished, capsys):
+    flip(finished / "rounds/000/cohort-0000/pages.parquet")
+    flip(finished / "decisions/evidence.npz")
+    assert call(["resume", str(finished), "--workers", "1"]) == 0
+    said = capsys.readouterr().err
+    assert "cohort-0000 is damaged (pages.parquet is not what was written)" in said
+    assert "decisions is damaged" in said
+    assert sums(finished) == sums(whole)
+
+
+@pytest.mark.parametrize("name", ["impressions", "real"])
+def test_a_table_with_the_same_rows_in_other_bytes_is_read_and_written_again_by_resume(whole, finished, name):
+    file = finished / f"{name}.parquet"
+    pl.read_parquet(file).write_parquet(file, compression="snappy")
+    assert call(["export", str(finished), "--format", "csv"]) == 0
+    assert call(["resume", str(finished), "--workers", "1"]) == 0
+    assert sums(finished) == sums(whole)

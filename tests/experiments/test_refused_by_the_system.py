@@ -130,6 +130,24 @@ def test_too_little_memory_is_one_sentence(tmp_path, film_files, monkeypatch, ca
     assert "there is too little memory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("megabytes", "says"), [(600, "are needed"), (1_500, "are needed")])
+def test_a_limit_of_memory_is_told_before_anything_is_computed(tmp_path, film_files, megabytes, says):
+    file = experiment(tmp_path, film_files)
+    done = shell(f"ulimit -v {megabytes * 1024}; usersim run {file} --output {tmp_path / 'run'} --workers 1", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("usersim: this shell allows ")
+    assert says in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_workers_than_there_is_memory_for_are_refused_with_numbers(tmp_path, film_files, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.memory._free", lambda: 0.6 * 2**30)
+    file = experiment(tmp_path, film_files)
+    assert call(["run", str(file), "--output", str(tmp_path / "run"), "--workers", "4"]) == 2
+    assert "a run with 4 workers needs at least 1.0 GiB of memory" in capsys.readouterr().err
+    assert call(["run", str(file), "--output", str(tmp_path / "run"), "--workers", "1"]) == 0
+
+
 def shell(command, tmp_path, **environment):
     """A command line of the shell, with `usersim` in it."""
     whole = command.replace("usersim", f"{sys.executable} -m experiments.cli")
