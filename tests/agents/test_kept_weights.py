@@ -243,3 +243,21 @@ def test_a_schema_of_interactions_is_not_part_of_what_is_told(film_world):
     """An item's description, which prompts may tell, is part of the data."""
     items = film_world.catalog.items.with_columns(description=pl.lit("long"))
     assert key(replace(film_world, catalog=Catalog(items, film_world.catalog.domain)))["data"] != key(film_world)["data"]
+
+
+def test_the_weights_that_ship_hold_for_the_data_the_words_and_the_prompts_as_they_are(shared_data):
+    """Whoever changes one of these fits the weights anew: ``usersim run movielens --set decision.weights=fit``."""
+    import json
+
+    from environments.datasets.movielens import MovieLens100K
+    from environments.datasets.splits import SplitConfig, split
+
+    (file,) = kept_weights.SHIPPED.glob("*/calibration.json")
+    told = json.loads(file.read_text(encoding="utf-8"))["key"]
+    data = MovieLens100K(MovieLens100K.Config(path=shared_data / "ml-100k")).load()
+    train = split(data, SplitConfig(), Stream(7).child("split")).train
+    made = build("agents.calibrated:CalibratedDecisions", {}, where="decision", methods=METHODS, context=context_of(train, Elsewhere()))
+    found = key_of(made.config, made._context, train, [], Stream(99), made._model.prompts)
+    assert {name: found[name] for name in kept_weights.OF_SHIPPED} == {name: told[name] for name in kept_weights.OF_SHIPPED}
+    adapter = told["language_model"]["settings"]["adapter"]
+    assert kept_weights.shipped({**found, "language_model": {"settings": {"adapter": adapter, "engine": "any"}}}) is not None
