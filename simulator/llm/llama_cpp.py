@@ -28,7 +28,7 @@ from simulator.records import Completion, GenerationRequest, ModelIdentity, Prom
 if TYPE_CHECKING:
     from simulator.llm.torch_engine import TorchEngine
 
-SEQUENCES = {engines.LLAMA: 8, engines.TORCH: 16}
+SEQUENCES = {engines.LLAMA: 8, engines.TORCH: 8}
 """Texts written at once where the configuration leaves it open."""
 
 
@@ -63,7 +63,7 @@ class LlamaCppConfig(ComponentConfig):
     batch: int = Field(256, ge=32, le=8192)
     sequences: int | None = Field(None, ge=1, le=255)
     threads: int | None = Field(None, ge=1, le=1024)
-    kept_megabytes: int = Field(192, ge=0, le=1_000_000)
+    kept_megabytes: int = Field(96, ge=0, le=1_000_000)
     gpu_layers: Literal["auto"] | int = "auto"
 
 
@@ -202,14 +202,7 @@ def _engine(prepared: Prepared, config: LlamaCppConfig, gpu_layers: int) -> Llam
         # Only here: a process whose model is computed by llama.cpp never loads torch for it.
         from simulator.llm.torch_engine import TorchEngine  # noqa: PLC0415
 
-        return TorchEngine(
-            prepared.path,
-            context=config.context,
-            batch=config.batch,
-            sequences=sequences,
-            threads=threads,
-            kept_megabytes=config.kept_megabytes,
-        )
+        return TorchEngine(prepared.path, batch=config.batch, sequences=sequences, threads=threads, kept_megabytes=config.kept_megabytes)
     return LlamaEngine(
         prepared.path,
         prepared.format,

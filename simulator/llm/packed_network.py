@@ -481,7 +481,8 @@ class Steps:
     """Slots in which texts grow token by token (what `simulator.llm.llama_generation.write` wants of sequences).
 
     Args:
-        network: what computes. streams: slots, and one more that is not used. cells: tokens that a slot can hold.
+        network: what computes. streams: slots, and one more that is not used. cells: most tokens that a slot will hold; memory is taken
+            as far as it is written.
         batch: most tokens of prompts that are computed in one call. run: calls a function on the thread that computes.
     """
 
@@ -489,8 +490,8 @@ class Steps:
         self, network: PackedNetwork, streams: int, cells: int, batch: int, run: Callable[[Callable[[], np.ndarray]], np.ndarray]
     ) -> None:
         self.streams, self.batch, self.vocabulary = streams, batch, network.architecture.vocabulary
-        self._network, self._room, self._run = network, cells, run
-        self._cells = network.cells(streams - 1, 64)
+        self._network, self._run = network, run
+        self._cells = network.cells(streams - 1, cells)
         self._chains: dict[int, list[tuple[Span, int]]] = {}
 
     def enter(self, slot: int, chain: list[tuple[Span, int]]) -> None:
@@ -519,7 +520,6 @@ class Steps:
 
     def step(self, tokens: list[int], positions: list[int]) -> np.ndarray:
         """Appends one token to each of the first slots; next-token logits, float32, shape (len(tokens), vocabulary)."""
-        self._grow(max(positions) + 1)
         return self._run(lambda: self._network.logits(self._network.step(self._cells, tokens, positions)))
 
     def copy(self, source: int, target: int) -> None:
@@ -527,16 +527,7 @@ class Steps:
         self._cells[:, :, target - 1] = self._cells[:, :, source - 1]
 
     def _fill(self, slot: int, chain: Sequence[tuple[Span, int]]) -> None:
-        self._grow(chain[-1][0].end)
         at = 0
         for span, length in chain:
             self._cells[:, :, slot, :, at : at + length] = span.state[:, :, :, :length]
             at += length
-
-    def _grow(self, length: int) -> None:
-        """Makes room for so many tokens in each slot."""
-        have = self._cells.shape[4]
-        if length > have:
-            longer = self._network.cells(self._cells.shape[2], min(self._room, max(length + 32, have * 2)))
-            longer[:, :, :, :, :have] = self._cells
-            self._cells = longer

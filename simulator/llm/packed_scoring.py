@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,9 @@ LONGEST = 256
 
 ROOM = 64 * 2**20
 """Most bytes of keys and values in one call; a larger prompt is alone."""
+
+PORTION = 96 * 2**20
+"""Most bytes of new prefixes that are held before it is decided which of them are kept."""
 
 Answers = list[tuple[np.ndarray, float]]
 """Of each probe of a prompt: log-probabilities of its labels, and NaN: the mass of all labels is not computed here."""
@@ -68,7 +71,7 @@ class PackedReader:
         network: what computes. kept_bytes: memory for kept prefixes.
         batch: tokens that a call has about. threads: that compute side by side, each the prompts of some users.
         alone: whether each span must be computed in a call of its own.
-        slots: texts written at once.
+        slots: most texts written at once.
     """
 
     def __init__(
@@ -80,7 +83,6 @@ class PackedReader:
         threads: int = 1,
         alone: bool = False,
         slots: int = 8,
-        cells: int = 512,
     ) -> None:
         self._networks = [network, *(network.twin() for _ in range(threads - 1))]
         self._kept_bytes, self._batch, self._alone = kept_bytes, batch, alone
@@ -89,7 +91,7 @@ class PackedReader:
         self._counting = threading.Lock()
         # Threads of our own: how many threads torch uses is set per thread, and others of this process may want more.
         self._pool = ThreadPoolExecutor(threads, "packed", initializer=network.use_one_thread)
-        self._slots, self._cells = slots, cells
+        self._slots = slots
 
     @property
     def usage(self) -> Usage:
@@ -110,6 +112,29 @@ class PackedReader:
 
     def score(self, prompts: Sequence[Compiled]) -> list[Answers]:
         """The answers at all probes of prompts that have at least one each."""
+        return [answers for portion in self._portions(prompts) for answers in self._score(portion)]
+
+    def _portions(self, prompts: Sequence[Compiled]) -> Iterator[list[Compiled]]:
+        """Prompts in order, so many at once that their new prefixes are no more than `PORTION` bytes."""
+        size = self._networks[0].bytes_kept_per_token
+        portion: list[Compiled] = []
+        new: dict[bytes, int] = {}
+        for prompt in prompts:
+            own = {
+                key: len(tokens)
+                for number in range(_keepable(prompt))
+                for key, tokens in _pieces(prompt, number, prompt.chunks[number])
+                if key not in self._kept
+            }
+            if portion and sum((new | own).values()) * size > PORTION:
+                yield portion
+                portion, new = [], {}
+            portion.append(prompt)
+            new |= own
+        if portion:
+            yield portion
+
+    def _score(self, prompts: Sequence[Compiled]) -> list[Answers]:
         made: dict[bytes, Span] = {}
         wanted: Counter[bytes] = Counter()
         works = [self._work(prompt, made, wanted) for prompt in prompts]
@@ -232,9 +257,13 @@ class PackedReader:
 
     # --- texts ---
 
-    def sequences(self) -> Steps:
-        """Slots in which texts are written, for `simulator.llm.llama_generation.write`."""
-        return Steps(self._networks[0], self._slots + 1, self._cells, self._batch, self._run_texts)
+    def sequences(self, texts: int, tokens: int) -> Steps:
+        """Slots in which texts are written, for `simulator.llm.llama_generation.write`; their memory is freed when they are dropped.
+
+        Args:
+            texts: how many are wanted. tokens: of the longest of them with its prompt.
+        """
+        return Steps(self._networks[0], min(self._slots, texts) + 1, tokens, self._batch, self._run_texts)
 
     def _run_texts(self, work: Callable[[], np.ndarray]) -> np.ndarray:
         return self._pool.submit(work).result()

@@ -14,7 +14,7 @@ the measured activations cannot change a weight.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -145,10 +145,36 @@ def architecture(index: gguf_index.Index) -> Architecture:
         raise ModelError(f"the header of the model has no usable {error}; convert it again.") from error
 
 
-def ordered(path: Path, index: gguf_index.Index) -> dict[str, np.ndarray]:
+class OnDisk(Mapping[str, np.ndarray]):
+    """Arrays in a file, each read when it is asked for: a model in float32 is larger than all else that a trial of it holds.
+
+    Args:
+        arrays: names and arrays, taken one by one. file: is written.
+    """
+
+    def __init__(self, arrays: Iterable[tuple[str, np.ndarray]], file: Path) -> None:
+        self._file = file
+        self._places: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
+        with file.open("wb") as target:
+            for name, values in arrays:
+                self._places[name] = (target.tell(), values.dtype, values.shape)
+                np.ascontiguousarray(values).tofile(target)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        offset, dtype, shape = self._places[name]
+        return np.fromfile(self._file, dtype, int(np.prod(shape)), offset=offset).reshape(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def ordered(path: Path, index: gguf_index.Index) -> Iterator[tuple[str, np.ndarray]]:
     """All weights, float32, in the order and with the names that the network wants.
 
-    Returns:
+    Yields:
         ``embeddings`` (vocabulary, width) in float16, ``head`` if the output layer is another one, ``norm`` (width,), and for each layer
         ``<layer>.qkv``, ``.out``, ``.up`` (gate above up), ``.down`` (outputs, inputs), ``.norm``, ``.inner_norm``, and where the family
         has them ``.heads`` (heads + kv_heads, size), ``.out_norm``, ``.down_norm``.
@@ -168,26 +194,26 @@ def ordered(path: Path, index: gguf_index.Index) -> dict[str, np.ndarray]:
         grouped = rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2)
         return np.ascontiguousarray(grouped.reshape(rows.shape))
 
-    weights = {"embeddings": get("token_embd.weight").astype(np.float16), "norm": get("output_norm.weight")}
+    yield "embeddings", get("token_embd.weight").astype(np.float16)
+    yield "norm", get("output_norm.weight")
     if "output.weight" in index.tensors:
-        weights["head"] = get("output.weight").astype(np.float16)
+        yield "head", get("output.weight").astype(np.float16)
     scale = shape.head_size**-0.5
     for layer in range(shape.layers):
         block = f"blk.{layer}."
         query = turned(get(f"{block}attn_q.weight"), shape.heads)
         key = turned(get(f"{block}attn_k.weight"), shape.kv_heads)
-        weights[f"{layer}.qkv"] = np.concatenate([query if shape.norms_heads else query * scale, key, get(f"{block}attn_v.weight")])
-        weights[f"{layer}.out"] = get(f"{block}attn_output.weight")
-        weights[f"{layer}.up"] = np.concatenate([get(f"{block}ffn_gate.weight"), get(f"{block}ffn_up.weight")])
-        weights[f"{layer}.down"] = get(f"{block}ffn_down.weight")
-        weights[f"{layer}.norm"] = get(f"{block}attn_norm.weight")
-        weights[f"{layer}.inner_norm"] = get(f"{block}ffn_norm.weight")
+        yield f"{layer}.qkv", np.concatenate([query if shape.norms_heads else query * scale, key, get(f"{block}attn_v.weight")])
+        yield f"{layer}.out", get(f"{block}attn_output.weight")
+        yield f"{layer}.up", np.concatenate([get(f"{block}ffn_gate.weight"), get(f"{block}ffn_up.weight")])
+        yield f"{layer}.down", get(f"{block}ffn_down.weight")
+        yield f"{layer}.norm", get(f"{block}attn_norm.weight")
+        yield f"{layer}.inner_norm", get(f"{block}ffn_norm.weight")
         if shape.norms_heads:
             own = [turned(get(f"{block}attn_q_norm.weight") * scale, 1)] * shape.heads
-            weights[f"{layer}.heads"] = np.stack([*own, *[turned(get(f"{block}attn_k_norm.weight"), 1)] * shape.kv_heads])
-            weights[f"{layer}.out_norm"] = get(f"{block}post_attention_norm.weight")
-            weights[f"{layer}.down_norm"] = get(f"{block}post_ffw_norm.weight")
-    return weights
+            yield f"{layer}.heads", np.stack([*own, *[turned(get(f"{block}attn_k_norm.weight"), 1)] * shape.kv_heads])
+            yield f"{layer}.out_norm", get(f"{block}post_attention_norm.weight")
+            yield f"{layer}.down_norm", get(f"{block}post_ffw_norm.weight")
 
 
 def floats(weights: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
@@ -207,7 +233,7 @@ def rounded(weights: Mapping[str, np.ndarray], shape: Architecture, maxima: Maxi
     """The weights for integer products: smoothed, then rounded to bytes with a scale per output channel.
 
     Args:
-        weights: from `ordered`. shape: of the model. maxima: of the inputs of every linear map, the norm's weights among them.
+        weights: of `ordered`. shape: of the model. maxima: of the inputs of every linear map, the norm's weights among them.
 
     Returns:
         As `ordered`, linear maps as int8 and with ``<name>_scales``, float32.
@@ -270,6 +296,3 @@ def tensors(weights: Iterator[tuple[str, np.ndarray]], kind: Kind) -> dict[str, 
         linear = name.partition(".")[2] in ("qkv", "out", "up", "down")
         made[name] = tensor.bfloat16() if linear and kind == "bfloat16" else tensor
     return made
-
-
-Say = Callable[[str], None]

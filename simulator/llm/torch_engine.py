@@ -78,8 +78,8 @@ class TorchEngine:
     """A model computed by torch.
 
     Args:
-        path: prepared weights. context: most tokens of a prompt. batch: tokens that a call has about. sequences: texts written at once.
-        threads: that compute side by side. kept_megabytes: for kept prefixes.
+        path: prepared weights. batch: tokens that a call has about. sequences: most texts written at once. threads: that compute side
+            by side. kept_megabytes: for kept prefixes.
 
     Raises:
         ModelError: the file is damaged.
@@ -88,15 +88,11 @@ class TorchEngine:
     name = "torch"
     version = VERSION
 
-    def __init__(self, path: Path, *, context: int, batch: int, sequences: int, threads: int, kept_megabytes: int) -> None:
+    def __init__(self, path: Path, *, batch: int, sequences: int, threads: int, kept_megabytes: int) -> None:
         packed, tensors = open_file(path)
         network = PackedNetwork(packed.architecture, tensors, packed.kind, half_attention=packed.half_attention)
         del tensors
-        context = min(context, packed.architecture.context or context)
-        self._reader = PackedReader(
-            network, kept_megabytes * 2**20, batch=batch, threads=threads, alone=packed.alone, slots=sequences, cells=context
-        )
-        self._slots = self._reader.sequences()
+        self._reader = PackedReader(network, kept_megabytes * 2**20, batch=batch, threads=threads, alone=packed.alone, slots=sequences)
         self.settings: dict[str, Any] = {
             "batch": batch if packed.alone else None,
             "sequences": sequences,
@@ -123,8 +119,10 @@ class TorchEngine:
         Args:
             requests: what is wanted. prompts: what each continues. weights: whose tokens.
         """
-        jobs = (self._reader.job(request, start, self._slots) for request, start in zip(requests, prompts, strict=True))
-        return write(weights, self._slots, jobs, len(requests))
+        longest = max((start.length + request.max_tokens for request, start in zip(requests, prompts, strict=True)), default=0)
+        slots = self._reader.sequences(len(requests), longest)
+        jobs = (self._reader.job(request, start, slots) for request, start in zip(requests, prompts, strict=True))
+        return write(weights, slots, jobs, len(requests))
 
     def close(self) -> None:
         """Frees the weights."""

@@ -161,3 +161,12 @@ def test_last_bits_of_activations_change_no_weight():
     whole = one["0.up"].astype(np.float32) * one["0.up_scales"][:, None] * one["0.inner_norm"]
     step = one["0.up_scales"][:96, None] * one["0.inner_norm"]
     assert np.all(np.abs(whole[:96] - weights["0.up"][:96]) <= 0.51 * step)
+
+
+def test_arrays_on_disk_are_read_as_they_were(tmp_path) -> None:
+    arrays = {"half": np.arange(6, dtype=np.float16).reshape(2, 3), "row": np.linspace(0, 1, 5, dtype=np.float32)}
+    kept = packed_weights.OnDisk(iter(arrays.items()), tmp_path / "arrays.bin")
+    assert list(kept) == list(arrays)
+    for name, values in arrays.items():
+        assert kept[name].dtype == values.dtype
+        assert np.array_equal(kept[name], values)
