@@ -221,9 +221,12 @@ def words(catalog: Catalog) -> Products | None:
         .drop_nulls()
         .with_columns(term="w:" + pl.col("term"), times=pl.lit(1.0))
     )
-    genre = table.select("item", term=pl.col("genres")).explode("term").drop_nulls().with_columns(term="g:" + pl.col("term"), times=pl.lit(2.0))
+    genre = (
+        table.select("item", term=pl.col("genres")).explode("term").drop_nulls().with_columns(term="g:" + pl.col("term"), times=pl.lit(2.0))
+    )
     years = [
-        table.select("item", term=pl.format(f"y{width}:{{}}", pl.col("year") // width), times=pl.lit(1.0)).drop_nulls() for width in YEAR_BINS
+        table.select("item", term=pl.format(f"y{width}:{{}}", pl.col("year") // width), times=pl.lit(1.0)).drop_nulls()
+        for width in YEAR_BINS
     ]
     terms = pl.concat([title, genre, *years]).group_by("item", "term").agg(pl.col("times").sum())
     n = len(catalog)
