@@ -17,6 +17,7 @@ from scipy import sparse
 
 from agents.affinity import Factors, ItemWeights, RatingFactors, standardised
 from agents.opinions import OPINIONS, Opinions, fit_opinions
+from agents.related_scores import RelatedScores
 from agents.shrinkage import normal_strength
 from simulator.dataset import Dataset
 from simulator.records import UserProfile
@@ -25,7 +26,6 @@ FEATURES = (
     "popularity",
     "quality",
     "linear",
-    "debiased",
     "factors",
     "genres",
     "period",
@@ -40,8 +40,8 @@ FEATURES = (
 )
 """Columns of `Behaviour.features`."""
 
-LINEAR_STRENGTH, DEBIASED_STRENGTH, DEBIAS = 10.0, 2.0, 0.25
-"""Regularisation of the two linear item models (`agents.affinity.ItemWeights`), found on MovieLens-1M's validation people."""
+LINEAR_STRENGTH = 10.0
+"""Regularisation of the linear item model (`agents.affinity.ItemWeights`), found on MovieLens-1M's validation people."""
 
 RANK = 64
 RATING_RANK, RATING_L2 = 10, 15.0
@@ -78,7 +78,7 @@ class Behaviour:
 
     - popularity: natural log of the share of people who interacted with the item (plus one interaction);
     - quality: the item's bias in ratings, the data's units;
-    - linear, debiased, factors: standardised affinity to the history by two linear item models and a decomposition (`agents.affinity`);
+    - linear, factors: standardised affinity to the history by a linear item model and a decomposition (`agents.affinity`);
     - genres: mean over the item's genres of the log of observed over expected counts in the history; period: the same for the
       five-year period it came out in;
     - novelty: mean over the item's genres of 1 / (1 + times the genre occurs in the history): 1 if all is new;
@@ -95,13 +95,14 @@ class Behaviour:
         groups: kind -> value -> log ratio for each item.
         level: of popularity of each item, 0 to at most `LEVELS` - 1. level_shares: of all interactions.
         slopes: `SLOPES` of each item, 0 where unknown, shape (2, n_items). slope_strengths: pseudo-observations of a person's means.
+        related: scores of how items go with a history (`agents.related_scores`), the columns behind `FEATURES`.
         opinions: what ratings of some items say about others, for ratings only; None if it is not wanted.
     """
 
     popularity: np.ndarray
     quality: np.ndarray
     linear: ItemWeights
-    debiased: ItemWeights
+    related: RelatedScores
     factors: Factors
     ratings: RatingFactors | None
     genres: np.ndarray
@@ -116,8 +117,13 @@ class Behaviour:
     opinions: Opinions | None = None
 
     @classmethod
-    def fit(cls, train: Dataset, *, opinions: bool = False) -> Behaviour:
-        """Computes everything from the interactions of `train`; `opinions` only if wanted, and where the data has ratings."""
+    def fit(cls, train: Dataset, *, opinions: bool = False, newest: bool = False) -> Behaviour:
+        """Computes everything from the interactions of `train`.
+
+        Args:
+            train: rows sorted by user and time. opinions: whether those are wanted, where the data has ratings.
+            newest: whether what comes next is asked, so that a user's time is that of the newest interaction (`related_scores.Moments`).
+        """
         rows = train.interactions
         users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
         shape = (train.n_users, train.n_items)
@@ -146,7 +152,7 @@ class Behaviour:
             popularity=popularity,
             quality=quality,
             linear=ItemWeights.fit(matrix, LINEAR_STRENGTH),
-            debiased=ItemWeights.fit(matrix, DEBIASED_STRENGTH, DEBIAS),
+            related=RelatedScores.fit(train, newest=newest),
             factors=Factors.fit(matrix, RANK),
             ratings=rated,
             genres=genres,
@@ -168,18 +174,24 @@ class Behaviour:
             profile: who. history: item codes they have met so far. items: item codes; one of the history is judged by the rest of it.
 
         Returns:
-            Columns `FEATURES`, float64, shape (len(items), len(FEATURES)).
+            Columns `names`, float64, shape (len(items), len(names)).
         """
         met = np.unique(history)
         again = np.isin(items, met)
         if not again.any():
-            return self._features(profile, met, items)
-        found = np.empty((len(items), len(FEATURES)))
-        found[~again] = self._features(profile, met, items[~again])
+            return np.column_stack([self._features(profile, met, items), self.related.columns(profile.user, met, items)])
+        found = np.empty((len(items), len(self.names)))
+        found[~again] = self.features(profile, met, items[~again])
         for place in np.flatnonzero(again).tolist():
             item = items[place]
-            found[place] = self._features(_without(profile, item), met[met != item], items[place : place + 1])[0]
+            own = self._features(_without(profile, item), met[met != item], items[place : place + 1])
+            found[place] = np.column_stack([own, self.related.columns_without(profile.user, met, item)])[0]
         return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of `features`."""
+        return (*FEATURES, *self.related.names)
 
     def rated(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         """How a person's ratings go beyond their items' level, and what they say of some items, each judged by the ratings of the others.
@@ -218,25 +230,24 @@ class Behaviour:
         found[:, 0] = self.popularity[items]
         found[:, 1] = self.quality[items]
         found[:, 2] = self.linear.scores(met, items)
-        found[:, 3] = self.debiased.scores(met, items)
-        found[:, 4] = self.factors.scores(met, items)
-        found[:, 5] = mine @ lift / wide
-        found[:, 6] = _lift(self.period, self.period_shares, met, items)
-        found[:, 7] = mine @ (1.0 / (1.0 + genres)) / wide
-        for column, (kind, value) in enumerate(zip(GROUPS, group_of(profile), strict=True), start=8):
+        found[:, 3] = self.factors.scores(met, items)
+        found[:, 4] = mine @ lift / wide
+        found[:, 5] = _lift(self.period, self.period_shares, met, items)
+        found[:, 6] = mine @ (1.0 / (1.0 + genres)) / wide
+        for column, (kind, value) in enumerate(zip(GROUPS, group_of(profile), strict=True), start=7):
             ratios = self.groups[kind].get(value)
             if ratios is not None:
                 found[:, column] = ratios[items]
-        found[:, 11] = _lift(self.level, self.level_shares, met, items)
-        for column, (values, strength) in enumerate(zip(self.slopes, self.slope_strengths.tolist(), strict=True), start=12):
+        found[:, 10] = _lift(self.level, self.level_shares, met, items)
+        for column, (values, strength) in enumerate(zip(self.slopes, self.slope_strengths.tolist(), strict=True), start=11):
             found[:, column] = values[met].sum() / (len(met) + strength) * values[items]
-        found[:, 14] = self._taste(profile, items)
+        found[:, 13] = self._taste(profile, items)
         return found
 
     def save(self, folder: Path) -> None:
         """Writes the evidence into an existing folder."""
         self.linear.save(folder, "linear")
-        self.debiased.save(folder, "debiased")
+        self.related.save(folder)
         arrays = {name: getattr(self, name) for name in PLAIN}
         arrays |= {"into": self.factors.into, "out": self.factors.out}
         names = [(kind, value) for kind in GROUPS for value in self.groups[kind]]
@@ -264,7 +275,7 @@ class Behaviour:
         return cls(
             **{name: stored[name] for name in PLAIN},
             linear=ItemWeights.load(folder, "linear"),
-            debiased=ItemWeights.load(folder, "debiased"),
+            related=RelatedScores.load(folder),
             factors=Factors(stored["into"], stored["out"]),
             ratings=rated,
             groups=groups,

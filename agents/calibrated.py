@@ -199,7 +199,12 @@ class CalibratedDecisions:
                 self._model.fit(train, profiles, rng.child("language model"))
         self._calibration = stored or self._estimated(train, profiles, rng)
         rating = self._calibration.rating
-        behaviour = Behaviour.fit(train, opinions=rating is not None and OPINIONS[0] in rating.names)
+        behaviour = Behaviour.fit(train, opinions=rating is not None and OPINIONS[0] in rating.names, newest=self._forecasts(train))
+        if behaviour.related.names != self._calibration.design.related:
+            raise ConfigError(
+                f"[decision] weights = '{self.config.weights}': these were fitted to scores of other kinds than data set '{train.name}' allows "
+                "(it has times, words or genres that the other has not, or lacks them); write 'fit'."
+            )
         self._knows(behaviour)
         if self.config.whole_log and self._from_a_sample:
             self._exposed = self._over_catalog(train, rng.child("levels").generator())
@@ -277,7 +282,11 @@ class CalibratedDecisions:
 
     def _behaviour_of(self, observed: Dataset) -> Behaviour:
         """The evidence that weights are fitted to."""
-        return Behaviour.fit(observed, opinions=self.config.whole_log)
+        return Behaviour.fit(observed, opinions=self.config.whole_log, newest=self._forecasts(observed))
+
+    def _forecasts(self, train: Dataset) -> bool:
+        """Whether what comes next is asked, not what is missing."""
+        return train.has_times and self._order(train) == "temporal"
 
     def _anchored(self, profiles: Sequence[UserProfile], generator: np.random.Generator) -> float:
         """The intercept at which the mean probability of choosing on a good recommender's pages is `choose_rate`.
@@ -340,6 +349,11 @@ class CalibratedDecisions:
         No page is made, no language model is asked and nothing is drawn: it is what the evidence alone would recommend of the catalog.
         """
         return np.asarray(self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items])
+
+    def tastes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
+        """The taste alone, which tells items of the same popularity apart: log-odds up to a constant of all, shape (len(items),)."""
+        assert self._behaviour is not None
+        return self.calibration.design.tastes(self._behaviour.features(profile, profile.history, items))
 
     def save(self, folder: Path) -> None:
         """Writes the weights (``calibration.json``), the evidence, and what the language model's own preferences are."""

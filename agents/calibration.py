@@ -22,38 +22,53 @@ from simulator.errors import ConfigError
 from simulator.files import read_document, write_document
 from simulator.spread import spreads
 
-MAIN = FEATURES
+RELATED = "related"
+MAIN = (*FEATURES, RELATED)
 EVIDENCE_L2 = 10.0
+TASTE_L2 = 30.0
+"""Penalty on the weights of the taste, as in `agents.choice_model.fit_logit`."""
+
 CLIP = 6.0
 FOLDS = 5
 KNOTS = (-0.5, 0.5)
 """Where the weight of popularity may change, in standard deviations."""
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Design:
     """From evidence to the columns of the choice model: standardised, with products and bends.
 
-    Columns: every feature; every feature times popularity and times the person's activity (the active go for rarer items, and
-    an affinity says more about somebody who is known well); two hinges of popularity.
+    Columns: every feature and the taste; each of them times popularity and times the person's activity (the active go for rarer items,
+    and an affinity says more about somebody who is known well); two hinges of popularity.
+
+    The taste is a ridge logistic regression on the columns of `agents.related_scores`, without its intercept. It learns to tell what was
+    chosen from items of the same popularity, so that popularity has no part in it.
 
     Attributes:
-        mean, spread: of the features and of activity (natural log of 1 + items met), shape (len(FEATURES) + 1,).
+        mean, spread: of `MAIN` and of activity (natural log of 1 + items met), shape (len(MAIN) + 1,).
+        related: names of the columns that the taste weighs. taste: their weights, shape (len(related),).
     """
 
     mean: np.ndarray
     spread: np.ndarray
+    related: tuple[str, ...] = ()
+    taste: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
-    def of(cls, features: np.ndarray, activity: np.ndarray) -> Design:
-        """Standardises by these rows, shapes (n, len(FEATURES)) and (n,); a feature that never changes but for rounding becomes 0."""
-        rows = np.column_stack([features, activity])
+    def of(cls, features: np.ndarray, activity: np.ndarray, related: Sequence[str] = (), taste: np.ndarray | None = None) -> Design:
+        """Standardises by these rows; a feature that never changes but for rounding becomes 0.
+
+        Args:
+            features: shape (n, len(FEATURES) + len(related)). activity: shape (n,). related, taste: see above.
+        """
+        weights = np.zeros(len(related)) if taste is None else taste
+        rows = np.column_stack([features[:, : len(FEATURES)], _taste(features, weights), activity])
         if not len(rows):
-            return cls(np.zeros(rows.shape[1]), np.full(rows.shape[1], np.inf))
+            return cls(np.zeros(rows.shape[1]), np.full(rows.shape[1], np.inf), tuple(related), weights)
         spread = spreads(rows)
-        return cls(rows.mean(axis=0), np.where(spread > 0, spread, np.inf))
+        return cls(rows.mean(axis=0), np.where(spread > 0, spread, np.inf), tuple(related), weights)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,9 +76,14 @@ class Design:
         products = [f"{name} x {other}" for other in ("popularity", "activity") for name in MAIN]
         return (*MAIN, *products, *(f"popularity above {knot:+g} sd" for knot in KNOTS))
 
+    def tastes(self, features: np.ndarray) -> np.ndarray:
+        """The taste, in log-odds against items of the same popularity, up to a constant of all; shape (n,)."""
+        return _taste(features, self.taste)
+
     def columns(self, features: np.ndarray, activity: np.ndarray) -> np.ndarray:
         """The columns, float64, shape (n, len(names))."""
-        rows = np.clip((np.column_stack([features, activity]) - self.mean) / self.spread, -CLIP, CLIP)
+        rows = np.column_stack([features[:, : len(FEATURES)], self.tastes(features), activity])
+        rows = np.clip((rows - self.mean) / self.spread, -CLIP, CLIP)
         main, popularity, active = rows[:, :-1], rows[:, [0]], rows[:, [-1]]
         return np.column_stack([main, main * popularity, main * active, *(np.maximum(popularity - knot, 0.0) for knot in KNOTS)])
 
@@ -153,7 +173,7 @@ class Calibration:
 
 
 def _arrays(stored: dict[str, Any]) -> dict[str, Any]:
-    names = {"names"}
+    names = {"names", "related"}
     return {key: tuple(value) if key in names else np.array(value) if isinstance(value, list) else value for key, value in stored.items()}
 
 
@@ -161,33 +181,62 @@ def _logit(stored: dict[str, Any]) -> Logit:
     return Logit(**_arrays(stored))
 
 
-def fit_evidence(
-    features: np.ndarray, activity: np.ndarray, chosen: np.ndarray, people: np.ndarray
-) -> tuple[Design, Logit, np.ndarray, dict[str, Any]]:
-    """The first step: weights of the evidence.
+def fit_taste(features: np.ndarray, chosen: np.ndarray, people: np.ndarray, related: Sequence[str], alike: np.ndarray) -> Logit:
+    """Weights of the columns behind `FEATURES`, by which what was chosen is told from items of the same popularity.
 
     Args:
-        features: shape (n, len(FEATURES)). activity, chosen (0/1), people (codes): shape (n,).
+        features: shape (n, len(FEATURES) + len(related)). chosen: 0/1. people: codes. alike: whether a row was drawn for being as popular
+            as one that was chosen; where none was, all rows count. Shape (n,).
+    """
+    rows = (chosen > 0) | alike if alike.any() else np.ones(len(chosen), dtype=bool)
+    return fit_logit(features[rows, len(FEATURES) :], chosen[rows], people[rows], related, l2=TASTE_L2)
+
+
+def fit_evidence(
+    features: np.ndarray,
+    activity: np.ndarray,
+    chosen: np.ndarray,
+    people: np.ndarray,
+    related: Sequence[str] = (),
+    alike: np.ndarray | None = None,
+) -> tuple[Design, Logit, np.ndarray, dict[str, Any]]:
+    """The first step: weights of the taste, and with it of the evidence.
+
+    Args:
+        features: shape (n, len(FEATURES) + len(related)). activity, chosen (0/1), people (codes): shape (n,).
+        related, alike: as in `fit_taste`.
 
     Returns:
         Columns, weights, log-odds of each row by weights fitted without its person (in `FOLDS` parts), and what is worth telling:
         expected calibration error and Brier score of these, and of plain standardised popularity plus linear affinity.
     """
-    design = Design.of(features, activity)
-    columns = design.columns(features, activity)
-    model = fit_logit(columns, chosen, people, design.names, l2=EVIDENCE_L2)
+    alike = np.zeros(len(chosen), dtype=bool) if alike is None else alike
+
+    def fitted(rows: np.ndarray) -> tuple[Design, Logit]:
+        taste = fit_taste(features[rows], chosen[rows], people[rows], related, alike[rows])
+        design = Design.of(features[rows], activity[rows], related, taste.weights[1:])
+        columns = design.columns(features[rows], activity[rows])
+        return design, fit_logit(columns, chosen[rows], people[rows], design.names, l2=EVIDENCE_L2)
+
+    design, model = fitted(np.ones(len(chosen), dtype=bool))
     own, place = np.unique(people, return_inverse=True)
     fold = (place * FOLDS) // max(1, len(own))
     index = np.zeros(len(chosen))
     for number in range(FOLDS):
         rest, here = fold != number, fold == number
         if here.any() and rest.any():
-            index[here] = fit_logit(columns[rest], chosen[rest], people[rest], design.names, l2=EVIDENCE_L2).index(columns[here])
+            part, weights = fitted(rest)
+            index[here] = weights.index(part.columns(features[here], activity[here]))
     told: dict[str, Any] = {"people": len(own), "rows": len(chosen)}
     if len(chosen):
+        columns = design.columns(features, activity)
         naive = columns[:, FEATURES.index("popularity")] + columns[:, FEATURES.index("linear")]
         told |= {"before": calibration(_probability(naive), chosen), "after": calibration(_probability(index), chosen)}
     return design, model, index, told
+
+
+def _taste(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.asarray(np.einsum("ij,j->i", features[:, len(FEATURES) :], weights))
 
 
 def _probability(index: np.ndarray) -> np.ndarray:

@@ -37,9 +37,11 @@ class Rows:
     """Everything about the items of all exposures, one row each.
 
     Attributes:
-        features: `agents.behaviour.FEATURES`. rating_columns: `rating_names`, 0 without ratings. histograms: of the row's person.
+        features: `names`. rating_columns: `rating_names`, 0 without ratings. histograms: of the row's person.
         activity: natural log of 1 + items met. chosen: bool. ratings: NaN where there is none. people: user codes.
         place, fatigue: of true exposures. log_odds, said_stars: what the language model said, NaN where it was not asked.
+        names: of the features, `agents.behaviour.FEATURES` and those of related items behind them.
+        alike: whether the item was drawn for being as popular as one that was chosen, bool; None where none was.
     """
 
     features: np.ndarray
@@ -53,6 +55,8 @@ class Rows:
     fatigue: np.ndarray
     log_odds: np.ndarray
     said_stars: np.ndarray
+    names: tuple[str, ...] = FEATURES
+    alike: np.ndarray | None = None
 
 
 def rating_names(behaviour: Behaviour) -> tuple[str, ...]:
@@ -110,7 +114,7 @@ def gather(exposures: Sequence[Exposures], behaviour: Behaviour, actions: Sequen
     uniform = (0.2,) * 5
     spoken = stacked(said, (2,))
     return Rows(
-        features=stacked(features, (len(FEATURES),)),
+        features=stacked(features, (len(behaviour.names),)),
         rating_columns=stacked(
             [rating_columns(behaviour, one.profile, one.items, found) for one, found in zip(exposures, features, strict=True)],
             (len(rating_names(behaviour)),),
@@ -124,6 +128,8 @@ def gather(exposures: Sequence[Exposures], behaviour: Behaviour, actions: Sequen
         fatigue=stacked([one.fatigue for one in exposures]),
         log_odds=spoken[:, 0],
         said_stars=spoken[:, 1],
+        names=behaviour.names,
+        alike=stacked([one.matched for one in exposures]).astype(bool),
     )
 
 
@@ -162,7 +168,7 @@ def evidence_log_odds(weights: Calibration, features: np.ndarray, history: np.nd
     """What the evidence says of items, as in the sample that it was fitted on, shape (n,).
 
     Args:
-        weights: of the evidence. features: of the items (`agents.behaviour`), shape (n, features). history: of the person, item codes.
+        weights: of the evidence. features: of the items (`Behaviour.features`), shape (n, names). history: of the person, item codes.
     """
     return weights.evidence.index(weights.design.columns(features, np.full(len(features), activity(history))))
 
@@ -183,7 +189,9 @@ def estimate(
         with_model: whether there is a language model. scale: (lowest, highest) rating, or None. ids: user code -> id.
         rated: what the ratings' weights are fitted on, if not the ratings among `rows`.
     """
-    design, evidence, index, told = fit_evidence(rows.features, rows.activity, rows.chosen, rows.people)
+    design, evidence, index, told = fit_evidence(
+        rows.features, rows.activity, rows.chosen, rows.people, rows.names[len(FEATURES) :], rows.alike
+    )
     report: dict[str, Any] = {"evidence": told | {"weights": weights_table(evidence)}}
     choice, background, effects, told = _second_step(rows, index, true, with_model, ids)
     report["choice"] = told | {"weights": weights_table(choice)}

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from agents.arrivals import History, Sessions
 from agents.population import PopulationConfig
-from environments.datasets.splits import SplitConfig
+from environments.datasets.splits import Method, SplitConfig
 from environments.feed import FeedConfig
 from experiments.tuning.examples_config import ExamplesConfig
 from experiments.tuning.settings import TrainingConfig
@@ -45,7 +45,7 @@ class DatasetSection(Section):
     """[dataset]: where the data comes from, and how it is split (`environments.datasets.splits.SplitConfig`)."""
 
     use: str = DEFAULT_DATASET
-    split: Literal["temporal", "leave-one-out", "random"] = "temporal"
+    split: Method = "temporal"
     test_share: float = Field(0.2, gt=0, lt=1)
     k_core: int = Field(0, ge=0, le=1_000_000)
     min_rating: float | None = Field(None, ge=-1e9, le=1e9)

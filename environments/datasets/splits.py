@@ -15,18 +15,23 @@ from simulator.plugins import ComponentConfig
 from simulator.seeds import Stream
 
 
+Method = Literal["temporal", "leave-one-out", "random", "global_time"]
+
+
 class SplitConfig(ComponentConfig):
     """How to divide a data set.
 
     Attributes:
         method: "temporal" holds out the latest share of each person's interactions, "leave-one-out" one interaction per
-            person (the latest, or a random one for data without times), "random" a random share of each person's.
-        test_share: share of a person's interactions to hold out, rounded to whole interactions; in (0, 1). Not used by leave-one-out.
+            person (the latest, or a random one for data without times), "random" a random share of each person's, "global_time" everything
+            after one moment, the same for everybody: the only one under which the training part knows nobody's future.
+        test_share: share of a person's interactions to hold out, rounded to whole interactions, or with "global_time" of all; in (0, 1).
+            Not used by leave-one-out.
         k_core: people and items with fewer interactions than this are left out, again and again until all have as many; 0 keeps all.
         min_rating: interactions rated lower are left out before anything else; None keeps all.
     """
 
-    method: Literal["temporal", "leave-one-out", "random"] = "temporal"
+    method: Method = "temporal"
     test_share: float = Field(default=0.2, gt=0, lt=1)
     k_core: int = Field(default=0, ge=0, le=1_000_000)
     min_rating: float | None = Field(default=None, ge=-1e9, le=1e9)
@@ -47,7 +52,7 @@ class Split:
 
 
 def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
-    """Divides each person's interactions; at least one stays in the training part.
+    """Divides each person's interactions; at least one stays in the training part, but with "global_time", where newcomers have none.
 
     The last interactions are the last in time; which of several at one time are taken is decided by the ids alone, as if drawn. Whether a
     row is held out depends on that person's rows alone.
@@ -61,9 +66,11 @@ def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
         DataError: the method needs times or ratings that the data does not have, or nothing is left after filtering.
     """
     dataset = filtered(dataset, config)
-    if config.method == "temporal":
+    if config.method in ("temporal", "global_time"):
         require(dataset, times="a temporal split")
     rows = dataset.interactions
+    if config.method == "global_time":
+        return _at_one_moment(dataset, config.test_share)
     counts = np.bincount(rows["user"].to_numpy(), minlength=dataset.n_users)
     held_out = np.ones_like(counts) if config.method == "leave-one-out" else np.floor(counts * config.test_share + 0.5).astype(np.int64)
     held_out = np.minimum(held_out, np.maximum(counts - 1, 0))
@@ -74,6 +81,23 @@ def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
     if config.method == "random":
         train = replace(train, kept_share=dataset.kept_share * (1.0 - config.test_share), split_seed=rng.seed)
     return Split(train, rows.filter(is_test).select(*INTERACTIONS_SCHEMA))
+
+
+def _at_one_moment(dataset: Dataset, share: float) -> Split:
+    """Holds out what happened after the moment before which the rest of all interactions lies.
+
+    Raises:
+        DataError: everything happened at one time.
+    """
+    rows = dataset.interactions
+    times = rows["timestamp"].to_physical().to_numpy()
+    later = times > np.quantile(times, 1.0 - share, method="lower")
+    if not later.any():
+        # more than the share happened at the last moment
+        later = times == times.max()
+    if later.all():
+        raise DataError(f"all interactions of data set '{dataset.name}' have the same time, so that none come after others.")
+    return Split(dataset.with_interactions(rows.filter(~later)), rows.filter(later).select(*INTERACTIONS_SCHEMA))
 
 
 def filtered(dataset: Dataset, config: SplitConfig) -> Dataset:

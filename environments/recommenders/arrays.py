@@ -69,6 +69,19 @@ class ArrayRecommender(ABC):
 
         return in_parts(answer, user_ids, histories)
 
+    def scores(self, owned: sparse.csr_array) -> np.ndarray:
+        """Scores of the whole catalog for users of whom a history is known and no code, higher is better; shape (b, n_items).
+
+        Args:
+            owned: the histories, binary, shape (b, n_items).
+
+        Raises:
+            RecommenderError: it has not been fitted.
+        """
+        if self._backstop is None:
+            not_fitted(self)
+        return self._scores(np.full(owned.shape[0], -1), owned) + self._backstop
+
     def save(self, folder: Path) -> None:
         """Writes ``state.npz``.
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.polynomial import Polynomial
 from scipy.special import expit
 
 from agents.behaviour import Behaviour
@@ -25,20 +24,17 @@ from simulator.protocols import DecisionContext
 from simulator.records import Action, UserProfile
 from simulator.seeds import Stream
 
-DEGREE = 3
-"""Of the polynomial of log popularity that is taken out of the log-odds where taste alone is taught."""
-
 
 class Teacher:
     """Knows how probable a choice was.
 
     Args:
-        weights: of the evidence. net: whether what popularity says is taken out (the least-squares polynomial of log popularity over
-            all that is asked), so that only taste is taught.
+        weights: of the evidence. net: whether what popularity says is left out, so that only taste is taught
+            (`agents.calibration.Design.tastes`). newest: whether what comes next was learned.
     """
 
-    def __init__(self, weights: Calibration, *, net: bool) -> None:
-        self._weights, self._net = weights, net
+    def __init__(self, weights: Calibration, *, net: bool, newest: bool) -> None:
+        self._weights, self._net, self._newest = weights, net, newest
 
     @classmethod
     def fit(
@@ -54,7 +50,7 @@ class Teacher:
         config = CalibratedConfig(language_model=False, moods=False, hide="latest" if order == "temporal" else "random")
         decisions = CalibratedDecisions(config, context=context)
         decisions.fit(train, fit_profiles(train), rng)
-        return cls(decisions.calibration, net=net)
+        return cls(decisions.calibration, net=net, newest=order == "temporal")
 
     def shares(
         self, observed: Dataset, profiles: Mapping[int, UserProfile], users: np.ndarray, items: np.ndarray, chosen: np.ndarray
@@ -70,18 +66,13 @@ class Teacher:
         Returns:
             float32 in (0, 1), shape (n,): the probability of choosing where it was chosen, of not choosing elsewhere.
         """
-        behaviour = Behaviour.fit(observed)
+        behaviour = Behaviour.fit(observed, newest=self._newest and observed.has_times)
         odds = np.zeros(len(items))
         for user in np.unique(users).tolist():
             rows, profile = np.flatnonzero(users == user), profiles[user]
             features = behaviour.features(profile, profile.history, items[rows].astype(np.int64))
-            odds[rows] = evidence_log_odds(self._weights, features, profile.history)
-        if self._net:
-            counts = np.bincount(observed.interactions["item"].to_numpy(), minlength=observed.n_items)
-            popularity = np.log1p(counts[items])
-            # With fewer different popularities a polynomial of less degree goes through all of them.
-            degree = min(DEGREE, len(np.unique(popularity)) - 1)
-            odds = odds - Polynomial.fit(popularity, odds, degree)(popularity)
+            taste = self._weights.design.tastes(features)
+            odds[rows] = taste if self._net else evidence_log_odds(self._weights, features, profile.history)
         scale = fit_logit(odds[:, None], chosen, users, ("evidence",), l2=1e-2)
         probability = expit(scale.index(odds[:, None]))
         return np.where(chosen, probability, 1.0 - probability).astype(np.float32)

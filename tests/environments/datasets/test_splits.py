@@ -124,3 +124,28 @@ def test_a_minimum_rating_filters_and_needs_ratings():
     assert kept.n_users == 6
     with pytest.raises(DataError, match="min_rating needs a rating"):
         filtered(world([(0, 1, None, 1)]), SplitConfig(min_rating=3.5))
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7), st.none(), st.integers(0, 50)), min_size=2, max_size=60),
+    share=st.floats(0.05, 0.95),
+)
+def test_one_moment_parts_what_everybody_knows_from_what_nobody_does(rows, share):
+    dataset = world(rows)
+    times = [row[3] for row in rows]
+    if len(set(times)) == 1:
+        with pytest.raises(DataError, match="same time"):
+            split(dataset, SplitConfig(method="global_time", test_share=share), Stream(0))
+        return
+    found = split(dataset, SplitConfig(method="global_time", test_share=share), Stream(0))
+    train, test = found.train.interactions, found.test
+    assert train.height + test.height == dataset.interactions.height
+    assert train.height
+    assert test.height
+    assert train["timestamp"].max() < test["timestamp"].min()
+    assert test.height <= share * len(rows) + 1 or test["timestamp"].n_unique() == 1
+
+
+def test_one_moment_needs_times():
+    with pytest.raises(DataError, match="times"):
+        split(world([(0, 0, None, None), (0, 1, None, None)]), SplitConfig(method="global_time"), Stream(0))

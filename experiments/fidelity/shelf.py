@@ -1,0 +1,283 @@
+"""The shelf: simulated users on many public data sets, with no setting that differs but names of columns and words of the domain.
+
+What each figure is held against stands beside it: the best of the baselines (`experiments.fidelity.baselines`), tuned on validation users.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from agents.calibrated import CalibratedDecisions
+from agents.choice_model import fit_logit
+from agents.exposures import PeopleSplit, hide, items_by_user, people_split
+from agents.profiles import fit_profiles
+from experiments import build
+from experiments import config as configuration
+from experiments.config import ExperimentConfig
+from experiments.fidelity import baselines, shelf_data
+from experiments.fidelity.baselines import CHANCE, COUNTS, FIGURES, Judge, Scored
+from experiments.fidelity.candidates import MATCHED, MIXES, POSITIVE, in_mix, nested_candidates
+from experiments.fidelity.choices import best_threshold
+from simulator.dataset import Dataset
+from simulator.errors import UsersimError
+from simulator.files import write_atomically
+from simulator.one_thread import one_thread
+from simulator.paths import cache_folder
+from simulator.protocols import DecisionContext
+from simulator.records import UserProfile
+from simulator.seeds import Stream
+
+CONFIGS: Final[Path] = Path(__file__).parent.parent / "configs" / "shelf"
+OUTPUT: Final[Path] = Path("results/benchmarks/shelf.json")
+SETS: Final[tuple[str, ...]] = (
+    "ml-100k", "ml-1m", "ml-latest-small", "lastfm", "ciao-dvd", "gift-cards", "scientific", "beauty", "toys", "sports", "yelp",
+)  # fmt: skip
+SEQUENCES: Final[Mapping[str, str]] = {f"s3rec-{name}": f"s3rec/{name}" for name in ("beauty", "toys", "sports", "yelp")}
+RECBOLE: Final[tuple[str, ...]] = ("amazon-2018-scientific",)
+MOST_JUDGED, MOST_VALIDATION = 1_000, 400
+RESAMPLES: Final[int] = 200
+MIXED: Final[str] = "random_1_1"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Candidates of some users, and what may be known to tell them apart.
+
+    Attributes:
+        train: the data that evidence is computed from. profiles: by user code, from it. rows: of `nested_candidates`.
+    """
+
+    train: Dataset
+    profiles: Mapping[int, UserProfile]
+    rows: pl.DataFrame
+
+
+def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measures data sets one after another; the file is written after each, and those that are not measured now stay as they are.
+
+    Args:
+        folder: holds a folder for each data set. names: of `SETS`. output: JSON. say: told what is going on.
+    """
+    found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"data": {}}
+    for name in names:
+        say(f"{name}: fitting users and baselines")
+        started = time.perf_counter()
+        try:
+            own = measure(experiment(name, folder))
+        except UsersimError as error:
+            own = {"not_measured": str(error)}
+        found["data"][name] = own | {"seconds": round(time.perf_counter() - started, 1)}
+        write_atomically(output, (json.dumps(found, indent=1) + "\n").encode())
+    return found
+
+
+def experiment(name: str, folder: Path) -> ExperimentConfig:
+    """The experiment of a data set in a folder; files of sequences are written as tables first, into the cache.
+
+    Raises:
+        UsersimError: it is not there.
+    """
+    config = configuration.read(CONFIGS / f"{name}.toml")
+    own = str(config.dataset.options["path"])
+    if own in SEQUENCES or own in RECBOLE:
+        place = cache_folder() / "shelf" / own
+        if own in RECBOLE:
+            shelf_data.from_recbole(folder / own, place)
+        else:
+            shelf_data.from_sequences(folder / SEQUENCES[own], place)
+    else:
+        place = folder / own
+    return configuration.read(CONFIGS / f"{name}.toml", [f"dataset.path={place}"])
+
+
+@one_thread()
+def measure(config: ExperimentConfig) -> dict[str, Any]:
+    """All figures of one data set, flat."""
+    divided = build.data(config)
+    train, roles, stream = divided.train, people_split(divided.train), Stream(config.seed).child("shelf")
+    held_out = _held_out(train, divided.test, roles, stream)
+    validation = _validation(train, roles, config, stream)
+    model, seconds = _fitted(config, train, list(held_out.profiles.values()))
+    judge = Judge(held_out.rows, _counts(train), RESAMPLES, stream.child("resamples"))
+    tried = list(baselines.scored(validation.train, validation.profiles, validation.rows, baselines.settings(train.n_items)))
+    best = _best(tried, Judge(validation.rows, _counts(validation.train), 0, stream), held_out)
+    taste, utility = _asked(model, held_out)
+    matched = abs(judge.point("auc_matched", best["auc_matched"][COUNTS].scores) - 0.5) <= CHANCE
+    figures: dict[str, Any] = {
+        "users": train.n_users,
+        "items": train.n_items,
+        "training_interactions": train.interactions.height,
+        "held_out_users": held_out.rows["user"].n_unique(),
+        "validation_users": validation.rows["user"].n_unique(),
+        "matched": bool(matched),
+        "counts_auc_matched": judge.point("auc_matched", best["auc_matched"][COUNTS].scores),
+        "fit_seconds": round(seconds, 1),
+    }
+    figures |= _against(judge, best, taste, utility)
+    figures |= _one_to_one(model, judge, utility, validation, best)
+    figures["calibration_slope"] = _slope(held_out.rows, utility)
+    figures |= _varied(model, held_out, divided.test, stream.child("varied"))
+    return figures
+
+
+def _counts(train: Dataset) -> np.ndarray:
+    return np.bincount(train.interactions["item"].to_numpy(), minlength=train.n_items).astype(np.float64)
+
+
+def _held_out(train: Dataset, test: pl.DataFrame, roles: PeopleSplit, stream: Stream) -> Part:
+    """Held-out interactions of held-out users among items that they never met."""
+    every = pl.concat([train.interactions.select(test.columns), test]).sort("user", maintain_order=True)
+    people = np.sort(stream.child("people").generator().permutation(roles.held_out)[:MOST_JUDGED])
+    hidden = test.filter(pl.col("user").is_in(people.tolist()))
+    found = nested_candidates(hidden, items_by_user(every, train.n_users), train, people, stream.child("candidates"))
+    profiles = {profile.user: profile for profile in fit_profiles(train)}
+    return Part(train, profiles, pl.concat([found[user] for user in found if user in profiles]))
+
+
+def _validation(train: Dataset, roles: PeopleSplit, config: ExperimentConfig, stream: Stream) -> Part:
+    """Training interactions of validation users, hidden once more."""
+    people = np.sort(stream.child("validation").generator().permutation(roles.validation)[:MOST_VALIDATION])
+    order = "random" if config.dataset.split == "random" or not train.has_times else "temporal"
+    parts = hide(train, people, config.dataset.test_share, "random" if order == "random" else "temporal", stream.child("hide"))
+    found = nested_candidates(
+        parts.hidden, items_by_user(train.interactions, train.n_users), parts.observed, people, stream.child("validation candidates")
+    )
+    profiles = {profile.user: profile for profile in fit_profiles(parts.observed)}
+    return Part(parts.observed, profiles, pl.concat([found[user] for user in found if user in profiles]))
+
+
+def _fitted(config: ExperimentConfig, train: Dataset, profiles: Sequence[UserProfile]) -> tuple[CalibratedDecisions, float]:
+    feed = config.recommender.feed_config()
+    context = DecisionContext(train.catalog, build.actions(train), None, train.rating_scale, feed.page_size, feed.max_pages, config.seed)
+    options = CalibratedDecisions.Config.model_validate({**config.decision.options, "weights": "fit"})
+    model = CalibratedDecisions(options, context=context)
+    started = time.perf_counter()
+    model.fit(train, profiles, Stream(config.seed).child("decisions"))
+    return model, time.perf_counter() - started
+
+
+def _asked(model: CalibratedDecisions, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Taste and utility of rows."""
+    taste, utility = [], []
+    for (user,), rows in part.rows.group_by("user", maintain_order=True):
+        profile, items = part.profiles[int(str(user))], rows["item"].to_numpy().astype(np.int64)
+        taste.append(model.tastes(profile, items))
+        utility.append(model.preferences(profile, items))
+    return np.concatenate(taste), np.concatenate(utility)
+
+
+def _best(tried: Sequence[Scored], judge: Judge, held_out: Part) -> dict[str, dict[str, Scored]]:
+    """Figure -> baseline -> it on the held-out rows, as it was best on the validation users."""
+    chosen = {figure: [tried[place] for place in baselines.tuned(tried, judge, figure)] for figure in FIGURES}
+    wanted = {(one.name, json.dumps(one.options)) for own in chosen.values() for one in own}
+    again = {
+        (one.name, json.dumps(one.options), one.scaling): one
+        for one in baselines.scored(held_out.train, held_out.profiles, held_out.rows, [(n, json.loads(o)) for n, o in sorted(wanted)])
+    }
+    return {figure: {one.name: again[one.name, json.dumps(one.options), one.scaling] for one in own} for figure, own in chosen.items()}
+
+
+def _against(judge: Judge, best: Mapping[str, Mapping[str, Scored]], taste: np.ndarray, utility: np.ndarray) -> dict[str, Any]:
+    """Areas under the curve of taste (matched) and utility (pairs), and their lift over the best baseline of all four."""
+    found: dict[str, Any] = {}
+    for figure, scores in (("auc_matched", taste), ("auc_pairs", utility)):
+        own = judge.both(figure, scores)
+        points = {name: judge.point(figure, one.scores) for name, one in best[figure].items()}
+        name = max(points, key=lambda one: points[one])
+        lift = judge.both(figure, scores, best[figure][name].scores)
+        if figure == "auc_matched":
+            found |= {"auc_matched": own["value"], "low": own["low"], "high": own["high"], "auc_within": judge.within(taste)}
+            found |= {"best_baseline": name, "baseline": best[figure][name].told, "baselines": points}
+            found |= {"lift": lift["value"], "lift_low": lift["low"], "lift_high": lift["high"]}
+            found |= {"auc_matched_utility": judge.point(figure, utility)}
+        else:
+            found |= {"auc_pairs": own["value"], "auc_pairs_low": own["low"], "auc_pairs_high": own["high"]}
+            found |= {"best_baseline_pairs": name, "baselines_pairs": points}
+            found |= {"lift_pairs": lift["value"], "lift_pairs_low": lift["low"], "lift_pairs_high": lift["high"]}
+    return found
+
+
+def _one_to_one(
+    model: CalibratedDecisions, judge: Judge, utility: np.ndarray, validation: Part, best: Mapping[str, Mapping[str, Scored]]
+) -> dict[str, Any]:
+    """Accuracy among as many random items, each way at its own threshold from validation users, and its lift over counts."""
+    own = _accuracy(judge.rows, utility, validation.rows, _asked(model, validation)[1])
+    users = validation.rows["item"].to_numpy()
+    counts = _accuracy(judge.rows, best["auc_random"][COUNTS].scores, validation.rows, _counts(validation.train)[users])
+    return {
+        "accuracy_1_1": own,
+        "accuracy_1_1_counts": counts,
+        "lift_over_counts": own - counts,
+        "auc_random": judge.point("auc_random", utility),
+        "auc_random_baselines": {name: judge.point("auc_random", one.scores) for name, one in best["auc_random"].items()},
+    }
+
+
+def _accuracy(rows: pl.DataFrame, scores: np.ndarray, learned: pl.DataFrame, learned_scores: np.ndarray) -> float:
+    def mixed(table: pl.DataFrame, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        kept = in_mix(table.with_columns(score=pl.Series(values)), MIXES[MIXED])
+        return kept["score"].to_numpy(), kept["chosen"].to_numpy()
+
+    threshold = best_threshold(*mixed(learned, learned_scores))
+    values, chosen = mixed(rows, scores)
+    return float(((values >= threshold) == chosen).mean())
+
+
+def _slope(rows: pl.DataFrame, utility: np.ndarray) -> float | None:
+    """Slope of what was chosen on the utility, against random items: 1 where log-odds are as far apart as they should be."""
+    keep = (rows["kind"] != MATCHED).to_numpy()
+    chosen = (rows["kind"] == POSITIVE).to_numpy()[keep]
+    fitted = fit_logit(utility[keep, None], chosen.astype(np.float64), rows["user"].to_numpy()[keep], ("utility",))
+    return float(fitted.weights[1]) if np.isfinite(fitted.errors[1]) else None
+
+
+def _varied(model: CalibratedDecisions, held_out: Part, test: pl.DataFrame, stream: Stream) -> dict[str, Any]:
+    """How much users differ, simulated over real, where each chooses as many items of the whole catalog as were held out.
+
+    Items are drawn without replacement in proportion to their odds (Gumbel variables added to log-odds; Vieira 2014), outside of the history.
+    """
+    train, catalog = held_out.train, held_out.train.catalog
+    values = {"popularity": np.log1p(_counts(train))}
+    years = catalog.items["year"].cast(pl.Float64).to_numpy()
+    if np.isfinite(years).mean() > 0.5:
+        values["year"] = years
+    genres = catalog.genre_matrix.astype(np.float64)
+    everything = np.arange(train.n_items)
+    drawn: dict[str, list[float]] = {}
+    real: dict[str, list[float]] = {}
+    items_of = {int(str(user)): rows["item"].to_numpy() for (user,), rows in test.group_by("user")}
+    for user in held_out.rows["user"].unique(maintain_order=True).to_list():
+        own = np.unique(items_of[user])
+        if len(own) < 2:
+            continue
+        profile = held_out.profiles[user]
+        index = model.preferences(profile, everything) + stream.child(profile.user_id).generator().gumbel(size=len(everything))
+        index[profile.history] = -np.inf
+        simulated = np.argsort(-index, kind="stable")[: len(own)]
+        for name, of_item in values.items():
+            known = [items[np.isfinite(of_item[items])] for items in (simulated, own)]
+            if all(len(items) for items in known):
+                drawn.setdefault(name, []).append(float(of_item[known[0]].mean()))
+                real.setdefault(name, []).append(float(of_item[known[1]].mean()))
+        if genres.shape[1] > 1 and len(own) >= 5:
+            drawn.setdefault("genre_entropy", []).append(_entropy(genres[simulated].sum(axis=0)))
+            real.setdefault("genre_entropy", []).append(_entropy(genres[own].sum(axis=0)))
+    enough = [name for name in drawn if len(drawn[name]) >= 20 and np.var(real[name]) > 0]
+    return {
+        "variance_ratio": {name: float(np.var(drawn[name]) / np.var(real[name])) for name in enough},
+        "variance_rho": {name: float(np.corrcoef(drawn[name], real[name])[0, 1]) for name in enough},
+    }
+
+
+def _entropy(counts: np.ndarray) -> float:
+    total = counts.sum()
+    shares = counts[counts > 0] / max(total, 1.0)
+    return float(-(shares * np.log(shares)).sum())
