@@ -1,8 +1,8 @@
 """Biases of people and items in ratings, with variances that the data tells: the rating model to fall back to.
 
-``r_ui = mean + b_u + b_i + noise`` with normal b_u, b_i and noise; the three variances are found by expectation and maximisation, alternating
-between people and items (Searle, Casella & McCulloch, "Variance Components", 1992, chapter 8). A fixed shrinkage does harm where people or
-items are nearly alike.
+``r_ui = mean + b_u + b_i + noise`` with normal b_u, b_i and noise; the three variances are found by expectation and maximisation,
+alternating between people and items (Searle, Casella & McCulloch, "Variance Components", 1992, chapter 8). A fixed shrinkage does harm
+where people or items are nearly alike.
 """
 
 from __future__ import annotations

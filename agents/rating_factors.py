@@ -1,10 +1,10 @@
 """What a person will think of an item: Bayesian factors of ratings, with what people rated, whatever they gave, as side information.
 
-The ratings are ``p_u . q_i + b_u + c_i`` plus noise of a variance of the person's own, drawn from the posterior by Gibbs sampling (Salakhutdinov
-& Mnih, "Bayesian probabilistic matrix factorization using Markov chain Monte Carlo", ICML 2008). A person's and an item's factors have prior
-means that are linear in features (Simm et al., "Macau: scalable Bayesian factorization with high-dimensional side information using MCMC",
-MLSP 2017): the singular vectors of who rated what. That people rate some items and not others says what they like (Koren, "Factorization
-meets the neighborhood", KDD 2008, on implicit feedback).
+The ratings are ``p_u . q_i + b_u + c_i`` plus noise of a variance of the person's own, drawn from the posterior by Gibbs sampling
+(Salakhutdinov & Mnih, "Bayesian probabilistic matrix factorization using Markov chain Monte Carlo", ICML 2008). A person's and an item's
+factors have prior means that are linear in features (Simm et al., "Macau: scalable Bayesian factorization with high-dimensional side
+information using MCMC", MLSP 2017): the singular vectors of who rated what. That people rate some items and not others says what they
+like (Koren, "Factorization meets the neighborhood", KDD 2008, on implicit feedback).
 """
 
 from __future__ import annotations
@@ -49,17 +49,20 @@ class Features:
     """Who rated what, in few numbers.
 
     With A the 0/1 matrix of who rated what, divided by the roots of its sums of rows and columns, features are its leading left
-    singular vectors for people and right ones for items, scaled to mean square 1.
+    singular vectors for people and right ones for items, scaled to mean square 1. Where there are any, a last feature is
+    ``log(1 + ratings)`` of the person or the item, standardised: what few have rated is not as far from the rest as the vectors have it.
 
     Attributes:
-        users, items: shape (n_users, d), (n_items, d). scales: from ``A y_i`` (a row of A times `items`) to the features of the row, shape (d,).
-        item_roots: roots of how many rated each item, at least 1, shape (n_items,).
+        users, items: shape (n_users, d + 1), (n_items, d + 1), or with no column. scales: from ``A y_i`` (a row of A times `items`) to the
+            features of the row, shape (d,). item_roots: roots of how many rated each item, at least 1, shape (n_items,).
+        usual: mean and standard deviation of people's log counts.
     """
 
     users: np.ndarray
     items: np.ndarray
     scales: np.ndarray
     item_roots: np.ndarray
+    usual: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
     def fit(cls, users: np.ndarray, items: np.ndarray, shape: tuple[int, int], d: int) -> Features:
@@ -73,17 +76,22 @@ class Features:
         left, sizes, right = svds(scaled, k=d, v0=np.ones(min(shape)) / np.sqrt(min(shape)))
         order = np.argsort(-sizes, kind="stable")
         order = order[sizes[order] > 1e-9 * sizes.max()]
-        left, sizes, right = left[:, order], sizes[order], right[order].T
-        return cls(
-            left * np.sqrt(shape[0]), np.ascontiguousarray(right * np.sqrt(shape[1])), np.sqrt(shape[0] / shape[1]) / sizes, columns
+        sides = (left[:, order] * np.sqrt(shape[0]), right[order].T * np.sqrt(shape[1]))
+        logs = [np.log1p(np.bincount(codes, minlength=n)) for codes, n in zip((users, items), shape, strict=True)]
+        usual = [(float(values.mean()), max(float(values.std()), 1e-9)) for values in logs]
+        of_user, of_item = (
+            np.column_stack([vectors, (values - mean) / spread]) for vectors, values, (mean, spread) in zip(sides, logs, usual, strict=True)
         )
+        return cls(of_user, of_item, np.sqrt(shape[0] / shape[1]) / sizes[order], columns, usual[0])
 
     def of_history(self, items: np.ndarray) -> np.ndarray:
-        """Features of somebody who rated these items, shape (d,): those of the person in the fit who rated the same."""
-        if not len(items):
-            return np.zeros(len(self.scales))
-        weights = 1.0 / (self.item_roots[items] * np.sqrt(len(items)))
-        return np.asarray(np.einsum("i,id->d", weights, self.items[items]) * self.scales)
+        """Features of somebody who rated these items, shape (d + 1,): those of the person in the fit who rated the same."""
+        d = len(self.scales)
+        if not d:
+            return np.zeros(0)
+        weights = 1.0 / (self.item_roots[items] * np.sqrt(max(1, len(items))))
+        count = (np.log1p(len(items)) - self.usual[0]) / self.usual[1]
+        return np.append(np.einsum("i,id->d", weights, self.items[items, :d]) * self.scales, count)
 
 
 @dataclass(eq=False)
@@ -103,8 +111,10 @@ class _Side:
         return cls(0.3 * generator.standard_normal((n, k)), with_ones, np.eye(k), np.zeros((with_ones.shape[1], k)))
 
     def draw_prior(self, generator: np.random.Generator) -> None:
-        """Draws precision and weights, given the rows; the precision without the weights (Bishop, "Pattern recognition and machine learning",
-        2006, section 2.3.6; Simm et al., equations 5 to 7)."""
+        """Draws precision and weights, given the rows; the precision without knowing the weights.
+
+        Both are conjugate (Bishop, "Pattern recognition and machine learning", 2006, section 2.3.6; Simm et al., section 2).
+        """
         n, k = self.rows.shape
         d = self.features.shape[1] - 1
         penalty = np.diag(np.append(np.full(d, self.ridge), 1.0))
@@ -166,7 +176,7 @@ class _Ratings:
 
 
 def _draw_normal(lower: np.ndarray, right: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Draws of normal rows with precisions ``L L'`` and means ``(L L')^-1 right``; shapes (n, k, k), (n, k). Substitution, all rows at once."""
+    """Draws of normal rows with precisions ``L L'`` and means ``(L L')^-1 right``, shape (n, k); by substitution, all rows at once."""
     n, k = right.shape
     found = np.ascontiguousarray(right.T)
     by_column = np.ascontiguousarray(lower.transpose(1, 2, 0))
@@ -183,7 +193,7 @@ def _draw_normal(lower: np.ndarray, right: np.ndarray, generator: np.random.Gene
 
 
 def _wishart(freedom: float, inverse_scale: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A draw with this inverse of the scale, by Bartlett's decomposition (Smith & Hocking, "Wishart variate generator", Applied Statistics 1972)."""
+    """A draw with this inverse of the scale (Smith & Hocking, "Wishart variate generator", Applied Statistics 1972)."""
     k = len(inverse_scale)
     bartlett = np.tril(generator.standard_normal((k, k)), -1)
     bartlett[np.diag_indices(k)] = np.sqrt(generator.chisquare(freedom - np.arange(k)))
@@ -221,7 +231,7 @@ class RatingFactors:
         """Draws from the posterior.
 
         Args:
-            users, items, ratings: one entry per rating. shape: (n_users, n_items). rng: of the draws. sizes: `Sizes.of` the data by default.
+            users, items, ratings: one entry per rating. shape: (n_users, n_items). rng: of the draws. sizes: by default `Sizes.of`.
         """
         sizes = sizes or Sizes.of(len(ratings), shape)
         chain = _Chain(users, items, ratings, shape, rng, sizes)
@@ -237,9 +247,9 @@ class RatingFactors:
                 variance += 1.0 / chain.noise
             if sweep in kept:
                 samples.append(chain.sample())
-        stacked = [np.stack(parts) for parts in zip(*samples, strict=True)]
-        scale = chain.scale
-        return cls(chain.centre, scale, *stacked, variance / len(after) * scale**2, chain.features)
+        of_user, of_item, precision, weights, noise = (np.stack(parts) for parts in zip(*samples, strict=True))
+        variance *= chain.scale**2 / len(after)
+        return cls(chain.centre, chain.scale, of_user, of_item, precision, weights, noise, variance, chain.features)
 
     def expected(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Expected ratings by people of the fit, the data's units, shape (n,)."""
@@ -260,7 +270,7 @@ class RatingFactors:
         return self.users[:, user].astype(np.float64)
 
     def folded_in(self, history: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-        """The same of anybody who gave these items these ratings: their posterior mean, given each sample's items and prior, shape (s, k)."""
+        """The same of anybody who gave these items these ratings, shape (s, k): the posterior mean, given each sample's items and prior."""
         about = np.append(self.features.of_history(history), 1.0)
         known = self.items[:, history].astype(np.float64)
         level = known[:, :, -1].copy()

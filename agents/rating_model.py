@@ -1,9 +1,9 @@
 """How people rate: what is expected of a rating, how ratings lie around it on the data's own values, and what picking has to do with it.
 
-The expected rating is ``m = bias + w (factors - bias)``, with biases (`agents.rating_biases`) and Bayesian factors (`agents.rating_factors`).
-How far the factors can be trusted, w, is the slope of what the biases miss of held-out ratings on what the factors add, less one standard
-error, within [0, 1]: where they do not help, the biases rate alone. Ratings are distributed around m as `agents.rating_values` has it. A
-simulated person has a level of their own besides, drawn once, since what is known of them by n ratings leaves it open.
+The expected rating is ``m = bias + w (factors - bias)``, with biases (`agents.rating_biases`) and Bayesian factors
+(`agents.rating_factors`). How far the factors can be trusted, w, is the slope of what the biases miss of held-out ratings on what the
+factors add, less one standard error, within [0, 1]: where they do not help, the biases rate alone. Ratings are distributed around m as
+`agents.rating_values` has it. A simulated person has a level of their own besides, drawn once, since n ratings leave it open.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class HeldOut:
     """What was expected of ratings that the fit had not seen.
 
     Attributes:
-        rows: of `Ratings`, shape (n,). bias, factors: expected ratings. counts: how often their people gave each value otherwise, shape (n, v).
+        rows: of `Ratings`, shape (n,). bias, factors: expected ratings. counts: of each value among their people's others, shape (n, v).
     """
 
     rows: np.ndarray
@@ -187,10 +187,11 @@ class RatingModel:
 
     def own_level(self, rater: Rater, generator: np.random.Generator) -> float:
         """A level that a simulated person has besides what is expected of them, the data's units; drawn once per person."""
-        return float(generator.standard_normal()) * self._open(float(rater.counts.sum())) if self.levelled else 0.0
+        return float(generator.standard_normal() * self.level_spread(rater.counts.sum()))
 
-    def _open(self, n: float | np.ndarray) -> Any:
-        return _level_spread(self.shape.spread**2, self.biases.user_variance, n)
+    def level_spread(self, n: np.ndarray) -> np.ndarray:
+        """Standard deviation of the own level of people with n ratings, the data's units, shape of n; 0 unless `levelled`."""
+        return np.asarray(self.levelled * _level_spread(self.shape.spread**2, self.biases.user_variance, n))
 
     def probabilities(self, rater: Rater, expected: np.ndarray, also_known: float = 0.0) -> np.ndarray:
         """Probability of each of `own.values`, shape (len(expected), v); `also_known` as in `Shape.probabilities`."""

@@ -4,8 +4,8 @@ People pick what they think they will like. If the log-odds of being picked rise
 true ones tilted by ``exp(beta * rating)``: their mean lies beta times the variance of what is not predicted too high, and neither their
 distribution nor propensities show it (Marlin & Zemel, "Collaborative prediction and ranking with non-random missing data", RecSys 2009, on
 the phenomenon; Schnabel et al., "Recommendations as treatments", ICML 2016, on propensities). The log does show beta for what is
-predictable, by comparing picked with random items. It does not show phi, the share of the unpredicted variance that people foresee when they pick:
-that is an assumption, which random ratings (of items that were assigned, not picked) replace.
+predictable, by comparing picked with random items. It does not show phi, the share of the unpredicted variance that people foresee when
+they pick: that is an assumption, which random ratings (of items that were assigned, not picked) replace.
 
 The liking of an item by a person is ``m - gap (1 - Q) + a`` with a normal of variance ``phi s^2`` that they foresee and the log cannot
 predict; a enters choice with weight beta and rating with weight 1. With ``gap = beta phi s^2``, what is picked with probability P from
@@ -23,7 +23,7 @@ from agents.choice_model import fit_logit
 MOST_SHIFT = 0.5
 """The shift is at most so many standard deviations of what is not predicted."""
 
-SURE = 2.0
+SURE = 2.5
 COLUMNS = ("popularity", "taste")
 
 
@@ -95,9 +95,7 @@ class Selection:
         )
 
 
-def strength_of_selection(
-    people: np.ndarray, popularity: np.ndarray, taste: np.ndarray, picked: np.ndarray
-) -> tuple[float, float]:
+def strength_of_selection(people: np.ndarray, popularity: np.ndarray, taste: np.ndarray, picked: np.ndarray) -> tuple[float, float]:
     """beta: log-odds of being picked per unit of predicted taste, at equal popularity.
 
     Args:
