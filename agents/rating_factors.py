@@ -20,6 +20,7 @@ from simulator.seeds import Stream
 MANY = 300_000
 """From so many ratings on there are more factors and features, and fewer sweeps."""
 
+MOST_SWEEPS = 200
 NOISE_SHAPE = 5.0
 """Shape of the gamma distribution of people's noise precisions."""
 
@@ -41,7 +42,7 @@ class Sizes:
         """For n ratings; shape: (n_users, n_items)."""
         many = n > MANY
         wide = min(50 if many else 30, shape[0] // 10, shape[1] // 10) if features else 0
-        return cls(16 if many else 10, wide, 40 if many else int(np.clip(20_000_000 / max(n, 1), 60, 300)))
+        return cls(16 if many else 10, wide, 40 if many else int(np.clip(20_000_000 / max(n, 1), 60, MOST_SWEEPS)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ factors add, less one standard error, within [0, 1]: where they do not help, the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,8 @@ PARTS = 5
 """Of the ratings one part is held out to judge the factors; below `ALL_PARTS` ratings each of them."""
 
 ALL_PARTS = 20_000
-FEWEST = 50
-"""With fewer ratings the biases rate alone."""
+FEWEST, FEWEST_SHAPED = 500, 50
+"""With fewer ratings the biases rate alone, and everybody's histogram is not narrowed."""
 
 MOST_ROWS = 6_000
 """Held-out ratings that the shape of the distribution is fitted to."""
@@ -127,7 +127,7 @@ class RatingModel:
             ratings: of the training part. rng: of held-out parts and samples. foreseen: phi, see `agents.rating_selection`.
         """
         own = OwnValues.of(ratings.given)
-        held = _held_out(ratings, own, rng) if len(ratings) >= FEWEST and len(own.values) > 1 else None
+        held = _held_out(ratings, own, rng) if len(ratings) >= FEWEST_SHAPED and len(own.values) > 1 else None
         slope, error = (0.0, 0.0) if held is None else _slope(ratings, held)
         trust = float(np.clip(slope - error, 0.0, 1.0))
         biases, codes = ratings.biases(), own.codes(ratings.given)
@@ -151,6 +151,18 @@ class RatingModel:
             "selection": selection.told(),
         }
         return cls(biases, factors, trust, own, shape, counts, selection, levelled, report)
+
+    def measured_by(self, random: Ratings) -> RatingModel:
+        """The same model, with the level of unpicked items by ratings of random items in place of an assumption.
+
+        Args:
+            random: at least one, of items that people were given to rate; people and items of the fit.
+        """
+        off = self.expected(random.users, random.items) - random.given
+        sums, counts = np.bincount(random.users, weights=off - off.mean()), np.bincount(random.users)
+        error = float(np.sqrt(np.square(sums).sum()) / counts.sum()) if (counts > 0).sum() > 1 else float(self.shape.spread)
+        selection = replace(self.selection, measured=float(off.mean()), measured_error=error, rows=len(random))
+        return replace(self, selection=selection, report={**self.report, "selection": selection.told()})
 
     def expected(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Expected ratings by people of the fit, within the scale, the data's units, shape (n,)."""
@@ -214,9 +226,12 @@ def _held_out(ratings: Ratings, own: OwnValues, rng: Stream) -> HeldOut:
     found = []
     for number, rows in enumerate(_parts(ratings, rng)):
         rest, here = ratings.part(np.setdiff1d(np.arange(len(ratings)), rows)), ratings.part(rows)
-        factors = rest.factors(rng.child("part", number), Sizes.of(len(rest), ratings.shape))
+        bias = rest.biases().expected(here.users, here.items)
+        told = bias
+        if len(ratings) >= FEWEST:
+            told = rest.factors(rng.child("part", number), Sizes.of(len(rest), ratings.shape)).expected(here.users, here.items)
         counts = own.counts(rest.users, own.codes(rest.given), ratings.shape[0])[here.users]
-        found.append((rows, rest.biases().expected(here.users, here.items), factors.expected(here.users, here.items), counts))
+        found.append((rows, bias, told, counts))
     return HeldOut(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 

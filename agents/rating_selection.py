@@ -34,7 +34,7 @@ class Selection:
     Attributes:
         strength: beta, log-odds of being picked per unit of predicted rating, >= 0. error: its standard error.
         foreseen: phi, in [0, 1]; assumed. residual: s, standard deviation of ratings around what is expected, the data's units.
-        measured: the gap by ratings of random items in place of all that, or None. measured_error: its standard error.
+        measured: how much less random items were liked than expected, in place of all that, or None. measured_error: its standard error.
         rows: ratings that `strength`, or `measured`, is read off.
     """
 
@@ -60,13 +60,13 @@ class Selection:
         """What is added to the expected ratings of items that were picked from what was shown.
 
         Args:
-            probability: with which each was picked, in [0, 1]. usual: Q, the same of what is usually picked.
+            probability: with which each was picked, in [0, 1]. usual: Q, the same of what is usually picked, in [0, 1).
         """
-        return np.asarray(self.gap * (usual - probability))
+        return np.asarray(-self.assigned(usual) / (1.0 - usual) * (usual - probability))
 
     def assigned(self, usual: float) -> float:
         """What is added to the expected rating of an item that somebody has to rate without having picked it."""
-        return -self.gap * (1.0 - usual)
+        return -self.measured if self.measured is not None else -self.gap * (1.0 - usual)
 
     def told(self) -> dict[str, float | int | bool | None]:
         """Everything of it, for reports."""

@@ -99,8 +99,8 @@ class Fold:
 
 
 @one_thread()
-def fold_of(data: Ratings, test: np.ndarray, rng: Stream) -> Fold:
-    """Fits on the other rows and rates these."""
+def fold_of(data: Ratings, test: np.ndarray, rng: Stream, levels: Stream) -> Fold:
+    """Fits on the other rows and rates these; people's own levels are the same in all folds."""
     rest = np.setdiff1d(np.arange(len(data)), test)
     part, here = data.part(rest), data.part(test)
     started = time.perf_counter()
@@ -109,8 +109,8 @@ def fold_of(data: Ratings, test: np.ndarray, rng: Stream) -> Fold:
     expected = model.expected(here.users, here.items)
     biases = np.clip(model.biases.expected(here.users, here.items), *model.ends)
     counts, codes = model.counts[here.users], model.own.codes(here.given)
-    levels = model.level_spread(model.counts.sum(axis=1)) * rng.child("levels").generator().standard_normal(data.shape[0])
-    cumulative = np.cumsum(model.shape.probabilities(expected + levels[here.users], counts), axis=1)
+    level = model.level_spread(model.counts.sum(axis=1)) * levels.generator().standard_normal(data.shape[0])
+    cumulative = np.cumsum(model.shape.probabilities(expected + level[here.users], counts), axis=1)
     uniform = rng.child("draws").generator().random((2, len(test)))
     drawn = (uniform[0][:, None] * cumulative[:, -1:] >= cumulative).sum(axis=1).clip(max=len(model.own.values) - 1)
     v = len(model.own.values)
@@ -166,7 +166,7 @@ def judge(data: Ratings, size: Size, name: str) -> dict[str, Any]:
     """Figures of a data set, on the first folds."""
     stream = Stream(0).child("ratings benchmark", name)
     tests = folds(len(data))[: size.folds]
-    found = figures([fold_of(data, test, stream.child("fold", number)) for number, test in enumerate(tests)])
+    found = figures([fold_of(data, test, stream.child("fold", number), stream.child("levels")) for number, test in enumerate(tests)])
     return found | {"users": data.shape[0], "items": data.shape[1]}
 
 
