@@ -32,6 +32,7 @@ from simulator.seeds import Stream
 FILE = "ratings.npz"
 VERSION = 1
 COLUMNS = ("user", "item", "rating")
+FIXED = Stream(0).child("ratings")
 
 
 def ratings_of(train: Dataset) -> Ratings:
@@ -41,19 +42,20 @@ def ratings_of(train: Dataset) -> Ratings:
     return Ratings.of(*codes, rows["rating"].to_numpy(), (train.n_users, train.n_items))
 
 
-def fitted(train: Dataset, rng: Stream, *, foreseen: float, random: Path | None = None, anew: bool = False) -> RatingModel:
+def fitted(train: Dataset, rng: Stream = FIXED, *, foreseen: float, random: Path | None = None, anew: bool = False) -> RatingModel:
     """The rating model of a training part, found in the cache or fitted and kept there.
 
     Args:
-        train: has ratings. rng: of the fit. foreseen: phi, see `agents.rating_selection`. random: file of ratings of random items.
+        train: has ratings. rng: of the fit, the same for all runs. foreseen: phi, see `agents.rating_selection`.
+        random: file of ratings of random items.
         anew: whether it is fitted whatever the cache holds.
     """
     key = _key(train, rng)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     file = cache_folder() / "calibration" / f"ratings-{digest[:24]}.npz"
-    model = None if anew else caches.found(file, load)
-    if model is None:
-        model = RatingModel.fit(ratings_of(train), rng)
+    stored = None if anew else caches.found(file, load)
+    model = stored or RatingModel.fit(ratings_of(train), rng)
+    if stored is None:
         caches.keep(file, lambda place: save(model, place))
     selection = replace(model.selection, foreseen=foreseen)
     model = replace(model, selection=selection, report={**model.report, "selection": selection.told()})
