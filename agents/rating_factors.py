@@ -260,10 +260,14 @@ class RatingFactors:
         return np.asarray(self.centre + self.scale * total / len(self.users))
 
     def tastes(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """What of `expected` is neither level of the person nor of the item, the data's units, shape (n,)."""
+        """What of `expected` differs between people who differ in nothing but level, and between items alike; the data's units, shape (n,).
+
+        The factors of both sides are taken from their means, or what everybody thinks of an item would be part of it.
+        """
         total = np.zeros(len(users))
         for of_user, of_item in zip(self.users, self.items, strict=True):
-            total += np.einsum("nk,nk->n", of_user[users, :-1].astype(np.float64), of_item[items, :-1].astype(np.float64))
+            people, things = (side[:, :-1].astype(np.float64) for side in (of_user, of_item))
+            total += np.einsum("nk,nk->n", (people - people.mean(axis=0))[users], (things - things.mean(axis=0))[items])
         return np.asarray(self.scale * total / len(self.users))
 
     def person(self, user: int) -> np.ndarray:
