@@ -16,7 +16,6 @@ import polars as pl
 from scipy import sparse
 
 from agents.affinity import Factors, ItemWeights, RatingFactors, standardised
-from agents.opinions import OPINIONS, Opinions, fit_opinions
 from agents.related_scores import RelatedScores
 from agents.shrinkage import normal_strength
 from simulator.dataset import Dataset
@@ -96,7 +95,6 @@ class Behaviour:
         level: of popularity of each item, 0 to at most `LEVELS` - 1. level_shares: of all interactions.
         slopes: `SLOPES` of each item, 0 where unknown, shape (2, n_items). slope_strengths: pseudo-observations of a person's means.
         related: scores of how items go with a history (`agents.related_scores`), the columns behind `FEATURES`.
-        opinions: what ratings of some items say about others, for ratings only; None if it is not wanted.
     """
 
     popularity: np.ndarray
@@ -114,15 +112,14 @@ class Behaviour:
     level_shares: np.ndarray
     slopes: np.ndarray
     slope_strengths: np.ndarray
-    opinions: Opinions | None = None
 
     @classmethod
-    def fit(cls, train: Dataset, *, opinions: bool = False, newest: bool = False) -> Behaviour:
+    def fit(cls, train: Dataset, *, newest: bool = False) -> Behaviour:
         """Computes everything from the interactions of `train`.
 
         Args:
-            train: rows sorted by user and time. opinions: whether those are wanted, where the data has ratings.
-            newest: whether what comes next is asked, so that a user's time is that of the newest interaction (`related_scores.Moments`).
+            train: rows sorted by user and time. newest: whether what comes next is asked, so that a user's time is that of the newest
+                interaction (`agents.related_scores.Moments`).
         """
         rows = train.interactions
         users, items = rows["user"].to_numpy(), rows["item"].to_numpy()
@@ -130,11 +127,10 @@ class Behaviour:
         matrix = sparse.csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape)
         matrix.data[:] = 1.0
         counts = np.bincount(items, minlength=train.n_items).astype(np.float64)
-        rated, thought = None, None
+        rated = None
         if train.has_ratings:
             given = rows["rating"].to_numpy().astype(np.float64)
             rated = RatingFactors.fit(users, items, given, shape, RATING_RANK, RATING_L2)
-            thought = fit_opinions(rated, users, items, given, train.n_users, train.catalog) if opinions else None
         genres = train.catalog.genre_matrix.astype(np.float64)
         genre_counts = counts @ genres
         years = train.catalog.items["year"]
@@ -164,7 +160,6 @@ class Behaviour:
             level_shares=level_counts / max(1.0, level_counts.sum()),
             slopes=slopes,
             slope_strengths=np.array([normal_strength(users, values[items], train.n_users) for values in slopes]),
-            opinions=thought,
         )
 
     def features(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -192,27 +187,6 @@ class Behaviour:
     def names(self) -> tuple[str, ...]:
         """Names of the columns of `features`."""
         return (*FEATURES, *self.related.names)
-
-    def rated(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
-        """How a person's ratings go beyond their items' level, and what they say of some items, each judged by the ratings of the others.
-
-        Returns:
-            The person's level (`RatingFactors.left`), and with `opinions` their columns; shape (len(items), 1 or 3), 0 without ratings.
-        """
-        fitted, thought = self.ratings, self.opinions
-        width = 1 if thought is None else 1 + len(OPINIONS)
-        if fitted is None or profile.ratings is None:
-            return np.zeros((len(items), width))
-
-        def columns(one: UserProfile, some: np.ndarray) -> np.ndarray:
-            assert one.ratings is not None
-            own, left = fitted.left(one.history, one.ratings)
-            found = np.full((len(some), width), own)
-            if thought is not None:
-                found[:, 1:] = thought.columns(one.history, left, some)
-            return found
-
-        return _by_the_others(columns, profile, items)
 
     def _taste(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         """What the factors of ratings make of the others of a person's ratings, shape (len(items),); 0 without ratings."""
@@ -256,8 +230,6 @@ class Behaviour:
         if self.ratings is not None:
             arrays |= {"rating_bias": self.ratings.bias, "rating_factors": self.ratings.factors}
             document["ratings"] = {"mean": self.ratings.mean, "l2": self.ratings.l2}
-        if self.opinions is not None:
-            self.opinions.save(folder)
         np.savez(folder / "behaviour.npz", **arrays)
         (folder / "behaviour.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -279,7 +251,6 @@ class Behaviour:
             factors=Factors(stored["into"], stored["out"]),
             ratings=rated,
             groups=groups,
-            opinions=Opinions.load(folder),
         )
 
 

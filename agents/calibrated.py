@@ -12,19 +12,10 @@ import numpy as np
 from pydantic import Field
 from scipy.special import expit, logit
 
+from agents import kept_ratings
 from agents.behaviour import Behaviour
 from agents.calibration import Calibration, weights_table
-from agents.calibration_fit import (
-    Rated,
-    activity,
-    estimate,
-    every_rating,
-    evidence_log_odds,
-    expected_stars,
-    gather,
-    log_odds,
-    rating_columns,
-)
+from agents.calibration_fit import activity, estimate, evidence_log_odds, expected_ratings, expected_stars, fit_said, gather, log_odds
 from agents.choices import close, decide, unusable
 from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
@@ -33,13 +24,13 @@ from agents.hazard import fit_hazard
 from agents.kept_weights import FILE, keep, kept, key_of, named
 from agents.margins import over_catalog
 from agents.moods import Moods, Visit
-from agents.opinions import OPINIONS
-from agents.ordinal import probabilities
 from agents.priors import Priors, VisitConfig, intercept_for, leaving_by_visits, visits_known
 from agents.profiles import fit_profiles
 from agents.prompts import PromptConfig
+from agents.rated_results import Raters, onto_results
+from agents.rating_model import FORESEEN, RatingModel
 from agents.rhythm import SESSION_GAP
-from agents.sampled_pages import Exposures, catalog_log_odds, hidden_of_each, recommended_exposures, sampled_exposures, true_exposures
+from agents.sampled_pages import Exposures, catalog_log_odds, recommended_exposures, sampled_exposures, true_exposures
 from agents.staying import Staying
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
@@ -81,10 +72,13 @@ class CalibratedConfig(VisitConfig):
         stars: whether the language model is also asked how many stars each item would get. The answer had no weight wherever it was
             estimated, and the question is a sixth of a page's tokens.
         moods: whether visits of one person differ as they do in the log (`agents.moods`), where it has times.
-        whole_log: whether everything the log tells is used where a sample would do to order items: ratings are fitted on all hidden
-            interactions of everybody, not on ten of each person, and on what other ratings say of them (`agents.opinions`); over the
-            whole catalog and all visits as much of each level of popularity is chosen as in the log (`agents.margins`), which matters
-            where pages show anything, as random ones do; and the stars of one visit have something in common (`agents.moods`).
+        whole_log: whether everything the log tells is used where a sample would do to order items: over the whole catalog and all visits
+            as much of each level of popularity is chosen as in the log (`agents.margins`), which matters where pages show anything, as
+            random ones do; and the ratings of one visit have something in common (`agents.moods`).
+        foreseen: share of what is not predictable of somebody's ratings that they foresee when they pick, in [0, 1]: it says how much less
+            than the log says items are liked that nobody picked (`agents.rating_selection`). No log shows it; random ratings do.
+        random_ratings: Parquet or CSV file of ratings of items that people were given and did not pick (user, item, rating), from
+            which that difference is read in place of the assumption.
         recentre, reference_pages, texts, prompt: as in `agents.decisions.LanguageModelConfig`.
     """
 
@@ -98,6 +92,8 @@ class CalibratedConfig(VisitConfig):
     stars: bool = False
     moods: bool = True
     whole_log: bool = False
+    foreseen: float = Field(FORESEEN, ge=0, le=1)
+    random_ratings: Path | None = None
     recentre: bool = True
     reference_pages: int = Field(32, ge=1, le=10_000)
     texts: bool = True
@@ -115,9 +111,10 @@ class CalibratedDecisions:
     decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for
     place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
 
-    Ratings: a cumulative logit around the person's own histogram (`agents.ordinal`). Leaving: a hazard of fatigue, satisfaction and the
-    appeal of the page around the person's own expected pages (`agents.staying`); the language model's answer to that question would have
-    nothing it could be weighed against and is not asked for. Looking back is done by the language model, or by the ratings given.
+    Ratings: `agents.rating_model`, on the data's own values; what is picked keeps the level of the log. Leaving: a hazard of fatigue,
+    satisfaction and the appeal of the page around the person's own expected pages (`agents.staying`); the language model's answer to that
+    question would have nothing it could be weighed against and is not asked for. Looking back is done by the language model, or by the
+    ratings given.
 
     Weights are fitted on people of whom no language model was tuned (`agents.exposures.people_split`).
 
@@ -147,6 +144,7 @@ class CalibratedDecisions:
             self.prompts = self._model.prompts
         self._calibration: Calibration | None = None
         self._behaviour: Behaviour | None = None
+        self._raters: Raters | None = None
         self._moods: Moods | None = None
         self._sampled = np.zeros(0)
         self._exposed = np.zeros(0)
@@ -168,7 +166,8 @@ class CalibratedDecisions:
     @property
     def assumptions(self) -> tuple[str, ...]:
         """See `simulator.protocols.Candid`."""
-        return self.config.assumptions()
+        selection = self._raters.model.selection if self._raters is not None else None
+        return (*self.config.assumptions(), *([] if selection is None or not selection.gap else [selection.sentence()]))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -198,14 +197,16 @@ class CalibratedDecisions:
             else:
                 self._model.fit(train, profiles, rng.child("language model"))
         self._calibration = stored or self._estimated(train, profiles, rng)
-        rating = self._calibration.rating
-        behaviour = Behaviour.fit(train, opinions=rating is not None and OPINIONS[0] in rating.names, newest=self._forecasts(train))
+        behaviour = self._behaviour_of(train)
         if behaviour.related.names != self._calibration.design.related:
             raise ConfigError(
-                f"[decision] weights = '{self.config.weights}': these were fitted to scores of other kinds than data set '{train.name}' allows "
-                "(it has times, words or genres that the other has not, or lacks them); write 'fit'."
+                f"[decision] weights = '{self.config.weights}': these were fitted to scores of other kinds than data set '{train.name}' "
+                "allows (it has times, words or genres that the other has not, or lacks them); write 'fit'."
             )
         self._knows(behaviour)
+        if self._rates and train.has_ratings:
+            anew, random = self.config.weights == "fit", self.config.random_ratings
+            self._rate_by(kept_ratings.fitted(train, foreseen=self.config.foreseen, random=random, anew=anew))
         if self.config.whole_log and self._from_a_sample:
             self._exposed = self._over_catalog(train, rng.child("levels").generator())
         if self.config.moods:
@@ -221,18 +222,17 @@ class CalibratedDecisions:
         return kept(self._key) if self.config.weights == "auto" else named(self.config.weights, with_model=self._model is not None)
 
     def _estimated(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> Calibration:
-        exposures, behaviour, rated = self._exposures(train, profiles, rng)
+        exposures, behaviour, observed = self._exposures(train, profiles, rng)
         ask = self._model.read if self._model is not None else None
         rows = gather(exposures, behaviour, self._actions, ask, rng.child("pages"))
-        rates = any(action.name == "rate" for action in self._actions)
         found = estimate(
             rows,
             true=self.config.exposures is not None,
             with_model=ask is not None,
-            scale=self._context.rating_scale if rates else None,
             ids={one.profile.user: one.profile.user_id for one in exposures},
-            rated=rated,
         )
+        if self.config.stars and self._rates and ask is not None and observed.has_ratings:
+            found.rating_said, found.report["rating"] = fit_said(rows, expected_ratings(observed, exposures))
         found.reference = self._model.reference if self._model is not None else {}
         split = people_split(train)
         found.leaving = fit_hazard(train, np.concatenate([split.validation, split.fit]))
@@ -245,10 +245,10 @@ class CalibratedDecisions:
             keep(found, self._key)
         return found
 
-    def _exposures(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> tuple[list[Exposures], Behaviour, Rated | None]:
+    def _exposures(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> tuple[list[Exposures], Behaviour, Dataset]:
         asked_count = self.config.people if self._model is not None else 0
         if self.config.exposures is not None:
-            return true_exposures(self.config.exposures, train, profiles, asked_count), self._behaviour_of(train), None
+            return true_exposures(self.config.exposures, train, profiles, asked_count), self._behaviour_of(train), train
         split = people_split(train)
         most = min(MOST_PEOPLE, (len(split.fit) + len(split.validation) + len(split.held_out)) // 2)
         # The language model may have been tuned on the others, so that it is asked about validation people only.
@@ -260,10 +260,9 @@ class CalibratedDecisions:
         known_by = {profile.user: profile for profile in fit_profiles(observed)}
         asked = set(ours[:asked_count].tolist())
         behaviour = self._behaviour_of(observed)
-        rated = every_rating(hidden_of_each(parts.hidden, known_by), behaviour) if self.config.whole_log else None
         if self.config.among == "recommended":
             streams, size = rng.child("exposures"), self._context.page_size
-            return recommended_exposures(parts.hidden, known_by, behaviour.linear, train.n_items, size, streams, asked), behaviour, rated
+            return recommended_exposures(parts.hidden, known_by, behaviour.linear, train.n_items, size, streams, asked), behaviour, observed
         popularity = np.bincount(observed.interactions["item"].to_numpy(), minlength=train.n_items)
         exposures = sampled_exposures(
             parts.hidden,
@@ -274,19 +273,15 @@ class CalibratedDecisions:
             rng.child("exposures"),
             asked,
         )
-        return exposures, behaviour, rated
+        return exposures, behaviour, observed
 
     def _order(self, train: Dataset) -> Literal["random", "temporal"]:
         """Which interactions are hidden to learn from."""
         return "temporal" if self.config.hide == "latest" or (self.config.hide == "auto" and train.has_times) else "random"
 
-    def _behaviour_of(self, observed: Dataset) -> Behaviour:
-        """The evidence that weights are fitted to."""
-        return Behaviour.fit(observed, opinions=self.config.whole_log, newest=self._forecasts(observed))
-
-    def _forecasts(self, train: Dataset) -> bool:
-        """Whether what comes next is asked, not what is missing."""
-        return train.has_times and self._order(train) == "temporal"
+    def _behaviour_of(self, train: Dataset) -> Behaviour:
+        """The evidence; a user's time is that of the newest interaction where what comes next is asked, and not what is missing."""
+        return Behaviour.fit(train, newest=train.has_times and self._order(train) == "temporal")
 
     def _anchored(self, profiles: Sequence[UserProfile], generator: np.random.Generator) -> float:
         """The intercept at which the mean probability of choosing on a good recommender's pages is `choose_rate`.
@@ -360,6 +355,8 @@ class CalibratedDecisions:
         assert self._behaviour is not None
         self.calibration.save(folder / FILE, self._key)
         self._behaviour.save(folder)
+        if self._raters is not None:
+            kept_ratings.save(self._raters.model, folder / kept_ratings.FILE)
         if self._moods is not None:
             self._moods.save(folder)
         np.save(folder / EXPOSED_FILE, self._exposed)
@@ -377,6 +374,8 @@ class CalibratedDecisions:
         """Restores what `save` wrote."""
         self._calibration, self._key = Calibration.load(folder / FILE)
         self._knows(Behaviour.load(folder))
+        if self._rates and (folder / kept_ratings.FILE).is_file():
+            self._rate_by(kept_ratings.load(folder / kept_ratings.FILE))
         if (folder / EXPOSED_FILE).is_file():  # runs of before had none
             self._exposed = np.load(folder / EXPOSED_FILE)
         self._moods = Moods.load(folder) if self.config.moods else None
@@ -406,13 +405,15 @@ class CalibratedDecisions:
         found = self._priors.page(situation)
         positive = expit(index)
         found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])
-        if "rate" in found and self.calibration.rating is not None and profile.rating_histogram is not None:
-            found["rate"] = self._ratings(situation, features, reading, visit)
+        rated = self._raters is not None and profile.ratings is not None
+        if rated:
+            found["rate"] = self._ratings(situation, positive, reading, visit)
         leave = next(action for action in self._actions if action.name == "leave")
         if self.config.stay == "visits":
-            decision = decide(self._actions, situation, found, leaving_by_visits(leave, situation, positive))
+            leaving = leaving_by_visits(leave, situation, positive)
         else:
-            decision = decide(self._actions, situation, found, self._staying(profile).leaving(leave, situation))
+            leaving = self._staying(profile).leaving(leave, situation)
+        decision = decide(self._actions, situation, found, leaving, graded=("rate",) if rated else ())
         if reading is None:
             return decision
         told = self.prompts.told(situation.memories)
@@ -481,19 +482,40 @@ class CalibratedDecisions:
         known = self.calibration.people_effects.get(profile.user_id, 0.0)
         return known + self.config.activity_share * (activity(profile.history) - self._usual_activity)
 
-    def _ratings(self, situation: Situation, features: np.ndarray, reading: Reading | None, visit: Visit | None) -> np.ndarray:
-        calibration, behaviour = self.calibration, self._behaviour
-        profile, items = situation.profile, situation.page.items
-        assert calibration.rating is not None
-        assert behaviour is not None
-        histogram = np.tile(np.array(profile.rating_histogram), (len(items), 1))
-        cumulative = calibration.rating.cumulative(rating_columns(behaviour, profile, items, features), histogram)
+    @property
+    def _rates(self) -> bool:
+        return any(action.name == "rate" for action in self._actions)
+
+    def _rate_by(self, model: RatingModel) -> None:
+        """Takes a rating model, and says in the report what was found."""
+        rate = next(action for action in self._actions if action.name == "rate")
+        self._raters = Raters(model, Stream(self._context.seed).child("own levels"), onto_results(model.own, rate))
+        self.calibration.report["ratings"] = model.report
+
+    def expected_ratings(self, profile: UserProfile, items: np.ndarray, *, assigned: bool = False) -> np.ndarray:
+        """What somebody is expected to give some items, the data's units, shape (len(items),).
+
+        Args:
+            profile: of somebody with ratings. items: item codes. assigned: whether they have to rate them, instead of having picked them.
+        """
+        assert self._raters is not None
+        return self._raters.expected(profile, items, self._usual_pick(profile) if assigned else None)
+
+    def _usual_pick(self, profile: UserProfile) -> float:
+        """The probability with which somebody usually picked what they pick, on a good recommender's pages."""
+        chances = expit(self._usual_pages + self._own_level(profile))
+        return float(np.square(chances).sum() / chances.sum())
+
+    def _ratings(self, situation: Situation, picked: np.ndarray, reading: Reading | None, visit: Visit | None) -> np.ndarray:
+        """Probabilities of the results of rating, if the items are picked, which happens with probability `picked`."""
+        assert self._raters is not None
+        profile, model = situation.profile, self._raters.model
+        moved = model.selection.picked(picked, self._usual_pick(profile))
         if reading is not None and "rate" in reading.logprobs:
-            shift, weight = calibration.rating_shift
-            cumulative = cumulative + shift - weight * expected_stars(reading.logprobs["rate"])[:, None]
-        if self._moods is not None and visit is not None and self._moods.tone:
-            cumulative = self._moods.toned(cumulative, visit)
-        return probabilities(cumulative)
+            shift, weight = self.calibration.rating_said
+            moved = moved + shift + weight * expected_stars(reading.logprobs["rate"])
+        glad, share = self._moods.gladness(visit) if self._moods is not None and visit is not None else (0.0, 0.0)
+        return self._raters.probabilities(profile, situation.page.items, moved + glad * model.shape.spread, share)
 
     def _staying(self, profile: UserProfile) -> Staying:
         """How a person leaves pages."""

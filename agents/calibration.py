@@ -17,7 +17,6 @@ import numpy as np
 
 from agents.behaviour import FEATURES
 from agents.choice_model import Logit, calibration, fit_logit
-from agents.ordinal import Ordinal
 from simulator.errors import ConfigError
 from simulator.files import read_document, write_document
 from simulator.spread import spreads
@@ -98,7 +97,7 @@ class Calibration:
         sampled_share: share of chosen rows among those that `choice` was fitted on; None if these were true exposures.
         background: mean and slope on the evidence's log-odds, and spread, of the language model's log-odds.
         people_effects: user id -> log-odds above the typical person's, shrunk; from true exposures only.
-        rating: the ordinal model, or None without ratings. rating_shift: shift, and weight of the language model's stars.
+        rating_said: what is added to expected ratings where the language model is asked for stars, and per star above 3 that it says.
         leaving: weights of fatigue and satisfaction.
         reference: action -> the language model's mean log-probabilities by place that its answers were corrected by.
         report: counts, tests, calibration before and after, what it was fitted on; for people to read.
@@ -110,8 +109,7 @@ class Calibration:
     sampled_share: float | None
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
     people_effects: dict[str, float] = field(default_factory=dict)
-    rating: Ordinal | None = None
-    rating_shift: tuple[float, float] = (0.0, 0.0)
+    rating_said: tuple[float, float] = (0.0, 0.0)
     leaving: Logit | None = None
     reference: dict[str, np.ndarray] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
@@ -128,8 +126,7 @@ class Calibration:
             "sampled_share": self.sampled_share,
             "background": self.background,
             "people_effects": self.people_effects,
-            "rating": None if self.rating is None else asdict(self.rating),
-            "rating_shift": self.rating_shift,
+            "rating_said": self.rating_said,
             "leaving": None if self.leaving is None else asdict(self.leaving),
             "reference": self.reference,
         }
@@ -158,15 +155,14 @@ class Calibration:
                 sampled_share=document["sampled_share"],
                 background=tuple(document["background"]),
                 people_effects=document["people_effects"],
-                rating=None if document["rating"] is None else Ordinal(**_arrays(document["rating"])),
-                rating_shift=tuple(document["rating_shift"]),
+                rating_said=tuple(document.get("rating_said", (0.0, 0.0))),
                 leaving=None if document["leaving"] is None else _logit(document["leaving"]),
                 reference={name: np.array(values) for name, values in document["reference"].items()},
                 report=document["report"],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{file} does not hold weights of calibrated people ({type(error).__name__}: {error}).") from error
-        weights = (made.evidence.weights, made.choice.weights, *(part.weights for part in (made.rating, made.leaving) if part is not None))
+        weights = (made.evidence.weights, made.choice.weights, *([] if made.leaving is None else [made.leaving.weights]))
         if not all(np.isfinite(values).all() for values in weights):
             raise ConfigError(f"{file} holds a weight that is no finite number; fit the weights again.")
         return made, document["key"]

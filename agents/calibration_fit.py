@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
+from agents import kept_ratings
 from agents.behaviour import FEATURES, Behaviour
 from agents.calibration import Calibration, fit_evidence, identity, weights_table
 from agents.choice_model import Logit, calibration, fit_logit, likelihood_ratio
 from agents.decisions import Reading, first_page
-from agents.opinions import OPINIONS
-from agents.ordinal import Ordinal, fit_ordinal, fit_shift
 from agents.sampled_pages import Exposures
-from agents.stars import STARS, stars
-from simulator.records import Action, Situation, UserProfile
+from agents.stars import STARS
+from simulator.dataset import Dataset
+from simulator.records import Action, Situation
 from simulator.seeds import Stream
 from simulator.spread import spreads
-
-RATING_COLUMNS = ("person", "item", "taste", "linear", "factors")
-"""Columns of the ordinal model: the three parts of `agents.affinity.RatingFactors`, and two affinities of `Behaviour.features`. With
-`Behaviour.opinions` those of `agents.opinions` follow."""
 
 MOST_LOG_ODDS = 10.0
 FEWEST_FOR_TEST = 50
 SECOND_L2 = 1.0
+SAID_L2 = 10.0
 
 Ask = Callable[[Sequence[Situation]], list[Reading]]
 
@@ -37,7 +34,7 @@ class Rows:
     """Everything about the items of all exposures, one row each.
 
     Attributes:
-        features: `names`. rating_columns: `rating_names`, 0 without ratings. histograms: of the row's person.
+        features: `names`.
         activity: natural log of 1 + items met. chosen: bool. ratings: NaN where there is none. people: user codes.
         place, fatigue: of true exposures. log_odds, said_stars: what the language model said, NaN where it was not asked.
         names: of the features, `agents.behaviour.FEATURES` and those of related items behind them.
@@ -45,8 +42,6 @@ class Rows:
     """
 
     features: np.ndarray
-    rating_columns: np.ndarray
-    histograms: np.ndarray
     activity: np.ndarray
     chosen: np.ndarray
     ratings: np.ndarray
@@ -57,20 +52,6 @@ class Rows:
     said_stars: np.ndarray
     names: tuple[str, ...] = FEATURES
     alike: np.ndarray | None = None
-
-
-def rating_names(behaviour: Behaviour) -> tuple[str, ...]:
-    """Names of the columns of the ordinal model that this evidence gives."""
-    return RATING_COLUMNS if behaviour.opinions is None else (*RATING_COLUMNS, *OPINIONS)
-
-
-def rating_columns(behaviour: Behaviour, profile: UserProfile, items: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Columns `rating_names` of the ordinal model for some items of a person, shape (len(items), n); 0 without ratings."""
-    if behaviour.ratings is None:
-        return np.zeros((len(items), len(rating_names(behaviour))))
-    rated = behaviour.rated(profile, items)
-    of_item = features[:, [FEATURES.index(name) for name in ("quality", "taste", "linear", "factors")]]
-    return np.column_stack([rated[:, :1], of_item, rated[:, 1:]])
 
 
 def log_odds(action: Action, logprobs: np.ndarray) -> np.ndarray:
@@ -111,15 +92,9 @@ def gather(exposures: Sequence[Exposures], behaviour: Behaviour, actions: Sequen
     def stacked(parts: Sequence[np.ndarray], width: tuple[int, ...] = ()) -> np.ndarray:
         return np.concatenate(parts) if parts else np.zeros((0, *width))
 
-    uniform = (0.2,) * 5
     spoken = stacked(said, (2,))
     return Rows(
         features=stacked(features, (len(behaviour.names),)),
-        rating_columns=stacked(
-            [rating_columns(behaviour, one.profile, one.items, found) for one, found in zip(exposures, features, strict=True)],
-            (len(rating_names(behaviour)),),
-        ),
-        histograms=stacked([np.tile(one.profile.rating_histogram or uniform, (len(one.items), 1)) for one in exposures], (5,)),
         activity=stacked([np.full(len(one.items), activity(one.history)) for one in exposures]),
         chosen=stacked([one.chosen.astype(np.float64) for one in exposures]),
         ratings=stacked([one.ratings for one in exposures]),
@@ -131,32 +106,6 @@ def gather(exposures: Sequence[Exposures], behaviour: Behaviour, actions: Sequen
         names=behaviour.names,
         alike=stacked([one.matched for one in exposures]).astype(bool),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Rated:
-    """What rows of ratings have of `Rows`: `rating_columns`, `histograms` and `ratings`."""
-
-    rating_columns: np.ndarray
-    histograms: np.ndarray
-    ratings: np.ndarray
-
-
-def every_rating(of_each: Iterable[tuple[UserProfile, np.ndarray, np.ndarray]], behaviour: Behaviour) -> Rated:
-    """One row for every rating.
-
-    Args:
-        of_each: who, item codes, and their ratings (NaN where there is none; such rows are left out). behaviour: without these ratings.
-    """
-    columns, histograms, ratings = [np.zeros((0, len(rating_names(behaviour))))], [np.zeros((0, 5))], [np.zeros(0)]
-    for profile, items, given in of_each:
-        rated = np.isfinite(given)
-        if profile.rating_histogram is not None and rated.any():
-            found = items[rated].astype(np.int64)
-            columns.append(rating_columns(behaviour, profile, found, behaviour.features(profile, profile.history, found)))
-            histograms.append(np.tile(profile.rating_histogram, (len(found), 1)))
-            ratings.append(given[rated])
-    return Rated(np.concatenate(columns), np.concatenate(histograms), np.concatenate(ratings))
 
 
 def activity(history: np.ndarray) -> float:
@@ -178,16 +127,13 @@ def estimate(
     *,
     true: bool,
     with_model: bool,
-    scale: tuple[float, float] | None,
     ids: dict[int, str],
-    rated: Rated | None = None,
 ) -> Calibration:
     """All weights.
 
     Args:
         rows: of `gather`. true: whether they were truly shown, so that the choose rate, places and fatigue can be learned too.
-        with_model: whether there is a language model. scale: (lowest, highest) rating, or None. ids: user code -> id.
-        rated: what the ratings' weights are fitted on, if not the ratings among `rows`.
+        with_model: whether there is a language model. ids: user code -> id.
     """
     design, evidence, index, told = fit_evidence(
         rows.features, rows.activity, rows.chosen, rows.people, rows.names[len(FEATURES) :], rows.alike
@@ -195,13 +141,10 @@ def estimate(
     report: dict[str, Any] = {"evidence": told | {"weights": weights_table(evidence)}}
     choice, background, effects, told = _second_step(rows, index, true, with_model, ids)
     report["choice"] = told | {"weights": weights_table(choice)}
-    rating, shift = None, (0.0, 0.0)
-    if scale is not None:
-        rating, shift, report["rating"] = _ratings(rows, rated or rows, with_model, scale)
     report["warnings"] = [
         f"{what} of calibrated people: {model.trouble}."
-        for what, model in (("choices", evidence), ("the second step", choice), ("ratings", rating))
-        if model is not None and model.trouble
+        for what, model in (("choices", evidence), ("the second step", choice))
+        if model.trouble
     ]
     return Calibration(
         design=design,
@@ -210,8 +153,6 @@ def estimate(
         sampled_share=None if true else float(rows.chosen.mean()) if len(rows.chosen) else 0.5,
         background=background,
         people_effects=effects,
-        rating=rating,
-        rating_shift=shift,
         report=report,
     )
 
@@ -280,27 +221,29 @@ def _people_effects(index: np.ndarray, chosen: np.ndarray, people: np.ndarray, i
     return {ids[int(user)]: float(effect) for user, effect in zip(own, effects, strict=True)} if variance > 0.0 else {}
 
 
-def _ratings(
-    rows: Rows, rated: Rows | Rated, with_model: bool, scale: tuple[float, float]
-) -> tuple[Ordinal, tuple[float, float], dict[str, Any]]:
-    fitted_on = np.isfinite(rated.ratings)
-    grades = stars(rated.ratings[fitted_on], scale)
-    columns = rated.rating_columns[fitted_on]
-    names = (*RATING_COLUMNS, *OPINIONS)[: columns.shape[1]]
-    model = fit_ordinal(columns, rated.histograms[fitted_on], grades, names, unit=(scale[1] - scale[0]) / 4.0)
-    given = np.isfinite(rows.ratings)
-    told: dict[str, Any] = {
-        "ratings": int(fitted_on.sum()),
-        "own histogram": model.own,
-        "weights": [
-            {"name": name, "weight": float(weight), "error": float(error)}
-            for name, weight, error in zip(model.names, model.weights, model.errors, strict=True)
-        ],
-    }
-    asked = given & np.isfinite(rows.said_stars)
-    shift = (0.0, 0.0)
-    if with_model and asked.any():
-        base = model.cumulative(rows.rating_columns[asked], rows.histograms[asked])
-        shift = fit_shift(base, stars(rows.ratings[asked], scale), rows.said_stars[asked])
-        told["language model"] = {"ratings": int(asked.sum()), "shift": shift[0], "weight": shift[1]}
-    return model, shift, told
+def expected_ratings(observed: Dataset, exposures: Sequence[Exposures]) -> np.ndarray:
+    """Expected ratings of all rows of exposures, by a model of the observed ratings, the data's units."""
+    model = kept_ratings.fitted(observed, foreseen=0.0)
+    told = [np.zeros(0)]
+    for one in exposures:
+        given = np.zeros(0) if one.profile.ratings is None else one.profile.ratings
+        rater = model.rater(one.profile.history[: len(given)], given, one.profile.user)
+        told.append(model.of_rater(rater, one.items))
+    return np.concatenate(told)
+
+
+def fit_said(rows: Rows, expected: np.ndarray) -> tuple[tuple[float, float], dict[str, Any]]:
+    """What is added to expected ratings where the language model was asked for stars, and per star above 3 that it says.
+
+    Args:
+        rows: of `gather`, of a language model that was asked for stars. expected: rating of each row, the data's units.
+
+    Returns:
+        Both numbers, by ridge regression of what is not expected; and what is worth telling. (0, 0) where nobody was asked.
+    """
+    asked = np.isfinite(rows.ratings) & np.isfinite(rows.said_stars)
+    columns = np.column_stack([np.ones(int(asked.sum())), rows.said_stars[asked]])
+    missed = rows.ratings[asked] - expected[asked]
+    found = np.linalg.solve(columns.T @ columns + SAID_L2 * np.eye(2), columns.T @ missed)
+    said = (float(found[0]), float(found[1]))
+    return said, {"language model": {"ratings": int(asked.sum()), "shift": said[0], "weight": said[1]}}

@@ -6,7 +6,7 @@ page draws the same number whatever stands around it. Two runs with different re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
 
@@ -14,13 +14,20 @@ from agents.actions import CHOOSE
 from simulator.records import Action, Closing, Decision, Outcome, Situation
 
 Probabilities = Mapping[str, np.ndarray]
-"""Action name -> probability of each label: shape (n_impressions, n_labels) for item actions, (1, n_labels) otherwise."""
+"""Action name -> probability of each label: shape (n_impressions, n_labels) for item actions, (1, n_labels) otherwise. Of an action with
+grades (`simulator.records.Action`), those of its grades, where `decide` is told so."""
 
 Leaving = Callable[[Mapping[str, Outcome]], np.ndarray]
 """From the outcomes of the actions that stand before "leave" to its probabilities, shape (1, n_labels)."""
 
 
-def decide(actions: Sequence[Action], situation: Situation, probabilities: Probabilities, leaving: Leaving | None = None) -> Decision:
+def decide(
+    actions: Sequence[Action],
+    situation: Situation,
+    probabilities: Probabilities,
+    leaving: Leaving | None = None,
+    graded: Container[str] = (),
+) -> Decision:
     """Draws every item and page action of a page.
 
     Args:
@@ -28,6 +35,7 @@ def decide(actions: Sequence[Action], situation: Situation, probabilities: Proba
         situation: its stream gives the randomness.
         probabilities: for every item and page action, before any response to interventions that is assumed (`responded`).
         leaving: from what was done on this page to the probabilities of "leave", in place of those of `probabilities`.
+        graded: names of the actions whose probabilities are of their results already, not of their labels.
     """
     outcomes: dict[str, Outcome] = {}
     for action in actions:
@@ -37,7 +45,9 @@ def decide(actions: Sequence[Action], situation: Situation, probabilities: Proba
         chances = probabilities[action.name]
         if action.name == "leave" and leaving is not None:
             chances = leaving(outcomes)
-        outcomes[action.name] = _draw(action, situation, responded(action, situation, chances), keys, outcomes)
+        chances = responded(action, situation, chances)
+        chances = chances if action.name in graded else action.graded(chances)
+        outcomes[action.name] = _draw(action, situation, chances, keys, outcomes)
     return Decision(outcomes)
 
 
@@ -79,7 +89,7 @@ def unusable(actions: Sequence[Action], situation: Situation, prior: Probabiliti
             continue
         n = len(situation.page.impressions) if action.scope == "item" else 1
         value = float(action.scope == "page") if action.is_binary else np.nan
-        outcomes[action.name] = Outcome(np.full(n, value), np.broadcast_to(prior[action.name], (n, len(action.labels))))
+        outcomes[action.name] = Outcome(np.full(n, value), np.broadcast_to(action.graded(prior[action.name]), (n, len(action.results))))
     return Decision(outcomes, status, reply)
 
 
@@ -87,9 +97,11 @@ def _draw(action: Action, situation: Situation, probabilities: np.ndarray, keys:
     cumulative = np.cumsum(probabilities, axis=1)
     # An action's own session number keeps session actions apart from page actions of the last page.
     stream = situation.stream.child(action.name)
-    uniforms = np.array([stream.child(key).generator().random() for key in keys])
-    index = np.minimum((uniforms[:, None] >= cumulative / cumulative[:, -1:]).sum(axis=1), len(action.labels) - 1)
-    values = np.array(action.values, dtype=np.float64)[index]
+    uniforms = np.array([stream.child(key).generator().random(2) for key in keys]).reshape(-1, 2)
+    index = np.minimum((uniforms[:, :1] >= cumulative / cumulative[:, -1:]).sum(axis=1), len(action.results) - 1)
+    values = np.array(action.results, dtype=np.float64)[index]
+    if action.within:
+        values = np.array(action.within)[index, (uniforms[:, 1] * len(action.within[0])).astype(np.int64)]
     if action.only_if is not None:
         values = np.where(done[action.only_if].values == 1.0, values, np.nan)
     return Outcome(values, probabilities)

@@ -305,6 +305,8 @@ class ReplayedDecisions:
 def _as_logged(action: Action, values: Sequence[bool | float | None]) -> Outcome:
     """Values of a log as an outcome; what did not happen is NaN, and the probabilities say what was done for certain."""
     numbers = np.array([np.nan if value is None else float(value) for value in values])
-    certain = (numbers[:, None] == np.array(action.values, dtype=np.float64)[None, :]).astype(np.float64)
-    certain[certain.sum(axis=1) == 0] = 1.0 / len(action.labels)
+    away = np.abs(numbers[:, None] - np.array(action.results, dtype=np.float64))
+    certain = (away <= (away.min(axis=1, keepdims=True) if action.within else 0.0)).astype(np.float64)
+    certain[certain.sum(axis=1) == 0] = 1.0 / len(action.results)
+    certain /= certain.sum(axis=1, keepdims=True)
     return Outcome(numbers, certain)

@@ -36,7 +36,19 @@ if TYPE_CHECKING:
 FILE = "calibration.json"
 
 AFTERWARDS = frozenset(
-    {"weights", "choose_rate", "typical_pages", "stay", "leave_response", "activity_share", "moods", "texts", "exposures"}
+    {
+        "weights",
+        "choose_rate",
+        "typical_pages",
+        "stay",
+        "leave_response",
+        "activity_share",
+        "moods",
+        "texts",
+        "exposures",
+        "foreseen",
+        "random_ratings",
+    }
 )
 """Options of `agents.calibrated.CalibratedConfig` that no weight depends on, but for the exposures, whose content counts."""
 
@@ -160,7 +172,7 @@ def _people(profiles: Sequence[UserProfile]) -> str:
 
 def _told(action: dict[str, Any]) -> dict[str, Any]:
     """An action without what no answer depends on."""
-    return {name: value for name, value in action.items() if name not in ("column", "meaning")}
+    return {name: value for name, value in action.items() if name not in ("column", "meaning", "grades", "within", "shares")}
 
 
 def _wording(prompts: PromptBuilder) -> str:

@@ -8,7 +8,7 @@ chosen move with it. Moods go both ways, but choices do not follow evenly: one f
 popular finds few. So each item's log-odds can be shifted once and for all, such that over all visits it is chosen as often as
 without moods (`agents.margins.over_visits`).
 
-A visit has a tone as well: the stars of one visit, less what is usual for its items, are more alike than those of one person.
+A visit has a tone as well: the ratings of one visit, less what is usual for its items, are more alike than those of one person.
 
 What is known of a person is the mean of the visits they made, moods and tones included. Who is held against other interactions of these
 very visits (as where a random part of the log is held out) would get them twice, so there the moods of one person cancel out
@@ -31,9 +31,6 @@ from simulator.seeds import Stream
 from simulator.spread import spreads
 
 FILE = "moods.npz"
-
-LOGISTIC = np.pi**2 / 3
-"""Variance of the logistic distribution."""
 
 FEWEST_VISITS = 50
 """With fewer visits beyond the first of each person there are no moods."""
@@ -62,7 +59,7 @@ class Moods:
     Attributes:
         pull: log-odds of each item per unit of each independent part of a mood, shape (n_items, r); r may be 0.
         shift: what is taken from each item's log-odds at every visit, shape (n_items,).
-        tone: standard deviation between visits of one person of the log-odds of more stars, >= 0.
+        tone: standard deviation of ratings between visits of one person, over that within a visit, >= 0.
         centred: whether the moods and tones of one person cancel out over visits like those they made.
     """
 
@@ -101,7 +98,7 @@ class Moods:
             stars = rows["rating"].cast(pl.Float64).fill_null(strategy="mean").to_numpy() - behaviour.quality[items]
             within, between, scale = nested_components(stars[:, None], sessions.session, visitor)
             ratio = float(between[0, 0] / max(within[0, 0], 1e-9))
-            tone = float(np.sqrt(ratio * LOGISTIC)) if ratio > scale else 0.0
+            tone = float(np.sqrt(ratio)) if ratio > scale else 0.0
         return cls(pull, over_visits(pull, np.bincount(items, minlength=train.n_items)), tone, centred)
 
     def log_odds(self, items: np.ndarray, visit: Visit) -> np.ndarray:
@@ -110,17 +107,16 @@ class Moods:
         # The shift grows with the variance of the moods that it makes up for.
         return np.asarray(np.einsum("ij,j->i", self.pull[items], mood) - self._variance(visit) * self.shift[items])
 
-    def toned(self, cumulative: np.ndarray, visit: Visit) -> np.ndarray:
-        """Log-odds of at most so many stars (`agents.ordinal`) in a visit, stretched so that over all visits they stay as they were.
+    def gladness(self, visit: Visit) -> tuple[float, float]:
+        """How much more than usual is given in a visit, and what share of the variance around what is expected that is over visits.
 
-        With a normal variable of variance v in them, log-odds shrink by ``sqrt(1 + v / (pi^2 / 3))``, the two being added to logistic noise
-        (Zeger, Liang & Albert, "Models for longitudinal data", Biometrics 44, 1988).
-
-        Args:
-            cumulative: shape (n, 4). visit: which.
+        The first is in standard deviations of ratings around what is expected of them. These vary as before over all visits if they vary
+        by that share less within one.
         """
-        glad = self.tone * float(self._drawn("tone", 1, visit)[0])
-        return np.asarray(cumulative * np.sqrt(1.0 + self._variance(visit) * self.tone**2 / LOGISTIC) - glad)
+        if not self.tone:
+            return 0.0, 0.0
+        share = 1.0 / (1.0 + 1.0 / self.tone**2)
+        return float(self._drawn("tone", 1, visit)[0]) * float(np.sqrt(share)), share * min(self._variance(visit), 1.0)
 
     def _variance(self, visit: Visit) -> float:
         """Variance of a mood, 1 for one that is not centred."""

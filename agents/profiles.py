@@ -24,6 +24,7 @@ from agents.traits import Histories
 from simulator.dataset import Dataset
 from simulator.errors import DataError
 from simulator.one_thread import one_thread
+from simulator.positives import least_positive
 from simulator.records import Trait, UserProfile
 
 LIKED, DISLIKED = 20, 8
@@ -214,7 +215,7 @@ def _histories(train: Dataset, rows: pl.DataFrame) -> tuple[Histories, np.ndarra
 def _taste(histories: Histories, norms: Norms) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """The items that show best what each person likes and dislikes, strongest first.
 
-    With ratings, an item counts as liked from 3 stars and the person's own mean on, as disliked up to 3 stars and below the
+    With ratings, an item counts as liked if the rating is positive (`simulator.positives`), as disliked up to 3 stars and below the
     own mean. They are ordered by the distance of the rating from the own mean, then by what the item tells: the rarer, the
     more (self-information, -log of its share of people), but items nearly nobody met (`KNOWN_BY`) come last. Without ratings
     the latest items stand for what is liked, and without times either, those that tell most. The last of several
@@ -228,12 +229,15 @@ def _taste(histories: Histories, norms: Norms) -> tuple[list[tuple[int, ...]], l
     if histories.ratings is None or norms.rating_scale is None:
         by = ["person", "row", "item"] if histories.timed else ["person", "telling", "item"]
         return _first(table.sort(by, descending=[False, True, False]), LIKED, n), [()] * n
-    distance = histories.ratings.astype(np.float64) - traits.pickiness(histories)[histories.people]
+    rows = table["row"].to_numpy()
+    given = histories.ratings[rows].astype(np.float64)
+    usual = traits.pickiness(histories)[histories.people[rows]].round(6)
     table = table.with_columns(
-        distance=pl.Series(distance[table["row"].to_numpy()]).round(6),
-        stars=pl.Series(stars(histories.ratings[table["row"].to_numpy()], norms.rating_scale)),
+        distance=pl.Series(given - usual).round(6),
+        positive=pl.Series(given >= least_positive(norms.rating_scale, usual)),
+        stars=pl.Series(stars(given, norms.rating_scale)),
     )
-    good = (pl.col("stars") >= 3) & (pl.col("distance") >= 0)
+    good = pl.col("positive")
     best = table.filter(good).sort(["person", "distance", "telling", "item"], descending=[False, True, True, False])
     bad = (pl.col("stars") <= 3) & (pl.col("distance") <= 0) & ~good
     worst = table.filter(bad).sort(["person", "distance", "telling", "item"], descending=[False, False, True, False])

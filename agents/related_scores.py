@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from scipy import sparse
@@ -247,7 +247,7 @@ class RelatedScores:
         """Writes files that begin with "related" into an existing folder."""
         for name, one in self.related.items():
             one.save(folder, f"related-{name}")
-        arrays = {"counts": self.counts, "mean": self.mean, "spread": self.spread}
+        arrays: dict[str, Any] = {"counts": self.counts, "mean": self.mean, "spread": self.spread}
         if self.moments is not None:
             arrays |= {"ratios": self.moments.ratios, "weights": self.moments.weights}
         np.savez(folder / "related.npz", **arrays)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import polars as pl
@@ -74,7 +74,7 @@ class Pairs:
         weights: from the row's item to the column's, float32, shape (m, m), dense or sparse.
     """
 
-    def __init__(self, place: np.ndarray, weights: np.ndarray | sparse.csr_matrix) -> None:
+    def __init__(self, place: np.ndarray, weights: Any) -> None:
         self.place, self.weights = place, weights
         self._covered = np.flatnonzero(place >= 0)
         self._all = len(self._covered) == len(place)
@@ -83,13 +83,13 @@ class Pairs:
         """See `Related.of`."""
         known = histories if self._all else histories[:, self._covered]
         sums = known @ self.weights.astype(np.float64)
-        return self._spread_out(sums.toarray() if sparse.issparse(sums) else np.asarray(sums), len(self.place))
+        return self._spread_out(sums.toarray() if not isinstance(sums, np.ndarray) else np.asarray(sums), len(self.place))
 
     def of_one(self, history: np.ndarray) -> np.ndarray:
         """See `Related.of_one`."""
         rows = self.place[history]
         rows = rows[rows >= 0]
-        if sparse.issparse(self.weights):
+        if not isinstance(self.weights, np.ndarray):
             found = self.weights[rows]
             sums = np.bincount(found.indices, weights=found.data, minlength=found.shape[1])
         else:
@@ -106,7 +106,7 @@ class Pairs:
     def save(self, folder: Path, name: str) -> None:
         """Writes ``<name>.npy`` (to be mapped into memory) or ``<name>.npz`` (sparse), and ``<name>-place.npy``."""
         np.save(folder / f"{name}-place.npy", self.place)
-        if sparse.issparse(self.weights):
+        if not isinstance(self.weights, np.ndarray):
             sparse.save_npz(folder / f"{name}.npz", self.weights)
         else:
             np.save(folder / f"{name}.npy", self.weights)
@@ -124,7 +124,7 @@ class Products:
         into, out: float32, shape (n_items, rank), dense or sparse: the weight from j to i is ``into[j] . out[i]``.
     """
 
-    def __init__(self, into: np.ndarray | sparse.csr_matrix, out: np.ndarray | sparse.csr_matrix) -> None:
+    def __init__(self, into: Any, out: Any) -> None:
         self.into, self.out = into, out
         # in double precision, so that sums of products are exact
         self._out = out.astype(np.float64)
@@ -132,12 +132,12 @@ class Products:
     def of(self, histories: sparse.csr_matrix) -> np.ndarray:
         """See `Related.of`."""
         people = histories @ self.into.astype(np.float64)
-        return np.asarray((self._out @ (people.toarray() if sparse.issparse(people) else people).T).T)
+        return np.asarray((self._out @ (people.toarray() if not isinstance(people, np.ndarray) else people).T).T)
 
     def of_one(self, history: np.ndarray) -> np.ndarray:
         """See `Related.of_one`."""
         rows = self.into[history]
-        if sparse.issparse(rows):
+        if not isinstance(rows, np.ndarray):
             person = np.bincount(rows.indices, weights=rows.data, minlength=rows.shape[1])
         else:
             person = np.add.reduce(rows, axis=0, dtype=np.float64)
@@ -146,7 +146,7 @@ class Products:
     def save(self, folder: Path, name: str) -> None:
         """Writes ``<name>-into`` and ``<name>-out``, each ``.npy`` or (sparse) ``.npz``."""
         for part, values in (("into", self.into), ("out", self.out)):
-            if sparse.issparse(values):
+            if not isinstance(values, np.ndarray):
                 sparse.save_npz(folder / f"{name}-{part}.npz", values)
             else:
                 np.save(folder / f"{name}-{part}.npy", values)
@@ -162,10 +162,10 @@ def load(folder: Path, name: str) -> Pairs | Products:
     return Pairs.load(folder, name) if (folder / f"{name}-place.npy").is_file() else Products.load(folder, name)
 
 
-def _loaded(folder: Path, name: str) -> np.ndarray | sparse.csr_matrix:
+def _loaded(folder: Path, name: str) -> Any:
     """An array that processes on one machine share, or a sparse matrix."""
     file = folder / f"{name}.npy"
-    return np.asarray(np.load(file, mmap_mode="r")) if file.is_file() else sparse.load_npz(folder / f"{name}.npz").tocsr()
+    return np.asarray(np.load(file, mmap_mode="r")) if file.is_file() else sparse.csr_matrix(sparse.load_npz(folder / f"{name}.npz"))
 
 
 # --- the scores ---
@@ -310,7 +310,7 @@ def walk(matrix: sparse.csr_matrix, counts: np.ndarray) -> Pairs:
 
 def together_of(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Users who met both of two items, 0 on the diagonal; float64, shape (n_items, n_items)."""
-    found = (matrix.T @ matrix).tocsr().astype(np.float64)
+    found: sparse.csr_matrix = (matrix.T @ matrix).tocsr().astype(np.float64)
     found.setdiag(0.0)
     found.eliminate_zeros()
     return found

@@ -17,10 +17,9 @@ import mesa
 import polars as pl
 import psutil
 
-from agents.actions import actions_for
+from agents.actions import actions_for, on_scale
 from agents.arrivals import Window
 from agents.memory import NoMemory
-from agents.stars import to_scale
 from agents.user import Habits, UserAgent
 from environments.datasets.splits import Split, split
 from environments.datasets.understood import told
@@ -134,14 +133,8 @@ def data(config: ExperimentConfig) -> Split:
 
 
 def actions(dataset: Dataset) -> tuple[Action, ...]:
-    """The actions for a data set, with ratings in the data's own units."""
-    scale = dataset.rating_scale
-    return tuple(
-        replace(action, values=tuple(float(to_scale(value, scale)) for value in action.values))
-        if action.needs_ratings and scale
-        else action
-        for action in actions_for(dataset)
-    )
+    """The actions for a data set, with ratings in the data's own units and on its own values."""
+    return tuple(on_scale(action, dataset) if action.needs_ratings and dataset.rating_scale else action for action in actions_for(dataset))
 
 
 def language_model(

@@ -127,7 +127,7 @@ class CohortLog:
                 columns[f"{action.column}_probability"] = float(probabilities[action.values.index(True)])
             else:
                 columns[action.column] = None if np.isnan(value) else value
-                columns[f"{action.column}_expected"] = float(probabilities @ np.array(action.values, dtype=np.float64))
+                columns[f"{action.column}_expected"] = float(probabilities @ np.array(action.results, dtype=np.float64))
         return columns
 
 

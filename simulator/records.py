@@ -308,6 +308,9 @@ class Action:
         only_if: name of a binary action of the same item that must be True for this one to happen, or None.
         needs_ratings: True if the action makes sense only for data with ratings.
         meaning: one sentence for the documentation of the table.
+        grades: what can come out, ascending, where the data has other values than those of the labels (halves, 1 to 10); else empty.
+        within: where a grade stands for many values of a continuous scale, some of these for each grade, as many for each; else empty.
+        shares: how the answer of each label is divided among the grades, a row each that sums to 1; empty without grades.
     """
 
     name: str
@@ -319,6 +322,18 @@ class Action:
     only_if: str | None = None
     needs_ratings: bool = False
     meaning: str = ""
+    grades: tuple[float, ...] = ()
+    within: tuple[tuple[float, ...], ...] = ()
+    shares: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def results(self) -> tuple[bool | int | float, ...]:
+        """What can come out of it and is logged: the grades, or the values of the labels."""
+        return self.grades or self.values
+
+    def graded(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities of the labels as those of the results, shape (n, n_results)."""
+        return np.asarray(np.einsum("nl,lg->ng", probabilities, np.array(self.shares))) if self.grades else probabilities
 
     @property
     def is_binary(self) -> bool:
@@ -379,7 +394,7 @@ class Outcome:
 
     Attributes:
         values: for an item action one value per impression (float64; NaN where the action did not happen), otherwise shape (1,).
-        probabilities: probability of each label, shape (n, n_labels), rows sum to 1. This is the distribution that was sampled.
+        probabilities: of each of `Action.results`, shape (n, n_results), rows sum to 1. This is the distribution that was sampled.
     """
 
     values: np.ndarray

@@ -14,7 +14,6 @@ from simulator.errors import DataError
 from simulator.plugins import ComponentConfig
 from simulator.seeds import Stream
 
-
 Method = Literal["temporal", "leave-one-out", "random", "global_time"]
 
 

@@ -80,7 +80,7 @@ class ArrayRecommender(ABC):
         """
         if self._backstop is None:
             not_fitted(self)
-        return self._scores(np.full(owned.shape[0], -1), owned) + self._backstop
+        return np.asarray(self._scores(np.full(owned.shape[0], -1), owned) + self._backstop)
 
     def save(self, folder: Path) -> None:
         """Writes ``state.npz``.

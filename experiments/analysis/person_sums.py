@@ -11,9 +11,7 @@ import numpy as np
 import polars as pl
 
 from experiments.analysis import list_metrics
-
-LIKED_FROM = 0.75
-"""A rating of at least so much of the scale is a like: 4 of 1 to 5."""
+from simulator.positives import least_positive
 
 
 def watch_rate(impressions: pl.DataFrame) -> pl.DataFrame:
@@ -32,8 +30,7 @@ def like_rate(impressions: pl.DataFrame, scale: tuple[float, float]) -> pl.DataF
 
 def liked(impressions: pl.DataFrame, scale: tuple[float, float]) -> pl.Series:
     """Whether each shown item was chosen and rated at least three quarters up the scale."""
-    low, high = scale
-    return (impressions["rating"] >= low + LIKED_FROM * (high - low)).fill_null(value=False)
+    return (impressions["rating"] >= least_positive(scale)).fill_null(value=False)
 
 
 def mean_rating(impressions: pl.DataFrame) -> pl.DataFrame:

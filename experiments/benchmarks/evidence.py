@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from agents import kept_ratings
 from agents.actions import actions_for
 from agents.behaviour import FEATURES, Behaviour
 from agents.calibration import EVIDENCE_L2
 from agents.calibration_fit import Rows, estimate, gather
 from agents.choice_model import calibration, fit_logit
 from agents.exposures import hide, items_by_user, people_split
-from agents.ordinal import probabilities
 from agents.profiles import fit_profiles
+from agents.rating_model import RatingModel
 from agents.sampled_pages import Exposures, sampled_exposures
-from agents.stars import STARS, stars
 from environments.datasets.splits import SplitConfig, split
 from experiments.fidelity.choices import best_threshold
 from experiments.fidelity.resampling import area_under_curve
@@ -55,7 +55,7 @@ def measure(name: str, folder: Path, method: str, seed: int) -> dict[str, Any]:
     known = items_by_user(dataset.interactions, dataset.n_users)
     judged = _rows(train, parts.test, known, people.held_out, stream.child("judged"))
     assert train.rating_scale is not None
-    found = estimate(fit[1], true=False, with_model=False, scale=train.rating_scale, ids={})
+    found = estimate(fit[1], true=False, with_model=False, ids={})
     figures: dict[str, Any] = {
         "data": name,
         "split": method,
@@ -85,10 +85,7 @@ def measure(name: str, folder: Path, method: str, seed: int) -> dict[str, Any]:
         "before": calibration(np.full(len(index), share), judged[1].chosen),
         "after": calibration(1.0 / (1.0 + np.exp(-index)), judged[1].chosen),
     }
-    given = np.isfinite(judged[1].ratings)
-    assert found.rating is not None
-    shares = probabilities(found.rating.cumulative(judged[1].rating_columns[given], judged[1].histograms[given]))
-    figures["ratings"] = _ratings(shares, stars(judged[1].ratings[given], train.rating_scale), stream.child("ratings"))
+    figures["ratings"] = _ratings(kept_ratings.fitted(train, foreseen=0.0), judged[0], stream.child("ratings"))
     figures["seconds"] = round(time.perf_counter() - started, 1)
     return figures
 
@@ -152,16 +149,25 @@ def _boosted(fit: Rows, judged: Rows) -> tuple[np.ndarray, np.ndarray]:
     return model.decision_function(inputs[0]), model.decision_function(inputs[1])
 
 
-def _ratings(shares: np.ndarray, given: np.ndarray, stream: Stream) -> dict[str, float]:
-    expected = shares @ STARS
-    median = 1 + (np.cumsum(shares, axis=1) < 0.5).sum(axis=1)
-    drawn = 1 + (stream.generator().random(len(given))[:, None] >= np.cumsum(shares, axis=1)[:, :-1]).sum(axis=1)
-    real, made = (np.bincount(grades, minlength=6)[1:] / len(grades) for grades in (given, drawn))
+def _ratings(model: RatingModel, judged: Sequence[Exposures], stream: Stream) -> dict[str, float]:
+    values, told, shares, given = model.own.values, [], [], []
+    for one in judged:
+        rated = np.isfinite(one.ratings)
+        if one.profile.ratings is not None and rated.any():
+            rater = model.rater(one.profile.history, one.profile.ratings, one.profile.user)
+            told.append(model.of_rater(rater, one.items[rated]))
+            shares.append(model.probabilities(rater, told[-1]))
+            given.append(one.ratings[rated])
+    expected, real, chances = np.clip(np.concatenate(told), *model.ends), np.concatenate(given), np.cumsum(np.concatenate(shares), axis=1)
+    most = len(values) - 1
+    middle = values[(chances < 0.5).sum(axis=1).clip(max=most)]
+    drawn = (stream.generator().random(len(real))[:, None] >= chances).sum(axis=1).clip(max=most)
+    histograms = [np.bincount(codes, minlength=len(values)) / len(codes) for codes in (model.own.codes(real), drawn)]
     return {
-        "mae_of_expected": float(np.abs(expected - given).mean()),
-        "mae_of_median": float(np.abs(median - given).mean()),
-        "rmse_of_expected": float(np.sqrt(((expected - given) ** 2).mean())),
-        "histogram_total_variation": float(np.abs(real - made).sum() / 2.0),
+        "mae_of_expected": float(np.abs(expected - real).mean()),
+        "mae_of_median": float(np.abs(middle - real).mean()),
+        "rmse_of_expected": float(np.sqrt(((expected - real) ** 2).mean())),
+        "histogram_total_variation": float(np.abs(histograms[0] - histograms[1]).sum() / 2.0),
     }
 
 

@@ -128,6 +128,36 @@ def offline_evaluation_command(
     note(f"written to {target}")
 
 
+@app.command("ratings")
+def ratings_command(
+    folder: Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")],
+    surprise: Annotated[Path | None, typer.Option("--surprise", help="Python of an environment that has Surprise.")] = None,
+    part: Annotated[
+        list[str] | None, typer.Option("--part", help="Only this part; may be repeated. The others keep their figures.")
+    ] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="Folds of this data set only; may be repeated.")] = None,
+    quick: Quick = False,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Ratings on Surprise's folds, on other scales, with little data and where people pick what they like (about 20 minutes)."""
+    from experiments.benchmarks import ratings  # noqa: PLC0415
+
+    unknown = [name for name in part or () if name not in ratings.PARTS]
+    if unknown:
+        raise ConfigError(f"there is no part '{unknown[0]}' of this benchmark; allowed are: {', '.join(ratings.PARTS)}.")
+    target = output or ratings.OUTPUT
+    parts = tuple(name for name in ratings.PARTS if not part or name in part)
+    size = ratings.QUICK if quick else ratings.FULL
+    size = replace(size, names=tuple(name for name in ratings.FULL.names if name in data)) if data else size
+    result = ratings.run(folder, size, parts, surprise, target, note)
+    if json:
+        emit(result, as_json=True)
+        return
+    emit_table(ratings.table(result), as_json=False, title="Ratings: errors, and drawn over real variances")
+    note(f"written to {target}")
+
+
 @app.command("table")
 def table_command(
     document: Annotated[Path, typer.Argument(help="Markdown file with the marks of the table.")] = Path("README.md"),

@@ -1,9 +1,9 @@
 """Baselines for telling choices apart: counts, biases of ratings, ItemKNN and EASE, each tuned on validation users.
 
 A figure of simulated users says little beside none: against random items counts alone answer nearly everything, and against items of the
-same popularity a recommender may. Every baseline is tried with each setting of its grid, raw and in standard deviations over the catalog for
-the user, since a baseline that is beaten only in its raw form is not beaten; what is best on validation users is held against the simulated
-users on the held-out ones.
+same popularity a recommender may. Every baseline is tried with each setting of its grid, raw and in standard deviations over the catalog
+for the user, since a baseline that is beaten only in its raw form is not beaten; what is best on validation users is held against the
+simulated users on the held-out ones.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def scored(
 
 
 def _fitted(name: str, options: Mapping[str, Any], train: Dataset) -> ArrayRecommender:
-    model: ArrayRecommender = ItemKNN(ItemKNNConfig(**options)) if name == "ItemKNN" else EASE(EASEConfig(**options))
+    model: ItemKNN | EASE = ItemKNN(ItemKNNConfig(**options)) if name == "ItemKNN" else EASE(EASEConfig(**options))
     model.fit(train.interactions, train.catalog, Stream(0))
     return model
 

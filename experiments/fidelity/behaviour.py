@@ -20,6 +20,7 @@ from experiments.analysis.finished_run import FinishedRun
 from experiments.fidelity.context import FidelityContext
 from simulator.dataset import Dataset
 from simulator.errors import DataError
+from simulator.positives import least_positive
 
 NOT_TOLD: Mapping[str, str] = {
     "pages_per_session": "the data does not log pages, only what was interacted with",
@@ -51,8 +52,8 @@ class Log:
     """What people did.
 
     Attributes:
-        rows: `person` (number among the compared), `item` (code), `rating` (1..5 stars or null), `time` (seconds or null), `session`
-            (number per person, or null without times), in order of person and time.
+        rows: `person` (number among the compared), `item` (code), `rating` (1..5 stars or null), `good` (whether it is
+            positive, or null), `time` (seconds or null), `session` (number per person, or null without times), in order of person and time.
     """
 
     rows: pl.DataFrame
@@ -140,6 +141,11 @@ class Behaviour:
         """Stars given."""
         rows = log.rows.filter(pl.col("rating").is_not_null())
         return _observed(rows["person"], rows["rating"])
+
+    def positives(self, log: Log) -> Observed:
+        """Whether each rating is a positive one of that person (`simulator.positives`), 0 or 1."""
+        rows = log.rows.filter(pl.col("rating").is_not_null())
+        return _observed(rows["person"], rows["good"])
 
     def popularity(self, log: Log) -> Observed:
         """Natural log of 1 + training interactions of each chosen item."""
@@ -245,10 +251,19 @@ class Behaviour:
         table = table.sort("person", "time", maintain_order=True)
         scale = self.train.rating_scale
         if scale is None or table["rating"].null_count() == table.height:
-            return Log(table)
+            return Log(table.with_columns(good=pl.lit(None, dtype=pl.Boolean)))
         given = table["rating"].fill_null(scale[0]).to_numpy()
-        as_stars = pl.Series("rating", stars(given, scale).astype(np.float64))
-        return Log(table.with_columns(pl.when(pl.col("rating").is_not_null()).then(as_stars).alias("rating")))
+        good = pl.Series(given >= least_positive(scale, self._usual_ratings[table["person"].to_numpy()]))
+        as_stars = pl.Series(stars(given, scale).astype(np.float64))
+        rated = pl.col("rating").is_not_null()
+        return Log(table.with_columns(rating=pl.when(rated).then(as_stars), good=pl.when(rated).then(good)))
+
+    @cached_property
+    def _usual_ratings(self) -> np.ndarray:
+        """Mean training rating of everybody compared, everybody's where there is none; shape (people,)."""
+        own = [self.context.profiles[user].ratings for user in self.people.tolist()]
+        overall = float(self.train.interactions["rating"].mean() or 0.0)  # type: ignore[arg-type]
+        return np.array([float(np.mean(ratings)) if ratings is not None and len(ratings) else overall for ratings in own])
 
 
 def _observed(person: pl.Series, values: pl.Series) -> Observed:

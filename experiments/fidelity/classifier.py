@@ -18,9 +18,6 @@ FOLDS = 5
 LENGTH_FEATURES = ("items", "log_seconds", "log_seconds_per_item")
 """Features of a session that say how long it was; the others say what was chosen and how it was rated."""
 
-GOOD = 4.0
-"""Stars from which on a rating is good."""
-
 
 def two_sample(behaviour: Behaviour, weights: np.ndarray, stream: Stream) -> dict[str, Any] | str:
     """Area under the curve of classifiers that tell simulated from real sessions of the same people (Lopez-Paz and Oquab 2017).
@@ -76,7 +73,7 @@ def session_features(behaviour: Behaviour, log: Log, lengths: pl.DataFrame | Non
         novelty=pl.col("unlike").mean(),
         rating=pl.col("rating").mean(),
         rating_spread=pl.col("rating").std().fill_null(0.0),
-        good_share=(pl.col("rating") >= GOOD).mean(),
+        good_share=pl.col("good").mean(),
         entropy=pl.col("genres"),
     )
     entropies = pl.Series([_entropy(entry) for entry in table["entropy"].to_list()], dtype=pl.Float64)

@@ -40,7 +40,7 @@ class Answers:
 
     Attributes:
         choose: probability of choosing each item, shape (n,); NaN where the reply could not be used.
-        rate: probability of each rating if chosen, shape (n, n_labels), or None without ratings; NaN likewise.
+        rate: probability of each result of rating if chosen, shape (n, n_results), or None without ratings; NaN likewise.
         unusable: pages with an unusable reply.
     """
 
@@ -69,6 +69,18 @@ def ask(model: DecisionModel, situations: Sequence[Situation], actions: Sequence
         chosen = [d.outcomes["choose"].probabilities[:, choose.values.index(True)] * _usable(d.status) for d in decisions]
         rated = [d.outcomes["rate"].probabilities * _usable(d.status) for d in decisions] if rates else None
         yield Answers(np.concatenate(chosen), None if rated is None else np.concatenate(rated), len(bad))
+
+
+def in_stars(rate: np.ndarray, actions: Sequence[Action]) -> np.ndarray:
+    """Probabilities of the results of rating as those of the labels, 1 to 5 stars; shape (n, 5).
+
+    Args:
+        rate: of `Answers`, or of a decision. actions: of the experiment. A result between two labels counts as the higher.
+    """
+    action = next(action for action in actions if action.name == "rate")
+    away = np.abs(np.array(action.results, dtype=np.float64)[:, None] - np.array(action.values, dtype=np.float64)[::-1])
+    label = len(action.values) - 1 - away.round(9).argmin(axis=1)
+    return np.asarray(np.einsum("nr,rl->nl", rate, np.eye(len(action.values))[label]))
 
 
 def _usable(status: str) -> float:

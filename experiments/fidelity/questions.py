@@ -104,7 +104,7 @@ def answers(
     """The probability of choosing and of each rating, one row per item of the pages (`experiments.fidelity.pages.Answers`).
 
     Returns:
-        choose, shape (n,); rate, shape (n, 5), or None; number of pages with an unusable reply, whose rows are NaN.
+        choose, shape (n,); rate, shape (n, n_results), or None; number of pages with an unusable reply, whose rows are NaN.
     """
     choose, rate, unusable = [], [], 0
     for number, answer in enumerate(ask(model, situations, actions)):

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import norm
 
-from agents.stars import stars, to_scale
+from experiments import build
 from experiments.fidelity.candidates import POSITIVE
 from experiments.fidelity.context import FidelityContext
 from experiments.fidelity.resampling import estimate, person_index, plain, resample
@@ -36,7 +36,6 @@ BINS = 10
 """Bins of the calibration curve, equally full."""
 
 ITEM_SHRINKAGE, PERSON_SHRINKAGE = 25.0, 10.0
-LABELS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class Told:
 
     Attributes:
         expected: expected rating, the data's units, shape (n,).
-        shares: probability of 1..5 stars, shape (n, 5).
+        shares: probability of each value that the data has, shape (n, v).
     """
 
     expected: np.ndarray
@@ -63,14 +62,14 @@ def measure(context: FidelityContext) -> dict[str, Any]:
     told: dict[str, Told] = {}
     missing: dict[str, str] = {}
     rows: pl.DataFrame | None = None
-    values = np.asarray(to_scale(np.arange(1, LABELS + 1), context.train.rating_scale), dtype=np.float64)
+    values = own_values(context.train)
     for name in context.models.names:
         reason = context.models.why_not(name)
         if reason is None:
             try:
                 frame = scored(context, name, HELD_OUT).filter((pl.col("kind") == POSITIVE) & pl.col("rating").is_not_null())
                 frame = frame.sort("user", "rank")
-                shares = frame.select(f"rate_{k}" for k in range(LABELS)).to_numpy()
+                shares = frame.select(f"rate_{k}" for k in range(len(values))).to_numpy()
                 told[name], rows = Told(shares @ values, shares), frame
             except UsersimError as error:
                 reason = str(error)
@@ -96,7 +95,7 @@ def judged(context: FidelityContext, rows: pl.DataFrame, values: np.ndarray, tol
     """Errors, calibration and histogram distances of one source of ratings.
 
     Args:
-        context: of the report. rows: held-out ratings with `user`, `item`, `rating`. values: ratings of 1..5 stars. told: what is judged.
+        context: of the report. rows: held-out ratings with `user`, `item`, `rating`. values: of the data, ascending. told: what is judged.
         biases: what it is compared with, rating by rating (``mae_less_biases``).
     """
     usable = np.isfinite(told.expected)
@@ -106,7 +105,7 @@ def judged(context: FidelityContext, rows: pl.DataFrame, values: np.ndarray, tol
     person, n = person_index(rows["user"].to_numpy())
     weights = resample(n, context.bootstrap, context.stream.child("ratings"))
     real = rows["rating"].to_numpy()
-    given = np.asarray(stars(real, context.train.rating_scale)) - 1
+    given = nearest(values, real)
     drawn = draw(told.shares, rows, context)
     errors = told.expected - real
     missed = np.abs(median(told.shares, values) - real)
@@ -122,15 +121,19 @@ def judged(context: FidelityContext, rows: pl.DataFrame, values: np.ndarray, tol
         "ece": _calibration_error(told.expected, real, person, weights),
         "curve": _curve(told.expected, real),
     }
-    real_histograms, drawn_histograms = _histograms(person, given, n), _histograms(person, drawn, n)
+    real_histograms, drawn_histograms = (_histograms(person, what, n, len(values)) for what in (given, drawn))
     resampled = total_variation(weights @ drawn_histograms, weights @ real_histograms)
     found["tv"] = plain(estimate(float(total_variation(drawn_histograms.sum(0), real_histograms.sum(0))), resampled, n))
-    found["histogram"] = {"values": values.tolist(), "real": _shares(given), "sampled": _shares(drawn)}
+    found["histogram"] = {"values": values.tolist(), "real": _shares(given, len(values)), "sampled": _shares(drawn, len(values))}
     found["halves"] = _halves(real_histograms, drawn_histograms, context.stream.child("ratings", "halves"))
     item, n_items = person_index(rows["item"].to_numpy())
-    found["tv_per_item"] = _within(item, n_items, person, given, drawn, FEWEST_OF_ITEM, context.stream.child("ratings", "items"))
+    found["tv_per_item"] = _within(
+        item, n_items, person, given, drawn, FEWEST_OF_ITEM, len(values), context.stream.child("ratings", "items")
+    )
     alone = np.arange(len(person))
-    found["tv_per_person"] = _within(person, n, alone, given, drawn, FEWEST_OF_PERSON, context.stream.child("ratings", "people"))
+    found["tv_per_person"] = _within(
+        person, n, alone, given, drawn, FEWEST_OF_PERSON, len(values), context.stream.child("ratings", "people")
+    )
     return found
 
 
@@ -138,26 +141,37 @@ def median(shares: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The median rating of each row: of all single answers the one with the least expected absolute error.
 
     Args:
-        shares: probability of 1..5 stars, shape (n, 5). values: ratings of 1..5 stars.
+        shares: probability of each value, shape (n, v). values: ascending, shape (v,).
     """
     cumulative = np.cumsum(shares, axis=1)
-    return np.asarray(values[(cumulative < 0.5 * cumulative[:, -1:]).sum(axis=1).clip(max=LABELS - 1)])
+    return np.asarray(values[(cumulative < 0.5 * cumulative[:, -1:]).sum(axis=1).clip(max=len(values) - 1)])
+
+
+def own_values(train: Dataset) -> np.ndarray:
+    """What can come out of a rating by decision models, in the data's units, ascending, shape (v,)."""
+    rate = next(action for action in build.actions(train) if action.name == "rate")
+    return np.array(rate.results, dtype=np.float64)
+
+
+def nearest(values: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    """Which of the values is nearest to each rating, int64, shape of `ratings`."""
+    return np.searchsorted((values[1:] + values[:-1]) / 2, ratings, side="left")
 
 
 def draw(shares: np.ndarray, rows: pl.DataFrame, context: FidelityContext) -> np.ndarray:
-    """One sampled rating for each row, as an index 0..4; the same row draws the same uniform number for every model."""
+    """One sampled rating for each row, as the number of a value; the same row draws the same uniform number for every model."""
     uniform = context.stream.child("ratings", "draw").generator().random(rows.height)
     cumulative = np.cumsum(shares, axis=1)
-    return np.asarray(np.minimum((uniform[:, None] >= cumulative / cumulative[:, -1:]).sum(axis=1), LABELS - 1))
+    return np.asarray(np.minimum((uniform[:, None] >= cumulative / cumulative[:, -1:]).sum(axis=1), shares.shape[1] - 1))
 
 
 def user_and_item_bias(train: Dataset, rows: pl.DataFrame, values: np.ndarray) -> Told:
-    """Overall mean plus item bias plus person bias, and a normal around it with the residual spread, cut at the stars.
+    """Overall mean plus item bias plus person bias, and a normal around it with the residual spread, cut between the values.
 
     Each bias is a shrunken mean of residuals (Koren 2010, "Factor in the neighbors", section 2.1, decoupled estimates).
 
     Args:
-        train: the training part. rows: `user` and `item`. values: ratings of 1..5 stars.
+        train: the training part. rows: `user` and `item`. values: that the data has, ascending.
     """
     log = train.interactions
     users, items, ratings = log["user"].to_numpy(), log["item"].to_numpy(), log["rating"].to_numpy().astype(np.float64)
@@ -172,9 +186,8 @@ def user_and_item_bias(train: Dataset, rows: pl.DataFrame, values: np.ndarray) -
 
 def global_histogram(train: Dataset, rows: pl.DataFrame, values: np.ndarray) -> Told:
     """Everybody rates everything as all training ratings together; arguments as in `user_and_item_bias`."""
-    assert train.rating_scale is not None
-    given = np.asarray(stars(train.interactions["rating"].to_numpy(), train.rating_scale))
-    shares = np.bincount(given - 1, minlength=LABELS) / len(given)
+    given = nearest(values, train.interactions["rating"].to_numpy())
+    shares = np.bincount(given, minlength=len(values)) / len(given)
     return Told(np.full(rows.height, shares @ values), np.tile(shares, (rows.height, 1)))
 
 
@@ -233,12 +246,12 @@ def _curve(expected: np.ndarray, real: np.ndarray) -> list[dict[str, float]]:
     ]
 
 
-def _histograms(group: np.ndarray, given: np.ndarray, n: int) -> np.ndarray:
-    return np.bincount(group * LABELS + given, minlength=n * LABELS).reshape(n, LABELS).astype(np.float64)
+def _histograms(group: np.ndarray, given: np.ndarray, n: int, v: int) -> np.ndarray:
+    return np.bincount(group * v + given, minlength=n * v).reshape(n, v).astype(np.float64)
 
 
-def _shares(given: np.ndarray) -> list[float]:
-    shares: list[float] = (np.bincount(given, minlength=LABELS) / len(given)).tolist()
+def _shares(given: np.ndarray, v: int) -> list[float]:
+    shares: list[float] = (np.bincount(given, minlength=v) / len(given)).tolist()
     return shares
 
 
@@ -252,7 +265,7 @@ def _halves(real: np.ndarray, drawn: np.ndarray, stream: Stream) -> Mapping[str,
 
 
 def _within(
-    group: np.ndarray, n: int, person: np.ndarray, given: np.ndarray, drawn: np.ndarray, fewest: int, stream: Stream
+    group: np.ndarray, n: int, person: np.ndarray, given: np.ndarray, drawn: np.ndarray, fewest: int, v: int, stream: Stream
 ) -> Mapping[str, float | int | None]:
     """The same for the rows of each item or each person with enough of them, averaged; `person` says which rows stay together."""
     sizes = np.bincount(group, minlength=n)
@@ -262,12 +275,12 @@ def _within(
     sides = _divisions(int(person.max()) + 1, stream)[:, person]
     away, floor = [], []
     for side in sides.astype(bool):
-        real_a, real_b = _histograms(group[side], given[side], n)[kept], _histograms(group[~side], given[~side], n)[kept]
-        drawn_a = _histograms(group[side], drawn[side], n)[kept]
+        real_a, real_b = _histograms(group[side], given[side], n, v)[kept], _histograms(group[~side], given[~side], n, v)[kept]
+        drawn_a = _histograms(group[side], drawn[side], n, v)[kept]
         both = (real_a.sum(1) > 0) & (real_b.sum(1) > 0)
         away.append(total_variation(drawn_a[both], real_b[both]).mean() if both.any() else np.nan)
         floor.append(total_variation(real_a[both], real_b[both]).mean() if both.any() else np.nan)
-    full = total_variation(_histograms(group, drawn, n)[kept], _histograms(group, given, n)[kept]).mean()
+    full = total_variation(_histograms(group, drawn, n, v)[kept], _histograms(group, given, n, v)[kept]).mean()
     return {**_against(float(np.nanmean(away)), float(np.nanmean(floor))), "full": float(full), "count": int(kept.sum())}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.fidelity.behaviour import Behaviour, Observed
-from experiments.fidelity.classifier import GOOD, two_sample
+from experiments.fidelity.classifier import two_sample
 from experiments.fidelity.context import FidelityContext
 from experiments.fidelity.distances import matched
 from experiments.fidelity.resampling import estimate, plain, resample
@@ -99,12 +99,10 @@ def between_variance(sample: Observed, n: int, weights: np.ndarray) -> np.ndarra
 
 
 def positivity(behaviour: Behaviour, weights: np.ndarray) -> dict[str, Any]:
-    """How much kinder ratings are than the same people's held-out ones: means and shares of good ratings (4 stars and more)."""
+    """How much kinder ratings are than the same people's held-out ones: means and shares of positive ratings."""
     simulated, real = behaviour.ratings(behaviour.simulated), behaviour.ratings(behaviour.held_out)
     shift = _difference(simulated, real, weights)
-    good = _difference(
-        Observed(simulated.person, (simulated.values >= GOOD) * 1.0), Observed(real.person, (real.values >= GOOD) * 1.0), weights
-    )
+    good = _difference(behaviour.positives(behaviour.simulated), behaviour.positives(behaviour.held_out), weights)
     return {"mean_rating_shift": shift, "good_share_shift": good}
 
 

@@ -242,7 +242,7 @@ def _slope(rows: pl.DataFrame, utility: np.ndarray) -> float | None:
 def _varied(model: CalibratedDecisions, held_out: Part, test: pl.DataFrame, stream: Stream) -> dict[str, Any]:
     """How much users differ, simulated over real, where each chooses as many items of the whole catalog as were held out.
 
-    Items are drawn without replacement in proportion to their odds (Gumbel variables added to log-odds; Vieira 2014), outside of the history.
+    Items outside of the history are drawn without replacement in proportion to their odds (Gumbel variables added to them; Vieira 2014).
     """
     train, catalog = held_out.train, held_out.train.catalog
     values = {"popularity": np.log1p(_counts(train))}

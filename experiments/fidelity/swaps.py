@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.fidelity.context import Report, silent
 from experiments.fidelity.estimates import none_for_nan, row_mean, row_ratio
+from experiments.fidelity.pages import in_stars
 from experiments.fidelity.questions import Questions, answers
 from simulator.protocols import DecisionModel
 from simulator.records import Action, Page, Situation, UserProfile
@@ -68,7 +69,7 @@ def profile_swap(
         ]
         if rate is not None:
             rated = given > 0
-            logs = np.log(np.maximum(rate[rated, given[rated] - 1], 1e-12))
+            logs = np.log(np.maximum(in_stars(rate[rated], actions)[np.arange(int(rated.sum())), given[rated] - 1], 1e-12))
             fits["ratings"][rows, rank] = np.bincount(owner[rated], weights=logs, minlength=len(owners))[rows]
     return {kind: _retrieval(fit, owners, stream.child(kind)) for kind, fit in fits.items() if not np.isnan(fit).all()}
 

@@ -32,7 +32,7 @@ from agents.visits import expected_length
 from experiments import build, trait_sentences
 from experiments.fidelity.context import FidelityContext, Report, silent
 from experiments.fidelity.estimates import none_for_nan
-from experiments.fidelity.pages import BATCH
+from experiments.fidelity.pages import BATCH, in_stars
 from experiments.fidelity.questions import Questions, questions
 from experiments.fidelity.resampling import estimate, plain, resample
 from experiments.trait_sentences import LEVELS
@@ -68,7 +68,7 @@ class Told:
     """What a model says about a session of everybody.
 
     Attributes:
-        choose, rate: as in `experiments.fidelity.pages.Answers`, in the order of the rows of the questions.
+        choose, rate: as in `experiments.fidelity.pages.Answers`, rates as stars, in the order of the rows of the questions.
         per_session: expected choices in a session, by place of the person among the asked, shape (people,).
     """
 
@@ -149,7 +149,7 @@ def tell(
                 probabilities = decision.outcomes["choose"].probabilities[:, yes] * usable
                 choose[row] = probabilities
                 if "rate" in decision.outcomes:
-                    rate[row] = decision.outcomes["rate"].probabilities * usable
+                    rate[row] = in_stars(decision.outcomes["rate"].probabilities, actions) * usable
                 who, expected = person[row], float(np.nansum(probabilities))
                 shown[who] += len(probabilities)
                 taken[who] += expected

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.analysis.person_sums import LIKED_FROM
 from simulator.dataset import Dataset, require
 from simulator.errors import ConfigError, with_suggestion
 from simulator.plugins import load_function
+from simulator.positives import least_positive
 
 Row = Mapping[str, Any]
 
@@ -71,6 +71,5 @@ def reward_named(name: str, train: Dataset) -> Reward:
     if name == "session_length":
         return lambda turn: float(turn.page is not None)
     assert train.rating_scale is not None
-    low, high = train.rating_scale
-    least = low + LIKED_FROM * (high - low)
+    least = least_positive(train.rating_scale)
     return lambda turn: float(sum(row["rating"] is not None and row["rating"] >= least for row in turn.impressions))

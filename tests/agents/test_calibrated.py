@@ -16,7 +16,6 @@ from agents.decisions import first_page
 from agents.exposures import people_split
 from agents.hazard import fit_hazard
 from agents.kept_weights import kept_file
-from agents.opinions import OPINIONS
 from agents.profiles import fit_profiles
 from agents.sampled_pages import MATCHED, RANDOM, catalog_log_odds, true_exposures
 from environments.datasets.assembly import items_from_ids, users_from_ids
@@ -486,11 +485,6 @@ def test_an_item_that_was_met_is_judged_by_the_rest(world):
     found = behaviour.features(profile, profile.history, np.array([other, item]))
     np.testing.assert_array_equal(found[1], behaviour.features(without, without.history, np.array([item]))[0])
     np.testing.assert_array_equal(found[0], behaviour.features(profile, profile.history, np.array([other]))[0])
-    for made, columns in ((behaviour, 1), (Behaviour.fit(world, opinions=True), 3)):
-        rated = made.rated(profile, np.array([item, other]))
-        assert rated.shape == (2, columns)
-        assert (rated != 0).all()
-        np.testing.assert_array_equal(rated[0], made.rated(without, np.array([item]))[0])
 
 
 def test_people_go_for_years_qualities_and_popularity_like_those_of_their_history(world):
@@ -540,40 +534,69 @@ def test_with_the_whole_log_popular_items_are_chosen_as_often_as_in_it(world, tm
 
     sampled, whole = fitted(world), fitted(world, whole_log=True)
     assert abs(slope(whole)) < 0.3 * abs(slope(sampled))
-    # some ratings of each person, and all
-    assert whole.calibration.report["rating"]["ratings"] > sampled.calibration.report["rating"]["ratings"]
     assert whole._key != sampled._key
-    # and what other ratings say
-    assert whole.calibration.rating.names == (*sampled.calibration.rating.names, *OPINIONS)
-    assert whole._behaviour.opinions is not None
-    assert sampled._behaviour.opinions is None
     whole.save(tmp_path)
     again = make(world, whole_log=True)
     again.load(tmp_path)
     asked = [replace(page, visit=Stream(5).child("visit", number)) for number, page in enumerate(pages(world))]
     assert same(again.decide(asked), whole.decide(asked))
-    # weights that were fitted with more evidence bring it with them
-    (tmp_path / "weights").mkdir()
-    whole.calibration.save(tmp_path / "weights" / "calibration.json", whole._key)
-    given = fitted(world, weights=str(tmp_path / "weights"))
-    rated = [[decision.outcomes["rate"].probabilities for decision in model.decide(pages(world))] for model in (whole, given)]
-    np.testing.assert_array_equal(*rated)
 
 
 def test_a_tone_acts_within_a_visit_only(world):
     model = fitted(world, whole_log=True)
     assert model._moods is not None
-    rating = model.calibration.rating
-    model.calibration.rating = replace(rating, weights=0.05 * rating.weights)  # or taste leaves nothing open here
     asked = pages(world, range(12))
     within = [replace(page, visit=Stream(5).child("visit", number)) for number, page in enumerate(asked)]
 
     def stars(situations):
         return np.array([decision.outcomes["rate"].probabilities @ np.arange(1, 6) for decision in model.decide(situations)])
 
+    model._moods = replace(model._moods, tone=0.0)
     before = stars(asked)
     model._moods = replace(model._moods, tone=0.8)
     np.testing.assert_array_equal(stars(asked), before)
     moved = (stars(within) - before).mean(axis=1)
     glad = np.array([float(page.visit.child("tone").generator().standard_normal()) for page in within])
     assert np.corrcoef(moved, glad)[0, 1] > 0.7
+
+
+def test_people_rate_by_what_is_expected_of_them_and_a_level_of_their_own(world, tmp_path):
+    model = fitted(world)
+    profile = fit_profiles(world)[2]
+    items = np.arange(20, 25)
+    raters = model._raters
+    rated = raters.model
+    rater = rated.rater(profile.history, profile.ratings, profile.user)
+    level = rated.own_level(rater, Stream(model._context.seed).child("own levels", profile.user_id).generator())
+    (decision,) = model.decide([first_page(profile, items, Stream(9))])
+    picked = decision.outcomes["choose"].probabilities[:, 0]
+    moved = level + rated.selection.picked(picked, model._usual_pick(profile))
+    expected = rated.probabilities(rater, rated.of_rater(rater, items) + moved)
+    np.testing.assert_allclose(decision.outcomes["rate"].probabilities, expected @ raters._onto, atol=1e-12)
+    plain = model.expected_ratings(profile, items)
+    np.testing.assert_allclose(plain, rated.expected(np.full(5, profile.user), items), atol=1e-3)
+
+
+def test_what_nobody_picked_is_liked_less_as_is_said_and_what_is_picked_keeps_its_level(world):
+    model = fitted(world, foreseen=1.0)
+    profile, items = fit_profiles(world)[2], np.arange(20, 25)
+    raters = model._raters
+    selection = replace(raters.model.selection, strength=0.8)
+    raters.model = replace(raters.model, selection=selection)
+    gap = model.expected_ratings(profile, items) - model.expected_ratings(profile, items, assigned=True)
+    usual = model._usual_pick(profile)
+    assert 0 < usual < 1
+    inside = (model.expected_ratings(profile, items) < 5) & (model.expected_ratings(profile, items, assigned=True) > 1)
+    np.testing.assert_allclose(gap[inside], (1 - usual) * selection.gap)
+    assert inside.any()
+    assert any("foresee 100%" in one for one in model.assumptions)
+
+
+def test_the_rating_model_comes_back_from_disk(world, tmp_path):
+    model = fitted(world)
+    model.save(tmp_path)
+    again = make(world)
+    again.load(tmp_path)
+    assert again._raters.model.report == model._raters.model.report
+    assert again.calibration.report["ratings"]["ratings"] == world.interactions.height
+    assert same(again.decide(pages(world)), model.decide(pages(world)))

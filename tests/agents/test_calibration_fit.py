@@ -21,8 +21,6 @@ def world(seed, adds):
     nothing = np.full(n, np.nan)
     return Rows(
         features=features,
-        rating_columns=np.zeros((n, 5)),
-        histograms=np.full((n, 5), 0.2),
         activity=np.full(n, 3.0),
         chosen=chosen,
         ratings=nothing,
@@ -37,7 +35,7 @@ def world(seed, adds):
 def second_step(rows, asked):
     """Weights and errors by name, and the report, where the model was asked about the first people only."""
     told = replace(rows, log_odds=np.where(rows.people < asked, rows.log_odds, np.nan))
-    report = estimate(told, true=False, with_model=True, scale=None, ids={}).report["choice"]
+    report = estimate(told, true=False, with_model=True, ids={}).report["choice"]
     return {row["name"]: (row["weight"], row["error"]) for row in report["weights"]}, report
 
 

@@ -1,4 +1,4 @@
-"""The logit model and the ordinal model find the weights that made the data."""
+"""The logit model finds the weights that made the data."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from agents.choice_model import calibration, fit_logit, likelihood_ratio
-from agents.ordinal import fit_ordinal, fit_shift, probabilities
 from agents.staying import base_log_odds
 from simulator.seeds import Stream
 
@@ -78,51 +77,6 @@ def test_a_perfect_predictor_does_not_break_a_penalised_fit():
     columns = np.linspace(-1, 1, 50)[:, None]
     model = fit_logit(columns, columns[:, 0] > 0, np.arange(50), "a", l2=1.0)
     assert 0 < model.weights[1] < 20
-
-
-def ordinal_data(seed, n=6_000):
-    generator = Stream(seed).child("ordinal").generator()
-    columns = generator.standard_normal((n, 2))
-    histograms = generator.dirichlet([1, 2, 4, 5, 3], size=n // 20).repeat(20, axis=0)
-    latent = columns @ np.array([0.8, -0.5]) + generator.logistic(size=n)
-    from agents.ordinal import own_log_odds
-
-    own = own_log_odds(histograms)
-    cuts = np.array([-2.5, -1.0, 0.3, 1.8]) + 0.6 * (own - own.mean(axis=0))
-    return columns, histograms, 1 + (latent[:, None] > np.maximum.accumulate(cuts, axis=1)).sum(axis=1)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_ordinal_model_finds_weights_cuts_and_the_part_of_the_own_histogram(seed):
-    columns, histograms, stars = ordinal_data(seed)
-    model = fit_ordinal(columns, histograms, stars, "ab")
-    assert (np.abs(model.weights - [0.8, -0.5]) < 3 * model.errors).all()
-    assert model.cuts == pytest.approx([-2.5, -1.0, 0.3, 1.8], abs=0.2)
-    assert model.own == pytest.approx(0.6, abs=0.06)
-
-
-def test_sampled_stars_have_the_real_histogram():
-    columns, histograms, stars = ordinal_data(5)
-    model = fit_ordinal(columns, histograms, stars, "ab")
-    shares = probabilities(model.cumulative(columns, histograms)).mean(axis=0)
-    assert np.abs(shares - np.bincount(stars, minlength=6)[1:] / len(stars)).sum() / 2 < 0.01
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(-30, 30), min_size=4, max_size=4))
-def test_chances_of_stars_are_a_distribution(cuts):
-    shares = probabilities(np.sort(np.array(cuts))[None, :])
-    assert (shares >= 0).all()
-    assert shares.sum() == pytest.approx(1.0)
-
-
-def test_a_column_that_says_something_moves_fixed_chances_and_one_that_says_nothing_does_not():
-    columns, histograms, stars = ordinal_data(6)
-    model = fit_ordinal(columns[:, :1], histograms, stars, "a")
-    base = model.cumulative(columns[:, :1], histograms)
-    assert fit_shift(base, stars, columns[:, 1])[1] == pytest.approx(-0.5, abs=0.1)
-    assert abs(fit_shift(base, stars, Stream(1).generator().standard_normal(len(stars)))[1]) < 0.1
-    assert fit_shift(base[:0], stars[:0], columns[:0, 1]) == (0.0, 0.0)
 
 
 @settings(max_examples=60, deadline=None)

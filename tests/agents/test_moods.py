@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from scipy.special import expit
 
 from agents.behaviour import Behaviour
 from agents.moods import FILE, Moods, Visit, nested_components
@@ -102,9 +101,9 @@ def test_moods_come_back_from_disk(tmp_path):
     moods.save(tmp_path)
     again = Moods.load(tmp_path)
     assert again is not None
-    items, visit, stars = np.arange(30), visited(Stream(3).child("visit")), np.zeros((30, 4))
+    items, visit = np.arange(30), visited(Stream(3).child("visit"))
     np.testing.assert_array_equal(again.log_odds(items, visit), moods.log_odds(items, visit))
-    np.testing.assert_array_equal(again.toned(stars, visit), moods.toned(stars, visit))
+    assert again.gladness(visit) == moods.gladness(visit) != (0.0, 0.0)
     np.savez(tmp_path / FILE, pull=moods.pull)  # as runs of before have it
     old = Moods.load(tmp_path)
     assert old is not None
@@ -124,24 +123,26 @@ def test_as_much_tone_is_found_as_visits_have_and_only_if_asked_for():
     toned, even = (moods_of(with_tones(log_of_visits(0.8), tone), whole=True) for tone in (0.9, 0.0))
     assert toned is not None
     assert even is not None
-    assert toned.tone == pytest.approx(0.9, abs=0.15)
-    assert even.tone < 0.15
+    assert toned.tone == pytest.approx(0.9 / np.sqrt(np.pi**2 / 3), abs=0.1)
+    assert even.tone < 0.1
     plain = moods_of(with_tones(log_of_visits(0.8), 0.9))
     assert plain is not None
     assert plain.tone == 0.0
     assert not plain.shift.any()
 
 
-def test_over_all_visits_tones_leave_the_stars_as_they_were():
-    moods = Moods(np.zeros((1, 0)), np.zeros(1), 0.9)
-    stars = np.array([[-3.0, -1.5, 0.0, 1.8]])
-    drawn = np.concatenate([expit(moods.toned(stars, visited(Stream(4).child(visit)))) for visit in range(4_000)])
-    np.testing.assert_allclose(drawn.mean(axis=0), expit(stars[0]), atol=0.02)
-    assert drawn[:, 2].std() > 0.1
+def test_over_all_visits_tones_leave_the_variance_as_it_was():
+    moods = Moods(np.zeros((1, 0)), np.zeros(1), 0.5)
+    told = [moods.gladness(visited(Stream(4).child(visit))) for visit in range(8_000)]
+    glad, shares = np.array([one[0] for one in told]), {one[1] for one in told}
+    assert list(shares) == [pytest.approx(0.2)]
+    assert glad.mean() == pytest.approx(0.0, abs=0.02)
+    assert glad.var() == pytest.approx(0.2, rel=0.05)
+    assert Moods(np.zeros((1, 0)), np.zeros(1)).gladness(visited(Stream(4))) == (0.0, 0.0)
 
 
 def test_centred_moods_and_tones_of_a_person_cancel_out_over_their_visits(tmp_path):
-    items, stars = np.arange(3), np.zeros((1, 4))
+    items = np.arange(3)
     moods = Moods(np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]), np.array([0.0, 0.0, 0.3]), 0.9, centred=True)
     moods.save(tmp_path)
     assert Moods.load(tmp_path).centred
@@ -163,10 +164,10 @@ def test_centred_moods_and_tones_of_a_person_cancel_out_over_their_visits(tmp_pa
     # who came once was met in that mood already; a visit more has the mood of the first
     (once,) = visits(0, 30)
     np.testing.assert_allclose(moods.log_odds(items, once), 0.0, atol=1e-12)
-    np.testing.assert_allclose(moods.toned(np.ones((1, 4)), once), 1.0)
+    np.testing.assert_allclose(moods.gladness(once), (0.0, 0.0), atol=1e-12)
     first = visits(0, *sizes)[0]
     np.testing.assert_array_equal(moods.log_odds(items, replace(first, number=4)), moods.log_odds(items, first))
-    tones = np.array([[moods.toned(stars, visit)[0, 0] for visit in visits(person, 3, 1)] for person in range(200)])
+    tones = np.array([[moods.gladness(visit)[0] for visit in visits(person, 3, 1)] for person in range(200)])
     np.testing.assert_allclose(tones @ [3, 1], 0.0, atol=1e-12)
 
 

@@ -52,7 +52,7 @@ def test_a_file_that_is_named_by_its_path_counts_with_what_it_imports(package, t
 
 def test_the_code_of_the_calibrated_people_holds_the_fits_and_no_recommender():
     found = provenance._sources(("agents.calibrated",))
-    assert {"agents.ordinal", "agents.hazard", "agents.prompts", "agents.profiles", "simulator.seeds"} <= set(found)
+    assert {"agents.rating_factors", "agents.hazard", "agents.prompts", "agents.profiles", "simulator.seeds"} <= set(found)
     assert not any(name.startswith(("environments", "experiments")) for name in found)
 
 
