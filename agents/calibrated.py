@@ -492,6 +492,11 @@ class CalibratedDecisions:
         self._raters = Raters(model, Stream(self._context.seed).child("own levels"), onto_results(model.own, rate))
         self.calibration.report["ratings"] = model.report
 
+    @property
+    def raters(self) -> Raters | None:
+        """How people rate, or None without ratings."""
+        return self._raters
+
     def expected_ratings(self, profile: UserProfile, items: np.ndarray, *, assigned: bool = False) -> np.ndarray:
         """What somebody is expected to give some items, the data's units, shape (len(items),).
 

@@ -51,9 +51,12 @@ class Raters:
             profile: with ratings. items: item codes. moved: what else is added to the expected ratings, the data's units.
             also_known: as in `agents.rating_values.Shape.probabilities`.
         """
+        return np.asarray(np.einsum("nv,vr->nr", self.of_values(profile, items, moved, also_known), self._onto))
+
+    def of_values(self, profile: UserProfile, items: np.ndarray, moved: np.ndarray | float = 0.0, also_known: float = 0.0) -> np.ndarray:
+        """Probabilities of the data's own values (`OwnValues.values`), shape (len(items), v); arguments as of `probabilities`."""
         rater, level = self._of(profile)
-        expected = self.model.of_rater(rater, items) + level + moved
-        return np.asarray(np.einsum("nv,vr->nr", self.model.probabilities(rater, expected, also_known), self._onto))
+        return self.model.probabilities(rater, self.model.of_rater(rater, items) + level + moved, also_known)
 
     def _of(self, profile: UserProfile) -> tuple[Rater, float]:
         found = self._known.get(profile.user_id)

@@ -158,6 +158,30 @@ def ratings_command(
     note(f"written to {target}")
 
 
+@app.command("shelf")
+def shelf_command(
+    folder: Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")],
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")
+    ] = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Simulated users on many data sets, beside tuned baselines, with no setting that differs (about 40 minutes)."""
+    from experiments.fidelity import shelf  # noqa: PLC0415
+
+    unknown = [name for name in data or () if name not in shelf.SETS]
+    if unknown:
+        raise ConfigError(f"there is no data set '{unknown[0]}' on the shelf; it has: {', '.join(shelf.SETS)}.")
+    target = output or shelf.OUTPUT
+    result = shelf.run(folder, tuple(name for name in shelf.SETS if not data or name in data), target, note)
+    if json:
+        emit(result, as_json=True)
+        return
+    emit_table(shelf.table(result), as_json=False, title="The shelf: held-out users, beside the best of counts, biases, ItemKNN and EASE")
+    note(f"written to {target}")
+
+
 @app.command("table")
 def table_command(
     document: Annotated[Path, typer.Argument(help="Markdown file with the marks of the table.")] = Path("README.md"),

@@ -17,8 +17,10 @@ import polars as pl
 
 from agents.calibrated import CalibratedDecisions
 from agents.choice_model import fit_logit
+from agents.decisions import first_page
 from agents.exposures import PeopleSplit, hide, items_by_user, people_split
 from agents.profiles import fit_profiles
+from agents.rating_model import Ratings
 from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
@@ -26,6 +28,7 @@ from experiments.fidelity import baselines, shelf_data
 from experiments.fidelity.baselines import CHANCE, COUNTS, FIGURES, Judge, Scored
 from experiments.fidelity.candidates import MATCHED, MIXES, POSITIVE, in_mix, nested_candidates
 from experiments.fidelity.choices import best_threshold
+from experiments.fidelity.pages import ask
 from simulator.dataset import Dataset
 from simulator.errors import UsersimError
 from simulator.files import write_atomically
@@ -44,6 +47,19 @@ SEQUENCES: Final[Mapping[str, str]] = {f"s3rec-{name}": f"s3rec/{name}" for name
 RECBOLE: Final[tuple[str, ...]] = ("amazon-2018-scientific",)
 MOST_JUDGED, MOST_VALIDATION = 1_000, 400
 RESAMPLES: Final[int] = 200
+FEWEST_RATED, FEWEST_VARIED = 5, 20
+"""Ratings of a user whose mean is compared, and users whose variance is."""
+
+MOST_PAGES, MOST_EASE_PAGES, MOST_BPR = 100, 5_000, 200_000
+"""Users whose first pages are looked at; items and interactions above which EASE and BPR do not fill any, for their time."""
+
+RECOMMENDERS: Final[Mapping[str, str]] = {
+    "Random": "environments.recommenders.random:Random",
+    "Popularity": "environments.recommenders.popularity:Popularity",
+    "ItemKNN": "environments.recommenders.item_knn:ItemKNN",
+    "EASE": "environments.recommenders.ease:EASE",
+    "BPR": "environments.recommenders.bpr:BPR",
+}
 MIXED: Final[str] = "random_1_1"
 
 
@@ -71,12 +87,42 @@ def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], N
         say(f"{name}: fitting users and baselines")
         started = time.perf_counter()
         try:
-            own = measure(experiment(name, folder))
+            config = experiment(name, folder)
+            own = measure(config)
+            own["global_time"] = _at_one_moment(config)
         except UsersimError as error:
             own = {"not_measured": str(error)}
         found["data"][name] = own | {"seconds": round(time.perf_counter() - started, 1)}
         write_atomically(output, (json.dumps(found, indent=1) + "\n").encode())
     return found
+
+
+def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row for each data set, for people to read."""
+
+    def shown(one: Mapping[str, Any], name: str, form: str = "{:.3f}") -> str:
+        value = one.get(name)
+        return "" if value is None else form.format(value)
+
+    rows = []
+    for name, own in found["data"].items():
+        if "not_measured" in own:
+            rows.append({"data": name, "users": own["not_measured"]})
+            continue
+        rows.append(
+            {
+                "data": name,
+                "users": str(own["held_out_users"]),
+                "matched AUC": shown(own, "auc_matched") + ("" if own["matched"] else " (not matched)"),
+                "lift over": f"{own['best_baseline']} {own['lift']:+.3f} [{own['lift_low']:+.3f}, {own['lift_high']:+.3f}]",
+                "pairs": shown(own, "auc_pairs"),
+                "lift in pairs": f"{own['lift_pairs']:+.3f} [{own['lift_pairs_low']:+.3f}, {own['lift_pairs_high']:+.3f}]",
+                "1:1 accuracy (counts)": f"{own['accuracy_1_1']:.3f} ({own['accuracy_1_1_counts']:.3f})",
+                "RMSE (biases)": f"{shown(own, 'rmse')} ({shown(own, 'rmse_biases')})" if own.get("rmse") is not None else "",
+                "variance of popularity": shown(own["variance_ratio"], "popularity", "{:.2f}"),
+            }
+        )
+    return rows
 
 
 def experiment(name: str, folder: Path) -> ExperimentConfig:
@@ -96,6 +142,18 @@ def experiment(name: str, folder: Path) -> ExperimentConfig:
     else:
         place = folder / own
     return configuration.read(CONFIGS / f"{name}.toml", [f"dataset.path={place}"])
+
+
+def _at_one_moment(config: ExperimentConfig) -> dict[str, Any] | None:
+    """The figures where everything after one moment is held out; None where the data has no times."""
+    if not build.data(config).train.has_times:
+        return None
+    section = config.dataset.model_copy(update={"split": "global_time", "test_share": 0.2})
+    decision = config.decision.model_validate({**config.decision.model_dump(), "hide": "auto"})
+    try:
+        return measure(config.model_copy(update={"dataset": section, "decision": decision}))
+    except UsersimError as error:
+        return {"not_measured": str(error)}
 
 
 @one_thread()
@@ -124,7 +182,9 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
     figures |= _against(judge, best, taste, utility)
     figures |= _one_to_one(model, judge, utility, validation, best)
     figures["calibration_slope"] = _slope(held_out.rows, utility)
-    figures |= _varied(model, held_out, divided.test, stream.child("varied"))
+    varied = _varied(model, held_out, divided.test, stream.child("varied"))
+    figures |= _rated(model, held_out, divided.test, varied, stream.child("rated")) | varied
+    figures |= _rates_on_pages(model, config, held_out, stream.child("pages"))
     return figures
 
 
@@ -270,11 +330,78 @@ def _varied(model: CalibratedDecisions, held_out: Part, test: pl.DataFrame, stre
         if genres.shape[1] > 1 and len(own) >= 5:
             drawn.setdefault("genre_entropy", []).append(_entropy(genres[simulated].sum(axis=0)))
             real.setdefault("genre_entropy", []).append(_entropy(genres[own].sum(axis=0)))
-    enough = [name for name in drawn if len(drawn[name]) >= 20 and np.var(real[name]) > 0]
+    enough = [name for name in drawn if len(drawn[name]) >= FEWEST_VARIED and np.var(real[name]) > 0]
     return {
         "variance_ratio": {name: float(np.var(drawn[name]) / np.var(real[name])) for name in enough},
         "variance_rho": {name: float(np.corrcoef(drawn[name], real[name])[0, 1]) for name in enough},
     }
+
+
+def _rated(
+    model: CalibratedDecisions, held_out: Part, test: pl.DataFrame, varied: Mapping[str, dict[str, float]], stream: Stream
+) -> dict[str, Any]:
+    """Errors of expected ratings, and drawn ratings beside real ones; what users' means vary by is added to `varied`."""
+    found: dict[str, Any] = dict.fromkeys(("rmse", "rmse_biases", "rmse_svdpp", "tv_own_values"))
+    raters, train = model.raters, held_out.train
+    if raters is None:
+        return found
+    people = held_out.rows["user"].unique().to_list()
+    rows = test.filter(pl.col("user").is_in(people) & pl.col("rating").is_not_null()).sort("user", "item")
+    if rows.is_empty():
+        return found
+    known = train.interactions.filter(pl.col("rating").is_not_null())
+    arrays = known["user"].to_numpy(), known["item"].to_numpy(), known["rating"].to_numpy()
+    biases = Ratings.of(*arrays, (train.n_users, train.n_items)).biases()
+    own, chances, drawn = raters.model.own, np.zeros(len(raters.model.own.values)), {}
+    expected = np.empty(rows.height)
+    start = 0
+    for (user,), some in rows.group_by("user", maintain_order=True):
+        profile, items = held_out.profiles[int(str(user))], some["item"].to_numpy()
+        if profile.ratings is None:
+            return found
+        expected[start : start + some.height] = model.expected_ratings(profile, items)
+        of_values = raters.of_values(profile, items)
+        chances += of_values.sum(axis=0)
+        if some.height >= FEWEST_RATED:
+            generator = stream.child(profile.user_id).generator()
+            cumulative = of_values.cumsum(axis=1)
+            codes = (generator.random((some.height, 1)) > cumulative[:, :-1]).sum(axis=1)
+            drawn[profile.user_id] = (float(own.values[codes].mean()), float(some["rating"].mean()))  # type: ignore[arg-type]
+        start += some.height
+    given = rows["rating"].to_numpy().astype(np.float64)
+    low, high = raters.model.ends
+    plain_biases = np.clip(biases.expected(rows["user"].to_numpy(), rows["item"].to_numpy()), low, high)
+    real = np.bincount(own.codes(given), minlength=len(own.values)) / len(given)
+    if len(drawn) >= FEWEST_VARIED:
+        simulated, true = (np.array(values) for values in zip(*drawn.values(), strict=True))
+        if true.var() > 0:
+            varied["variance_ratio"]["ratings"] = float(simulated.var() / true.var())
+            varied["variance_rho"]["ratings"] = float(np.corrcoef(simulated, true)[0, 1])
+    return found | {
+        "rmse": float(np.sqrt(np.square(expected - given).mean())),
+        "rmse_biases": float(np.sqrt(np.square(plain_biases - given).mean())),
+        "tv_own_values": float(np.abs(chances / chances.sum() - real).sum() / 2.0),
+    }
+
+
+def _rates_on_pages(model: CalibratedDecisions, config: ExperimentConfig, held_out: Part, stream: Stream) -> dict[str, Any]:
+    """The share chosen of first pages that recommenders fill, beside the one that was asked for."""
+    train, size = held_out.train, config.recommender.feed_config().page_size
+    people = held_out.rows["user"].unique(maintain_order=True).to_list()[:MOST_PAGES]
+    profiles = [held_out.profiles[user] for user in people]
+    got: dict[str, float] = {}
+    for name, use in RECOMMENDERS.items():
+        if (name == "EASE" and train.n_items > MOST_EASE_PAGES) or (name == "BPR" and train.interactions.height > MOST_BPR):
+            continue
+        section = config.recommender.model_copy(update={"use": use})
+        recommender = build.recommender(config.model_copy(update={"recommender": section}))
+        recommender.fit(train.interactions, train.catalog, stream.child("fit", name))
+        codes = np.array([profile.user for profile in profiles])
+        slates = recommender.recommend(codes, [profile.history for profile in profiles], size, stream.child("recommend", name))
+        pages = [first_page(one, slate.items, stream.child("page", one.user_id)) for one, slate in zip(profiles, slates, strict=True)]
+        shares = [answer.choose for answer in ask(model, pages, build.actions(train))]
+        got[name] = float(np.concatenate(shares).mean())
+    return {"choose_rate_asked": model.config.choose_rate, "choose_rate_got": got}
 
 
 def _entropy(counts: np.ndarray) -> float:
