@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
 from experiments.arms import run_once
 from experiments.config import ExperimentConfig
 from experiments.offline_evaluation import Evaluation, Options, evaluate, reward_of
 from experiments.policy_on_log import Report
+from experiments.stored_settings import config_of
 from experiments.target_policy import OFFLINE, policy_name
+from simulator.run_directory import RunDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def bench(path: Path, target: ExperimentConfig, options: Options, seeds: int, wo
     Raises:
         UsersimError: as `experiments.offline_evaluation.evaluate` and `experiments.run.start`.
     """
-    logged = configuration.of_run(path / "config.toml")
+    logged = config_of(RunDirectory(path))
     numbers = tuple(range(logged.seed, logged.seed + seeds))
     truths, evaluations, folders = [], [], []
     for turn, seed in enumerate(numbers):

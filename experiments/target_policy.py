@@ -15,6 +15,7 @@ from experiments.analysis.finished_run import FinishedRun
 from experiments.config import ExperimentConfig
 from experiments.logged_pages import LoggedPages, fitted_rounds
 from experiments.round_recommender import fit_recommender, loaded
+from experiments.stored_settings import config_of
 from simulator.errors import ConfigError
 from simulator.plugins import portable
 from simulator.protocols import Recommender
@@ -82,7 +83,7 @@ def fitted_target(log: LoggedPages, target: ExperimentConfig) -> dict[int, Recom
         log: the pages, see `on_target`.
         target: the experiment with the target's recommender.
     """
-    own = configuration.of_run(log.run.directory.config_path)
+    own = config_of(log.run.directory)
     if _same_recommender(own, target) and (found := recommenders_of_run(log)) is not None:
         return found
     numbers = sorted(set(log.fitted_rounds.tolist()))
@@ -95,7 +96,7 @@ def fitted_target(log: LoggedPages, target: ExperimentConfig) -> dict[int, Recom
 
 def policy_folder(run: FinishedRun, target: ExperimentConfig) -> Path:
     """Where what is said about a policy on a run is kept."""
-    return run.path / OFFLINE / policy_name(target, configuration.of_run(run.directory.config_path))
+    return run.path / OFFLINE / policy_name(target, config_of(run.directory))
 
 
 def policy_name(target: ExperimentConfig, logged: ExperimentConfig) -> str:
