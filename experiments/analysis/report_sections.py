@@ -180,7 +180,7 @@ def failed_texts(summary: Mapping[str, Any]) -> str:
 
 
 def cost_by_round(run: FinishedRun) -> Rows:
-    """Per round, counted from 1: cohorts, pages, seconds of all workers, tokens in prompts, computed, generated; from the shards' results."""
+    """Per round, from 1: cohorts, pages, seconds of all workers, tokens in prompts, computed, generated; from the shards' results."""
     names = [field.name for field in fields(Usage)]
     rows: Rows = []
     for folder in sorted((run.path / "rounds").glob("[0-9]*")):

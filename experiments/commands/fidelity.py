@@ -80,7 +80,7 @@ def fidelity(
         emit({"file": str(folder / "fidelity.json"), **document}, as_json=True)
         return
     emit_table(table(document), as_json=False, title=_title(document))
-    for sentence in of_report(document["parts"].get("traits", {}), document["model"]):
+    for sentence in [*document["warnings"], *of_report(document["parts"].get("traits", {}), document["model"])]:
         note(sentence)
     for part, reason in document["not_measured"].items():
         for what, why in reason.items() if isinstance(reason, Mapping) else [("", reason)]:
