@@ -56,16 +56,6 @@ class Knows(RandomDecisions):
         yes = np.array([0.9 if (situation.profile.user, int(item)) in self.log else 0.1 for item in situation.page.items])
         return found | {{"choose": np.column_stack([yes, 1 - yes])}}
 '''
-BACKWARDS = '''
-import numpy as np
-from agents.controls import PopularityDecisions
-
-class Backwards(PopularityDecisions):
-    """Likelier to choose what hardly anybody does."""
-    def _probabilities(self, situation):
-        found = super()._probabilities(situation)
-        return found | {"choose": found["choose"][:, ::-1]}
-'''
 PARTS = "choose,ratings,distributions,realism"
 
 
@@ -272,7 +262,9 @@ def _without_seconds(document: dict) -> dict:
     return document | {"parts": parts}
 
 
-def test_a_control_that_is_worse_than_chance_is_a_warning_on_the_terminal_and_in_the_report(finished, tmp_path, film_files, capsys):
+def test_a_control_that_is_worse_than_chance_is_a_warning_on_the_terminal_and_in_the_report(
+    finished, tmp_path, film_files, film_world, capsys
+):
     """As a baseline is that learned from the end of a file that is sorted by item."""
     run = tmp_path / "run"
     shutil.copytree(finished, run)
@@ -288,9 +280,10 @@ def test_a_control_that_is_worse_than_chance_is_a_warning_on_the_terminal_and_in
     document = json.loads((run / "fidelity" / "fidelity.json").read_text())
     (run / "fidelity" / "fidelity.json").write_text(json.dumps({**document, "warnings": [sentence]}))
     assert sentence in section(run)["sentences"]
-    backwards = tmp_path / "backwards.py"
-    backwards.write_text(BACKWARDS)
-    file = experiment(tmp_path, film_files, f"{backwards}:Backwards")
+    (tmp_path / "log.json").write_text(json.dumps(film_world.interactions.select("user", "item").rows()))
+    backwards = PERFECT.format(log=tmp_path / "log.json").replace("0.9 if", "0.1 if").replace("else 0.1", "else 0.9")
+    (tmp_path / "backwards.py").write_text(backwards)
+    file = experiment(tmp_path, film_files, f"{tmp_path / 'backwards.py'}:Knows")
     capsys.readouterr()
     assert call(["fidelity", str(file), "--parts", "choose", "--bootstrap", "50", "--output", str(tmp_path / "out")]) == 0
     assert "is worse than chance at telling held-out choices from random items" in capsys.readouterr().err
