@@ -1,8 +1,8 @@
 """``manifest.json`` of a run: what it is made of and by, written once, and compared whenever the run is continued.
 
-What must stay as it was: the settings, the data, the language model. What may only change where somebody says so: the code, the versions
-of the packages below it, the processor and the kernels of BLAS, on which the last bits of a fit depend. Every change that was made is kept
-under ``changed``, with its time, the old and the new values.
+What must stay as it was: the settings, the data, the language model. What may only change where somebody says so: the code, what stands
+in files that [decision], [memory] and [population] name, the versions of the packages below the code, the processor and the kernels of
+BLAS, on which the last bits of a fit depend. Every change that was made is kept under ``changed``, with its time and both values.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import psutil
 from environments.datasets.splits import Split
 from experiments import build
 from experiments.config import ExperimentConfig
+from experiments.named_files import contents
+from experiments.same_settings import settings
 from experiments.stored_settings import changed_settings, differences, flat, settings_of, settings_sha256, value_told
 from simulator.dataset import Dataset
 from simulator.errors import RunError
@@ -33,7 +35,7 @@ from simulator.run_directory import RunDirectory
 
 PACKAGES = ("mesa", "torch", "transformers", "llama-cpp-python", "polars", "numpy", "scipy", "pydantic")
 
-ACCEPTABLE = ("usersim", "git_revision", "code", "packages", "machine.processor", "machine.blas", "model.backend")
+ACCEPTABLE = ("usersim", "git_revision", "code", "files", "packages", "machine.processor", "machine.blas", "model.backend")
 """Entries, with all below them, that may differ when a run is continued, if `usersim resume --accept-changes` says so."""
 
 
@@ -48,6 +50,7 @@ def made_by(config: ExperimentConfig) -> dict[str, Any]:
         "usersim": metadata.version("usersim"),
         "git_revision": _git_revision(),
         "code": code_of(config),
+        "files": _files_of(config),
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": {
             "system": platform.platform(),
@@ -116,9 +119,13 @@ def check(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
     """
     stored = run.read_json("manifest")
     entries: dict[str, Any] = {**_made_of(train, model), **made_by(config)}
+    if "rating_scale" in stored:  # which rows that are held out can change, too
+        entries["rating_scale"] = train.rating_scale
     accepted: dict[str, list[Any]] = {}
-    for name, value in entries.items():
-        for key, (then, here) in differences(stored.get(name), value, name).items():
+    files = stored.get("files") or {}  # of one that is gone, whoever still needs it says so; an older version kept nothing of them
+    compared = entries | {"files": files | {key: digest for key, digest in entries["files"].items() if key in files}}
+    for name, value in compared.items():
+        for key, (then, here) in differences(files if name == "files" else stored.get(name), value, name).items():
             if name == "machine" and not _acceptable(key):  # tells how fast it is
                 continue
             if not _acceptable(key):
@@ -130,8 +137,8 @@ def check(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
     if accepted and not accept:
         told = "; ".join(f"{key} was {value_told(key, then)}, now it is {value_told(key, here)}" for key, (then, here) in accepted.items())
         raise RunError(
-            f"the run {run.path} was started by other code or on another machine: {told}. To the byte, its log would not be that of one "
-            f"run; `usersim resume {run.path} --accept-changes` goes on all the same and records it in manifest.json."
+            f"the run {run.path} was started by other code, with other files or on another machine: {told}. To the byte, its log would not "
+            f"be that of one run; `usersim resume {run.path} --accept-changes` goes on all the same and records it in manifest.json."
         )
     changed = [*stored.get("changed", []), {"time": now(), "accepted": accepted}] if accepted else stored.get("changed", [])
     settings = stored.get("settings") or settings_of(run)
@@ -189,6 +196,12 @@ def code_of(config: ExperimentConfig) -> dict[str, str]:
         if modules:
             found[section] = code_sha256(*sorted(modules))
     return found
+
+
+def _files_of(config: ExperimentConfig) -> dict[str, str]:
+    """What stands in the files that people are made from, such as an earlier run whose decisions they repeat."""
+    of_people = {key: value for key, value in settings(config).items() if key.partition(".")[0] in ("decision", "memory", "population")}
+    return contents({key: value for key, value in of_people.items() if not key.endswith(".use")})
 
 
 def _made_of(train: Dataset, model: LanguageModel | None) -> dict[str, Any]:

@@ -60,8 +60,8 @@ def take_over(run: RunDirectory, config: ExperimentConfig, prepared: Sequence[Pa
 
 def made_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two manifests are of runs by the same code (but for the recommender's) and packages, on the same kind of processor, of the
-    same data and with the same model."""
-    names = ("usersim", "packages", "data", "model")
+    same data and files and with the same model."""
+    names = ("usersim", "packages", "files", "data", "model")
     codes = [{**(manifest.get("code") or {}), "recommender": ""} for manifest in (one, other)]
     machines = [manifest.get("machine") or {} for manifest in (one, other)]
     return (
@@ -72,8 +72,9 @@ def made_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def made_by_others(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """The first entry of two manifests that says that they are of runs by other code or packages, or on another kind of machine."""
-    names = [("usersim",), ("code",), ("packages",), ("machine", "processor"), ("machine", "blas")]
+    """The first entry of two manifests that says that they are of runs by other code or packages, with other files, or on another kind of
+    machine."""
+    names = [("usersim",), ("code",), ("files",), ("packages",), ("machine", "processor"), ("machine", "blas")]
     for path in names:
         values: list[Any] = [one, other]
         for key in path:

@@ -19,6 +19,7 @@ from experiments.run import resume, start
 from experiments.same_settings import take_over
 from experiments.stored_settings import settings_of
 from simulator.errors import FallbackError, RunError
+from simulator.files import remove
 from simulator.run_directory import RunDirectory
 from simulator.run_lock import LOCK, locked
 from simulator.seeds import Stream
@@ -229,6 +230,28 @@ def test_other_data_is_refused_with_and_without_accepting_changes(half):
     (half / "manifest.json").write_text(json.dumps(stored))
     for more in ((), ("--accept-changes",)):
         assert again(half, *more) == 2
+
+
+def test_a_replay_does_not_go_on_with_another_log(finished, tmp_path, film_files, capsys):
+    """What people are made from is read again by a run that is continued; what was found out about it since does not count."""
+    source, replayed = tmp_path / "source", tmp_path / "replayed"
+    shutil.copytree(finished, source)
+    more = ["--set", "decision.use=agents.controls:ReplayedDecisions", "--set", f"decision.run={source}", "--set", "language_model=false"]
+    assert run(experiment(tmp_path, film_files), replayed, *more) == 0
+    whole = summary(replayed)["sha256"]
+    (replayed / "summary.json").unlink()
+    (source / "fidelity").mkdir()
+    (source / "fidelity" / "fidelity.json").write_text("{}")
+    assert again(replayed) == 0
+    assert summary(replayed)["sha256"] == whole
+    for name in ("summary.json", "rounds/001"):
+        remove(replayed / name)
+    directory = RunDirectory(source)
+    directory.write_json("summary", {**summary(source), "sha256": {"impressions": "another"}})
+    assert again(replayed) == 2
+    assert "files.decision.run was" in capsys.readouterr().err
+    assert again(replayed, "--accept-changes") == 0
+    assert "files.decision.run" in RunDirectory(replayed).read_json("manifest")["changed"][0]["accepted"]
 
 
 def test_a_plug_in_of_a_run_that_was_edited_is_another_code(tmp_path, film_files, killed_at):
@@ -552,7 +575,9 @@ def test_what_was_prepared_is_not_taken_from_a_run_whose_settings_were_edited(fi
     (edited / "config.toml").write_bytes(dumped)
     assert take_over(run, config, [edited]) is None
     honest = RunDirectory(edited)
-    honest.write_json("manifest", {**honest.read_json("manifest"), "settings": settings_of(honest)})
+    honest.write_json("manifest", {**honest.read_json("manifest"), "settings": settings_of(honest), "files": {"decision.exposures": "1"}})
+    assert take_over(run, config, [edited]) is None, "a file had another content"
+    honest.write_json("manifest", {**honest.read_json("manifest"), "files": {}})
     assert take_over(run, config, [edited]) == edited
 
 
