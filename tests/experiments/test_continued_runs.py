@@ -254,6 +254,29 @@ def test_a_replay_does_not_go_on_with_another_log(finished, tmp_path, film_files
     assert "files.decision.run" in RunDirectory(replayed).read_json("manifest")["changed"][0]["accepted"]
 
 
+def test_a_run_does_not_go_on_with_another_scale_of_ratings(tmp_path, capsys):
+    """The scale is that of all ratings, of those that are held out too, which are in no training part."""
+    rows = [(user, item, 1 + (user + item) % 5, 10_000_000 + 1_000 * item) for user in range(12) for item in range(user % 3, 20, 2)]
+    data = tmp_path / "r.csv"
+    text = "user_id,item_id,rating,timestamp\n" + "".join(f"{','.join(map(str, row))}\n" for row in rows)
+    data.write_text(text)
+    file = tmp_path / "scale.toml"
+    file.write_text(
+        f'name = "scale"\nrounds = 2\nlanguage_model = false\n[dataset]\nuse = "environments.datasets.tables:InteractionTables"\n'
+        f'interactions = "{data}"\n[population]\nusers = 6\n[decision]\nuse = "agents.controls:EvidenceDecisions"\n'
+        '[recommender]\nuse = "environments.recommenders.popularity:Popularity"\npage_size = 3\nmax_pages = 1\n'
+    )
+    assert run(file, tmp_path / "run") == 0
+    for name in ("summary.json", "rounds/001"):
+        remove(tmp_path / "run" / name)
+    user, item, _, when = rows[-1]
+    data.write_text(text.replace(f"{user},{item},{rows[-1][2]},{when}\n", f"{user},{item},6,{when}\n"))
+    assert again(tmp_path / "run") == 2
+    assert "rating_scale was" in capsys.readouterr().err
+    data.write_text(text)
+    assert again(tmp_path / "run") == 0
+
+
 def test_a_plug_in_of_a_run_that_was_edited_is_another_code(tmp_path, film_files, killed_at):
     plugin = tmp_path / "own.py"
     plugin.write_text("from environments.recommenders.popularity import Popularity\nclass Own(Popularity): pass\n")
