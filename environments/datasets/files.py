@@ -97,6 +97,8 @@ def read_bytes(path: Path) -> bytes:
 
 def _raw(path: Path) -> bytes:
     try:
+        if path.is_char_device() or path.is_block_device():  # a pipe ends, these need not
+            raise DataError(f"'{path}' is a device; allowed is a file.")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"there is no file '{path}'; check the path, or fetch the data again.") from error

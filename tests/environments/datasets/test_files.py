@@ -163,6 +163,19 @@ def test_a_file_that_unpacks_to_much_more_than_it_is_is_not_unpacked_to_its_end(
     assert rows(load(tmp_path, interactions=name)) == WANTED
 
 
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/random", "/dev/null", "/dev/full"])
+def test_a_device_is_no_file(tmp_path, device):
+    if not Path(device).is_char_device():
+        pytest.skip("this system has no such device")
+    with pytest.raises(DataError, match=rf"'{device}' is a device"):
+        load(tmp_path, interactions=device)
+    with pytest.raises(DataError, match="is a device or a pipe"):
+        sources.describe(device)
+    (tmp_path / "r.csv").symlink_to(device)
+    with pytest.raises(DataError, match="is a device"):
+        load(tmp_path, interactions="r.csv")
+
+
 def test_a_parquet_file_that_says_that_it_has_more_rows_than_memory_is_refused(tmp_path):
     count = 40_000_000
     pl.select(user_id=pl.repeat(1, count, dtype=pl.Int8), item_id=pl.repeat(2, count, dtype=pl.Int8)).write_parquet(tmp_path / "r.parquet")
