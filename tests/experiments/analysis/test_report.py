@@ -20,6 +20,7 @@ from experiments.analysis.report_sections import cost, cost_by_round, most_shown
 from experiments.analysis.stories import examples, ordinary_person, story
 from experiments.analysis.timeline import timeline_rows
 from simulator.llm.limits import Ledger
+from simulator.tables import TABLES, Table
 
 MakeRun = Callable[..., Path]
 INSIGHT = "I enjoy slow dramas in the evening more than I thought, and leave when comedies pile up."
@@ -285,6 +286,20 @@ def test_an_item_whose_propensity_nobody_knows_is_shown_as_that(make_run: MakeRu
     text = write_report(run).read_text(encoding="utf-8")
     assert "shown with unknown probability" in text
     assert "shown with probability 0.25" in text
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_whatever_a_table_may_not_know_is_no_reason_not_to_report(make_run: MakeRun, tmp_path: Path, table: Table) -> None:
+    run = make_run(tmp_path / "run")
+    file = run / f"{table.name}.parquet"
+    whole = pl.read_parquet(file)
+    unknown = [column.name for column in table.columns if "null" in column.meaning and column.name in whole.columns]
+    assert unknown or table.name == "texts"
+    for known in (0, 1):  # of nobody, and of every second row
+        some = pl.when(pl.int_range(pl.len()) % 2 < known)
+        whole.with_columns(some.then(pl.col(name)).otherwise(None).alias(name) for name in unknown).write_parquet(file)
+        html = write_report(run).read_text(encoding="utf-8")
+        assert "nan" not in re.sub(r"base64,[^\"]*", "", html).lower()
 
 
 def test_a_run_in_which_nobody_chose_anything_still_has_a_report(make_run: MakeRun, tmp_path: Path) -> None:
