@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments import config as configuration
 from experiments import manifest
 from experiments import run as runs
 from experiments.config import ExperimentConfig
 from experiments.run_data import data_of
 from experiments.same_settings import difference, made_by_others, settings
+from experiments.stored_settings import config_of
 from experiments.trust import own
 from simulator.errors import ConfigError, RunError
 from simulator.run_directory import RunDirectory
@@ -115,7 +115,7 @@ def check_run(folder: Path, config: ExperimentConfig) -> None:
     if not file.is_file():
         return
     with own(config):
-        before = configuration.of_run(file)
+        before = config_of(RunDirectory(folder))
     for key, (then, now) in difference(settings(before), settings(config)).items():
         raise RunError(
             f"{folder} was run with {key} = {then!r}, and now {now!r} is wanted; choose another folder (--output), or remove {folder}."

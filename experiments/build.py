@@ -177,7 +177,7 @@ def fixed_inference(config: ExperimentConfig, runs: Sequence[Path]) -> dict[str,
     for folder in runs:
         run = RunDirectory(folder)
         try:
-            same = resolved(configuration.read(run.config_path)).get("language_model") == resolved(config).get("language_model")
+            same = resolved(configuration.of_run(run.config_path)).get("language_model") == resolved(config).get("language_model")
             settings = (run.read_json("manifest").get("model") or {}).get("settings", {}) if same else {}
         except (UsersimError, OSError, ValueError, AttributeError):
             continue  # who reads the run itself says what is wrong with it

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
 from experiments.config import ExperimentConfig
 from experiments.same_settings import difference, settings
+from experiments.stored_settings import config_of
 from simulator.errors import ConfigError, RunError
 from simulator.plugins import portable
 
@@ -66,7 +66,7 @@ def check_runs(runs: Mapping[str, FinishedRun]) -> list[str]:
         RunError: two runs have other items, people, data, seeds or rounds.
     """
     (name, first), *others = runs.items()
-    mine = _comparable(configuration.of_run(first.directory.config_path))
+    mine = _comparable(config_of(first.directory))
     warnings = []
     for other, run in others:
         here, there = f"{name} ({first.path})", f"{other} ({run.path})"
@@ -85,7 +85,7 @@ def check_runs(runs: Mapping[str, FinishedRun]) -> list[str]:
                 f"the runs {here} and {there} learned from other training interactions of the same people and items (fingerprints "
                 f"{str(data[0])[:12]} and {str(data[1])[:12]}): give both the same [dataset] with the same split and seed."
             )
-        different = difference(mine, _comparable(configuration.of_run(run.directory.config_path)))
+        different = difference(mine, _comparable(config_of(run.directory)))
         for key in ("seed", "rounds", "round_days"):
             if key in different:
                 raise RunError(

@@ -110,6 +110,8 @@ def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ConfigError: the file is not TOML, an override is malformed, or the file belongs to a run that is not trusted
             (`experiments.trust`).
     """
+    if is_data(file):
+        raise ConfigError(_data_is_no_experiment(file))
     try:
         contents = tomllib.loads(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:

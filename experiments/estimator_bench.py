@@ -5,19 +5,27 @@ Every run is kept under ``offline/truth`` of the evaluated run and is used again
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from experiments import config as configuration
+from experiments import manifest
+from experiments import run as runs
 from experiments.analysis.finished_run import FinishedRun
 from experiments.arms import run_once
 from experiments.config import ExperimentConfig
 from experiments.offline_evaluation import Evaluation, Options, evaluate, reward_of
 from experiments.policy_on_log import Report
+from experiments.same_settings import made_by_others
+from experiments.stored_settings import config_of
 from experiments.target_policy import OFFLINE, policy_name
+from simulator.errors import RunError
+from simulator.run_directory import RunDirectory
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +92,9 @@ def bench(path: Path, target: ExperimentConfig, options: Options, seeds: int, wo
     Raises:
         UsersimError: as `experiments.offline_evaluation.evaluate` and `experiments.run.start`.
     """
-    logged = configuration.of_run(path / "config.toml")
+    logged = config_of(RunDirectory(path))
+    if other := made_by_others(RunDirectory(path).read_json("manifest"), manifest.made_by(logged)):
+        _log.warning("%s was made by other code or on another machine (%s) than the truth that it is held against.", path, other)
     numbers = tuple(range(logged.seed, logged.seed + seeds))
     truths, evaluations, folders = [], [], []
     for turn, seed in enumerate(numbers):
@@ -94,13 +104,35 @@ def bench(path: Path, target: ExperimentConfig, options: Options, seeds: int, wo
             report(prefix + what, done, total)
 
         kept = path / OFFLINE / "truth"
-        with_seed = {"seed": seed}
-        logging = path if turn == 0 else run_once(logged.model_copy(update=with_seed), kept / "logging" / f"seed-{seed}", workers, tell)
-        aimed = target.model_copy(update=with_seed)
-        evaluations.append(evaluate(logging, aimed, options, tell))
-        folders.append(run_once(aimed, kept / policy_name(target, logged) / f"seed-{seed}", workers, tell, [logging]))
+        own, aimed = (config.model_copy(update={"seed": seed}) for config in (logged, target))
+        log = path if turn == 0 else _run_again(own, kept / "logging" / f"seed-{seed}", workers, tell)
+        evaluations.append(evaluate(log, aimed, options, tell))
+        folders.append(_run_again(aimed, kept / policy_name(target, logged) / f"seed-{seed}", workers, tell, log))
         truths.append(true_value(folders[-1], options.reward))
     return Bench(numbers, tuple(truths), tuple(evaluations), verdicts(evaluations, truths), tuple(folders))
+
+
+def _run_again(config: ExperimentConfig, folder: Path, workers: int, report: runs.Report, log: Path | None = None) -> Path:
+    """A run that is kept, made or continued.
+
+    Args:
+        config, folder, workers, report: as in `experiments.arms.run_once`. log: the run that it is held against, or None.
+
+    Raises:
+        RunError: it was made by other code or from other data than it would be now.
+    """
+    run = RunDirectory(folder)
+    if run.is_complete:
+        stored = run.read_json("manifest")
+        other = made_by_others(stored, manifest.made_by(config))
+        if other is None and log is not None and stored.get("data") != RunDirectory(log).read_json("manifest").get("data"):
+            other = "data"
+        if other is not None:
+            raise RunError(
+                f"{folder} was made by other code, on another machine or from other data ({other}) than it would be now; remove it, and it "
+                "is run again."
+            )
+    return run_once(config, folder, workers, report, [] if log is None else [log])
 
 
 def true_value(path: Path, reward: str) -> float:

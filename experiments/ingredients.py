@@ -6,21 +6,17 @@ code or other libraries compute other numbers from the same.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from experiments.config import ExperimentConfig
 from experiments.manifest import code_of
+from experiments.named_files import contents
 from experiments.same_settings import settings
 from simulator.dataset import Dataset
 from simulator.errors import ModelError
 from simulator.llm import formats, models
 from simulator.provenance import arithmetic, code_sha256
-
-MOST_FILES = 100
-"""Of a folder that a setting names, at most so many files count by their content."""
 
 
 def ingredients(config: ExperimentConfig, train: Dataset, *modules: str) -> dict[str, Any]:
@@ -56,19 +52,9 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 def _contents(config: ExperimentConfig) -> dict[str, str]:
-    """SHA-256 of what stands in the files and folders that settings name; those of the data are known by what was read from them."""
-    found = {}
-    for key, value in settings(config).items():
-        if not isinstance(value, str) or key.startswith("dataset.") or key in ("name", "language_model.cache_path", "language_model.path"):
-            continue
-        path = Path(value).expanduser()
-        try:
-            files = [path] if path.is_file() else sorted(path.rglob("*.json"))[:MOST_FILES] if "/" in value and path.is_dir() else []
-        except OSError:  # a text that is too long for a path, say
-            continue
-        if files:
-            found[key] = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
-    return found
+    """What stands in the files that settings name; those of the data are known by what was read from them."""
+    known = ("name", "language_model.cache_path", "language_model.path")
+    return contents({key: value for key, value in settings(config).items() if not key.startswith("dataset.") and key not in known})
 
 
 def _model(config: ExperimentConfig) -> str | None:

@@ -12,9 +12,9 @@ from agents.synthetic import synthesise
 from agents.taste import read_tastes
 from agents.text import clean
 from experiments import build
-from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.run_data import data_of
+from experiments.stored_settings import config_of
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, RunError, with_suggestion
 from simulator.memory_table import from_frame
@@ -103,7 +103,7 @@ class Interview:
 
     def __init__(self, path: Path, user: str) -> None:
         run = RunDirectory.open(path, complete=True)
-        self._config = configuration.of_run(run.config_path)
+        self._config = config_of(run)
         train = data_of(self._config, run).train
         profile = self._find(run, train, user)
         codes = {str(item): code for code, item in enumerate(train.catalog.item_ids)}

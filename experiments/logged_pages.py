@@ -15,11 +15,11 @@ import polars as pl
 
 from agents.profiles import fit_profiles
 from agents.requests import page_request, page_stream, person_stream
-from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
 from experiments.config import ExperimentConfig
 from experiments.run import take_part
 from experiments.run_data import data_of
+from experiments.stored_settings import config_of
 from simulator.dataset import Dataset
 from simulator.errors import RunError
 from simulator.records import PageRequest, UserProfile
@@ -90,7 +90,7 @@ def read_logged_pages(path: Path) -> LoggedPages:
     run = FinishedRun(path)
     impressions = run.directory.read_table("impressions", check=False)
     _check_propensities(impressions, path / "impressions.parquet")
-    config = configuration.of_run(run.directory.config_path)
+    config = config_of(run.directory)
     train = data_of(config, run.directory).train
     impressions = impressions.sort(KEY)
     items = _items(impressions, train, path)

@@ -1,17 +1,15 @@
 """``manifest.json`` of a run: what it is made of and by, written once, and compared whenever the run is continued.
 
-What must stay as it was: the settings, the data, the language model. What may only change where somebody says so: the code, the versions
-of the packages below it, the processor and the kernels of BLAS, on which the last bits of a fit depend. Every change that was made is kept
-under ``changed``, with its time, the old and the new values.
+What must stay as it was: the settings, the data, the language model. What may only change where somebody says so: the code, what stands
+in files that [decision], [memory] and [population] name, the versions of the packages below the code, the processor and the kernels of
+BLAS, on which the last bits of a fit depend. Every change that was made is kept under ``changed``, with its time and both values.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,11 +18,12 @@ from typing import Any
 
 import psutil
 
+from environments.datasets.splits import Split
 from experiments import build
-from experiments import config as configuration
 from experiments.config import ExperimentConfig
-from experiments.same_settings import CHANGEABLE, flat
-from simulator.credentials import shown
+from experiments.named_files import contents
+from experiments.same_settings import settings
+from experiments.stored_settings import changed_settings, differences, flat, settings_of, settings_sha256, value_told
 from simulator.dataset import Dataset
 from simulator.errors import RunError
 from simulator.execution import cores
@@ -36,10 +35,8 @@ from simulator.run_directory import RunDirectory
 
 PACKAGES = ("mesa", "torch", "transformers", "llama-cpp-python", "polars", "numpy", "scipy", "pydantic")
 
-ACCEPTABLE = ("usersim", "git_revision", "code", "packages", "machine.processor", "machine.blas", "model.backend")
+ACCEPTABLE = ("usersim", "git_revision", "code", "files", "packages", "machine.processor", "machine.blas", "model.backend")
 """Entries, with all below them, that may differ when a run is continued, if `usersim resume --accept-changes` says so."""
-
-_NONE = object()
 
 
 def now() -> str:
@@ -53,6 +50,7 @@ def made_by(config: ExperimentConfig) -> dict[str, Any]:
         "usersim": metadata.version("usersim"),
         "git_revision": _git_revision(),
         "code": code_of(config),
+        "files": _files_of(config),
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": {
             "system": platform.platform(),
@@ -65,19 +63,9 @@ def made_by(config: ExperimentConfig) -> dict[str, Any]:
     }
 
 
-def settings_of(run: RunDirectory) -> dict[str, Any]:
-    """What stands in a run's ``config.toml``, as ``section.key`` -> value; [tuning] does not count."""
-    document = {key: value for key, value in configuration.document(run.config_path).items() if key != "tuning"}
-    return dict(flat(json.loads(json.dumps(document, default=str))))
-
-
-def settings_sha256(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of settings, whatever their order."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def write(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: LanguageModel | None, people: Sequence[UserProfile]) -> None:
+def write(run: RunDirectory, config: ExperimentConfig, parts: Split, model: LanguageModel | None, people: Sequence[UserProfile]) -> None:
     """Writes how a run is made, before anything of it is."""
+    train = parts.train
     settings = settings_of(run)
     run.write_json(
         "manifest",
@@ -89,6 +77,7 @@ def write(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
             "people": len(people),
             "synthetic_people": sum(person.synthetic for person in people),
             "split": config.dataset.split_config().model_dump(mode="json"),
+            "held_out": {"interactions": parts.test.height, "sha256": parts.test_sha256()},
             "policy": build.policy_id(config),
             "rating_scale": train.rating_scale,
             "understood": dict(train.understood),
@@ -98,31 +87,6 @@ def write(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
             "settings_sha256": settings_sha256(settings),
         },
     )
-
-
-def changed_settings(run: RunDirectory) -> dict[str, tuple[Any, Any]]:
-    """Settings of ``config.toml`` that are not those in the manifest -> both values; nothing where an older version kept none."""
-    stored = run.read_json("manifest").get("settings")
-    return {} if stored is None else _differences(stored, settings_of(run), "")
-
-
-def check_settings(run: RunDirectory, *, changeable: bool = False) -> None:
-    """Checks that the configuration of a run is the one that it was started with (or that `change_settings` made of it).
-
-    Args:
-        run: with its manifest. changeable: whether those of `CHANGEABLE` may differ.
-
-    Raises:
-        RunError: a setting is another; names it.
-    """
-    for key, (then, here) in changed_settings(run).items():
-        if changeable and key in CHANGEABLE:
-            continue
-        told = f"{key} was {_told(key, then)} when the run was started, now it is {_told(key, here)}"
-        raise RunError(
-            f"{run.config_path}: {told}; a run has the settings it was started with, so that its log stays one. Put "
-            f"{key} = {_told(key, then)} back, or start another run."
-        )
 
 
 def change_settings(run: RunDirectory, overrides: Sequence[str], **model_settings: str) -> None:
@@ -155,22 +119,26 @@ def check(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
     """
     stored = run.read_json("manifest")
     entries: dict[str, Any] = {**_made_of(train, model), **made_by(config)}
+    if "rating_scale" in stored:  # which rows that are held out can change, too
+        entries["rating_scale"] = train.rating_scale
     accepted: dict[str, list[Any]] = {}
-    for name, value in entries.items():
-        for key, (then, here) in _differences(stored.get(name), value, name).items():
+    files = stored.get("files") or {}  # of one that is gone, whoever still needs it says so; an older version kept nothing of them
+    compared = entries | {"files": files | {key: digest for key, digest in entries["files"].items() if key in files}}
+    for name, value in compared.items():
+        for key, (then, here) in differences(files if name == "files" else stored.get(name), value, name).items():
             if name == "machine" and not _acceptable(key):  # tells how fast it is
                 continue
             if not _acceptable(key):
                 raise RunError(
-                    f"the run {run.path} was started with another {name}: {key.removeprefix(name + '.')} was {_told(key, then)}, now it is "
-                    f"{_told(key, here)}; a run is continued only with the same, so that its log stays one."
+                    f"the run {run.path} was started with another {name}: {key.removeprefix(name + '.')} was {value_told(key, then)}, now "
+                    f"it is {value_told(key, here)}; a run is continued only with the same, so that its log stays one."
                 )
             accepted[key] = [then, here]
     if accepted and not accept:
-        told = "; ".join(f"{key} was {_told(key, then)}, now it is {_told(key, here)}" for key, (then, here) in accepted.items())
+        told = "; ".join(f"{key} was {value_told(key, then)}, now it is {value_told(key, here)}" for key, (then, here) in accepted.items())
         raise RunError(
-            f"the run {run.path} was started by other code or on another machine: {told}. To the byte, its log would not be that of one "
-            f"run; `usersim resume {run.path} --accept-changes` goes on all the same and records it in manifest.json."
+            f"the run {run.path} was started by other code, with other files or on another machine: {told}. To the byte, its log would not "
+            f"be that of one run; `usersim resume {run.path} --accept-changes` goes on all the same and records it in manifest.json."
         )
     changed = [*stored.get("changed", []), {"time": now(), "accepted": accepted}] if accepted else stored.get("changed", [])
     settings = stored.get("settings") or settings_of(run)
@@ -187,7 +155,24 @@ def check(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
     )
 
 
-def check_data(run: RunDirectory, train: Dataset) -> None:
+def check_data(run: RunDirectory, parts: Split) -> None:
+    """Checks that data is what a run was made with: the training part, and what was held out, which nothing of the run depends on but on
+    which it is judged.
+
+    Raises:
+        RunError: it is not.
+    """
+    check_training_data(run, parts.train)
+    then = run.read_json("manifest").get("held_out")
+    if then is not None and then.get("sha256") != parts.test_sha256():  # an older version kept nothing of it
+        raise RunError(
+            f"the run {run.path} was started with another data: {then.get('interactions')} held-out interactions of '{parts.train.name}' "
+            f"(SHA-256 {str(then.get('sha256'))[:12]}); now {parts.test.height} are held out ({parts.test_sha256()[:12]}). What is said "
+            "about a run must come from its own data."
+        )
+
+
+def check_training_data(run: RunDirectory, train: Dataset) -> None:
     """Checks that a training part is the one that a run was made with.
 
     Raises:
@@ -213,6 +198,12 @@ def code_of(config: ExperimentConfig) -> dict[str, str]:
     return found
 
 
+def _files_of(config: ExperimentConfig) -> dict[str, str]:
+    """What stands in the files that people are made from, such as an earlier run whose decisions they repeat."""
+    of_people = {key: value for key, value in settings(config).items() if key.partition(".")[0] in ("decision", "memory", "population")}
+    return contents({key: value for key, value in of_people.items() if not key.endswith(".use")})
+
+
 def _made_of(train: Dataset, model: LanguageModel | None) -> dict[str, Any]:
     identity = model.identity if model is not None else None
     return {
@@ -233,24 +224,6 @@ def _made_of(train: Dataset, model: LanguageModel | None) -> dict[str, Any]:
 
 def _acceptable(key: str) -> bool:
     return any(key == entry or key.startswith(f"{entry}.") for entry in ACCEPTABLE)
-
-
-def _differences(then: Any, here: Any, before: str) -> dict[str, tuple[Any, Any]]:
-    """Entries that differ, by their path; None where one is missing."""
-    if isinstance(then, Mapping) and isinstance(here, Mapping):
-        found: dict[str, tuple[Any, Any]] = {}
-        for key in dict.fromkeys((*then, *here)):
-            found |= _differences(then.get(key, _NONE), here.get(key, _NONE), f"{before}.{key}" if before else key)
-        return found
-    # as JSON too, which has lists for tuples, and in which a number that is none equals itself
-    same = then == here or json.dumps(then, sort_keys=True, default=str) == json.dumps(here, sort_keys=True, default=str)
-    return {} if same else {before: (None if then is _NONE else then, None if here is _NONE else here)}
-
-
-def _told(key: str, value: Any) -> str:
-    if value is None or isinstance(value, Mapping):
-        return "not there" if value is None else "there"
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else shown(key, value)
 
 
 def _version(package: str) -> str | None:

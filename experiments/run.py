@@ -20,6 +20,7 @@ from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder
 from agents.synthetic import synthesise
 from agents.taste import write_tastes
+from environments.datasets.splits import Split
 from environments.interventions import aimed, assignments
 from experiments import build, manifest, memory
 from experiments import config as configuration
@@ -28,7 +29,8 @@ from experiments.mending import mend
 from experiments.people_tables import items_table, people_table, real_table
 from experiments.round_recommender import fit_recommender
 from experiments.run_work import told
-from experiments.same_settings import CHANGEABLE, take_over
+from experiments.same_settings import take_over
+from experiments.stored_settings import CHANGEABLE, changed_settings, check_settings
 from experiments.told import read_told, write_told
 from simulator.dataset import Dataset, require
 from simulator.errors import ConfigError
@@ -113,10 +115,10 @@ def resume(
         mend(run)
         begun = run.is_begun
         if begun:
-            manifest.check_settings(run, changeable=not run.is_complete)
+            check_settings(run, changeable=not run.is_complete)
         if overrides:
             _change(run, overrides)
-        elif begun and manifest.changed_settings(run):
+        elif begun and changed_settings(run):
             manifest.change_settings(run, ())
         config = configuration.of_run(run.config_path)
         run.remove_leftovers()
@@ -189,14 +191,15 @@ def prepare(
         UsersimError: anything the user can mend, see `simulator.errors`.
     """
     report("reading the data", 0, 0, None)
-    train = build.data(config).train
+    parts = build.data(config)
+    train = parts.train
     build.check_recommender(config, train)
     report("getting to know the people", 0, 0, None)
     profiles = fit_profiles(train)
     people = take_part(config, train, profiles)
     interventions = aimed(config.interventions, train, Stream(config.seed))
     blueprint = build.Blueprint(config, train.catalog, build.actions(train), train.rating_scale, run.path.resolve(), threads, interventions)
-    people = _prepare(run, blueprint, train, profiles, people, report, prepared, accept_changes=accept_changes)
+    people = _prepare(run, blueprint, parts, profiles, people, report, prepared, accept_changes=accept_changes)
     _write_tables(run, train, people, assignments(interventions, people, Stream(config.seed)) if interventions else None)
     return Prepared(blueprint, train, profiles, people)
 
@@ -321,7 +324,7 @@ def take_part(config: ExperimentConfig, train: Dataset, profiles: list[UserProfi
 def _prepare(
     run: RunDirectory,
     blueprint: build.Blueprint,
-    train: Dataset,
+    parts: Split,
     profiles: list[UserProfile],
     people: list[UserProfile],
     report: Report,
@@ -330,14 +333,14 @@ def _prepare(
     accept_changes: bool,
 ) -> list[UserProfile]:
     """Everything before the first round that is done once: manifest, tastes, the decision model's own preparation."""
-    config = blueprint.config
+    config, train = blueprint.config, parts.train
     fixed = build.fixed_inference(config, [run.path, *prepared])
     model = build.language_model(config, ledger=blueprint.run / build.LEDGER, fixed=fixed)
     try:
         if run.is_begun:
             manifest.check(run, config, train, model, accept=accept_changes)
         else:
-            manifest.write(run, config, train, model, people)
+            manifest.write(run, config, parts, model, people)
         take_over(run, config, prepared)
         if config.population.taste and model is not None:
             report("writing tastes", 0, 0, None)

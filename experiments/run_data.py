@@ -6,9 +6,9 @@ from pathlib import Path
 
 from environments.datasets.splits import Split
 from experiments import build
-from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.manifest import check_data
+from experiments.stored_settings import config_of
 from simulator.run_directory import RunDirectory
 
 
@@ -21,11 +21,11 @@ def data_of(config: ExperimentConfig, run: RunDirectory | Path | None) -> Split:
 
     Raises:
         DataError: a file is missing or damaged.
-        RunError: it is not the data that the run was made with.
+        RunError: it is not the data that the run was made with, be it what was held out.
     """
     parts = build.data(config)
     if run is not None:
-        check_data(run if isinstance(run, RunDirectory) else RunDirectory(run), parts.train)
+        check_data(run if isinstance(run, RunDirectory) else RunDirectory(run), parts)
     return parts
 
 
@@ -36,4 +36,4 @@ def data_of_run(run: RunDirectory | Path) -> Split:
         DataError, RunError: as `data_of`.
     """
     directory = run if isinstance(run, RunDirectory) else RunDirectory(run)
-    return data_of(configuration.of_run(directory.config_path), directory)
+    return data_of(config_of(directory), directory)

@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
+from experiments.stored_settings import CHANGEABLE, config_of, flat
 from experiments.trust import own
 from simulator.errors import UsersimError
 from simulator.files import damage, write_atomically
 from simulator.run_directory import RunDirectory
-
-CHANGEABLE = (
-    "decision.max_fallback_share",
-    *(
-        f"language_model.{key}"
-        for key in (
-            "base_url",
-            "budget",
-            "price_per_million_prompt_tokens",
-            "price_per_million_completion_tokens",
-            "api_key_env",
-            "concurrency",
-            "timeout_s",
-            "retries",
-            "first_wait_s",
-            "longest_wait_s",
-            "requests_per_minute",
-        )
-    ),
-)
-"""Settings that `usersim resume --set` may change: how many replies may be unusable, what a server may cost and how it is reached;
-nothing that can change the log."""
 
 NOT_PREPARED_FROM = ("name", "rounds", "round_days", "cohort_size", "tuning", "augmentation", "recommender", "interventions")
 """Keys and sections that what is done before the first round does not depend on, but for the shape of pages in [recommender]."""
@@ -81,8 +60,8 @@ def take_over(run: RunDirectory, config: ExperimentConfig, prepared: Sequence[Pa
 
 def made_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two manifests are of runs by the same code (but for the recommender's) and packages, on the same kind of processor, of the
-    same data and with the same model."""
-    names = ("usersim", "packages", "data", "model")
+    same data and files and with the same model."""
+    names = ("usersim", "packages", "files", "data", "model")
     codes = [{**(manifest.get("code") or {}), "recommender": ""} for manifest in (one, other)]
     machines = [manifest.get("machine") or {} for manifest in (one, other)]
     return (
@@ -93,8 +72,9 @@ def made_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def made_by_others(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """The first entry of two manifests that says that they are of runs by other code or packages, or on another kind of machine."""
-    names = [("usersim",), ("code",), ("packages",), ("machine", "processor"), ("machine", "blas")]
+    """The first entry of two manifests that says that they are of runs by other code or packages, with other files, or on another kind of
+    machine."""
+    names = [("usersim",), ("code",), ("files",), ("packages",), ("machine", "processor"), ("machine", "blas")]
     for path in names:
         values: list[Any] = [one, other]
         for key in path:
@@ -110,8 +90,8 @@ def _prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirec
     mine = run.read_json("manifest")
     try:
         with own(config):
-            theirs, prepared_from = other.read_json("manifest"), _prepared_from(configuration.of_run(other.config_path))
-    except UsersimError:  # damaged; or it is not trusted, so that what it names is not looked into
+            theirs, prepared_from = other.read_json("manifest"), _prepared_from(config_of(other))
+    except UsersimError:  # damaged or edited; or it is not trusted, so that what it names is not looked into
         return False
     return made_alike(mine, theirs) and _prepared_from(config) == prepared_from
 
@@ -120,12 +100,3 @@ def _prepared_from(config: ExperimentConfig) -> dict[str, Any]:
     feed = config.recommender.feed_config()
     made = {key: value for key, value in settings(config).items() if key.partition(".")[0] not in NOT_PREPARED_FROM}
     return {**made, "page_size": feed.page_size, "max_pages": feed.max_pages}
-
-
-def flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """The entries of a document as ``section.key`` and value; an empty section is an entry."""
-    for key, entry in value.items():
-        if isinstance(entry, Mapping) and entry:
-            yield from flat(entry, f"{before}{key}.")
-        else:
-            yield before + key, entry

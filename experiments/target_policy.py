@@ -13,9 +13,12 @@ from experiments import build
 from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
 from experiments.config import ExperimentConfig
+from experiments.ingredients import ingredients
 from experiments.logged_pages import LoggedPages, fitted_rounds
 from experiments.round_recommender import fit_recommender, loaded
-from simulator.errors import ConfigError
+from experiments.stored_settings import config_of
+from simulator.errors import ConfigError, RunError
+from simulator.files import read_document, remove, write_document
 from simulator.plugins import portable
 from simulator.protocols import Recommender
 from simulator.run_directory import RunDirectory
@@ -24,6 +27,9 @@ from simulator.tables import IMPRESSIONS
 
 OFFLINE = "offline"
 """Folder of a run that holds what was said about other policies."""
+
+MADE = "made_from.json"
+"""File beside kept recommenders that says what they were made from."""
 
 PAGE_KEYS = ("page_size", "max_pages", "repeat")
 """What a page is; a policy takes these from the run."""
@@ -76,26 +82,45 @@ def on_target(log: LoggedPages, target: ExperimentConfig) -> LoggedPages:
 def fitted_target(log: LoggedPages, target: ExperimentConfig) -> dict[int, Recommender]:
     """The target's recommenders by fitted round, fitted on the training part and what the log's people did in earlier rounds.
 
-    They are kept in the run's folder, and those of the run itself are taken where only the exposure differs.
+    They are kept in the run's folder with what they were made from, and fitted anew where that is no longer so; those of the run itself
+    are taken where only the exposure differs.
 
     Args:
         log: the pages, see `on_target`.
         target: the experiment with the target's recommender.
     """
-    own = configuration.of_run(log.run.directory.config_path)
+    own = config_of(log.run.directory)
     if _same_recommender(own, target) and (found := recommenders_of_run(log)) is not None:
         return found
     numbers = sorted(set(log.fitted_rounds.tolist()))
     kept = RunDirectory(policy_folder(log.run, target))
+    _forget_others(kept, log, target)
     # What goes on from round to round is fitted in every round, also in those in which nobody came.
     for number in range(numbers[-1] + 1) if target.recommender.refit == "warm" else numbers:
         fit_recommender(kept, target, log.train, number, _interactions_before(log, number))
     return {number: loaded(target, kept.recommender_folder(number)) for number in numbers}
 
 
+def _forget_others(kept: RunDirectory, log: LoggedPages, target: ExperimentConfig) -> None:
+    """Removes recommenders that other code, data, files, libraries or another log made than those that would make them now."""
+    now = {
+        **ingredients(target, log.train, "experiments.target_policy", "experiments.round_recommender"),
+        "log": log.run.summary.get("sha256"),
+    }
+    file = kept.path / MADE
+    try:
+        before = read_document(file, "it is made again")[0] if file.is_file() else None
+    except RunError:
+        before = None
+    if before != now:
+        remove(kept.path / "recommenders")
+        kept.path.mkdir(parents=True, exist_ok=True)
+        write_document(file, now)
+
+
 def policy_folder(run: FinishedRun, target: ExperimentConfig) -> Path:
     """Where what is said about a policy on a run is kept."""
-    return run.path / OFFLINE / policy_name(target, configuration.of_run(run.directory.config_path))
+    return run.path / OFFLINE / policy_name(target, config_of(run.directory))
 
 
 def policy_name(target: ExperimentConfig, logged: ExperimentConfig) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from experiments import manifest
+from experiments.stored_settings import check_settings, settings_of, settings_sha256
 from simulator.errors import UsersimError
 from simulator.files import damage, read_json, read_table
 from simulator.run_directory import RunDirectory, file_sha256, rows_sha256
@@ -80,8 +80,8 @@ def _settings(run: RunDirectory) -> Check:
     stored = run.read_json("manifest")
     if "settings_sha256" not in stored:
         return Check("settings", "not recorded", "of a version that did not keep the settings in manifest.json")
-    manifest.check_settings(run)
-    now = manifest.settings_sha256(manifest.settings_of(run))
+    check_settings(run)
+    now = settings_sha256(settings_of(run))
     if now != stored["settings_sha256"]:
         return Check(
             "settings",
@@ -93,7 +93,7 @@ def _settings(run: RunDirectory) -> Check:
 
 def _cohorts(run: RunDirectory) -> tuple[int, int]:
     """Rounds and cohorts that a complete run has."""
-    settings = manifest.settings_of(run)
+    settings = settings_of(run)
     return int(settings["rounds"]), math.ceil(int(run.read_json("manifest")["people"]) / int(settings["cohort_size"]))
 
 

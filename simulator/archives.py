@@ -12,7 +12,10 @@ SMALLEST_LIMIT = 64 * 10**6
 """Bytes that any archive may unpack to."""
 
 LARGEST_RATIO = 20
-"""Times its own size that a larger archive may unpack to; text packs to a fifth or a tenth, a bomb to a thousandth."""
+"""Times its own size that a larger archive from elsewhere may unpack to; text packs to a fifth or a tenth, a bomb to a thousandth."""
+
+LARGEST_RATIO_OF_OWN = 200
+"""The same of a file of one's own, which may hold the same few words again and again."""
 
 UNREADABLE = (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, ValueError, OverflowError, OSError)
 """What reading a damaged, locked or strange archive can raise; wrap only the reading in it."""
@@ -22,9 +25,24 @@ class BombError(Exception):
     """An archive would unpack to more than is allowed; nothing of it was unpacked."""
 
 
-def most_unpacked(packed: int) -> int:
+def most_unpacked(packed: int, ratio: int = LARGEST_RATIO) -> int:
     """Bytes to which an archive of so many bytes may unpack."""
-    return max(SMALLEST_LIMIT, LARGEST_RATIO * packed)
+    return max(SMALLEST_LIMIT, ratio * packed)
+
+
+def read_up_to(packed: IO[bytes], most: int) -> bytes:
+    """All that comes out of what unpacks while it is read, if that is at most `most` bytes.
+
+    Raises:
+        BombError: it is more; what was read is forgotten. What reading raises, see `UNREADABLE`.
+    """
+    pieces, size = [], 0
+    while piece := packed.read(1 << 20):
+        size += len(piece)
+        if size > most:
+            raise BombError(f"unpacks to more than {size_of(most)}")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def check_declared(content: zipfile.ZipFile, members: tuple[str, ...], most: int) -> None:

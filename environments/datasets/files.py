@@ -10,10 +10,13 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
+from simulator.archives import LARGEST_RATIO_OF_OWN, BombError, most_unpacked, read_up_to
 from simulator.errors import DataError
+from simulator.web import size_of
 
 TEXT = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".dat": None, ".txt": None, ".data": None}
 """Endings of text files, with the separator that an ending promises."""
@@ -94,6 +97,8 @@ def read_bytes(path: Path) -> bytes:
 
 def _raw(path: Path) -> bytes:
     try:
+        if path.is_char_device() or path.is_block_device():  # a pipe ends, these need not
+            raise DataError(f"'{path}' is a device; allowed is a file.")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"there is no file '{path}'; check the path, or fetch the data again.") from error
@@ -106,23 +111,46 @@ def _unpacked(path: Path, suffix: str) -> bytes:
     if suffix == ".zip":
         return _unzipped(path)
     raw, name = _raw(path), {".gz": "gzip", ".bz2": "bzip2"}.get(suffix, "xz")
-    unpack = {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(suffix, lzma.decompress)
+    unpacking: Mapping[str, Callable[[IO[bytes]], IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open}  # type: ignore[dict-item]
     try:
-        return unpack(raw)
+        with unpacking.get(suffix, lzma.open)(io.BytesIO(raw)) as content:
+            return read_up_to(content, most_unpacked(len(raw), LARGEST_RATIO_OF_OWN))
+    except BombError as error:
+        raise _bomb(path, error, len(raw)) from error
     except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"'{path}' is not a complete {name} file ({error}); it was probably cut off, fetch it again.") from error
 
 
 def _unzipped(path: Path) -> bytes:
-    member = _member(path)
+    member, raw = _member(path), _raw(path)
     try:
-        with zipfile.ZipFile(io.BytesIO(_raw(path))) as archive:
-            return archive.read(member)
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive, archive.open(member) as content:
+            return read_up_to(content, most_unpacked(len(raw), LARGEST_RATIO_OF_OWN))
+    except BombError as error:
+        raise _bomb(path, error, len(raw)) from error
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error, lzma.LZMAError) as error:
         # a password is a RuntimeError, an unknown method a NotImplementedError, which is one too
         raise DataError(
             f"'{path}': its file {member.filename} cannot be unpacked ({error}); unpack it yourself and name the file."
         ) from error
+
+
+def check_size(path: Path, unpacked: int, packed: int) -> None:
+    """Passes if a file of one's own may become as large as it says that it will.
+
+    Raises:
+        DataError: no table that people write does.
+    """
+    most = most_unpacked(packed, LARGEST_RATIO_OF_OWN)
+    if unpacked > most:
+        raise _bomb(path, BombError(f"would unpack to {size_of(unpacked)}, more than {size_of(most)}"), packed)
+
+
+def _bomb(path: Path, error: BombError, packed: int) -> DataError:
+    return DataError(
+        f"'{path}' {error}, and it has {size_of(packed)} itself: that is no table as people pack them. If it is right, unpack it yourself "
+        "and name the file."
+    )
 
 
 def _member(path: Path) -> zipfile.ZipInfo:

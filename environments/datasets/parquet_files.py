@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import polars as pl
 
-from environments.datasets.files import read_bytes
+from environments.datasets.files import check_size, read_bytes
 from environments.datasets.raw_table import LINE, RawTable
 from simulator.errors import DataError
 
@@ -21,6 +22,7 @@ def read_parquet(path: Path) -> RawTable:
     """
     raw = read_bytes(path)
     unreadable: dict[str, str] = {}
+    check_size(path, _declared(raw), len(raw))
     try:
         frame = pl.read_parquet(raw)
     except _FAILS as error:
@@ -29,6 +31,15 @@ def read_parquet(path: Path) -> RawTable:
         raise DataError(f"'{path}' has no column that can be read; allowed is a table.")
     numbers = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias(LINE)
     return RawTable(path, frame.with_columns(numbers), unit="row", unreadable=unreadable)
+
+
+def _declared(raw: bytes) -> int:
+    """Bytes that the table has in memory at least, by its own notes; 0 where they cannot be read."""
+    try:
+        table = pl.scan_parquet(io.BytesIO(raw))
+        return 8 * len(table.collect_schema()) * int(table.select(pl.len()).collect().item())
+    except _FAILS:
+        return 0
 
 
 def _column_by_column(path: Path, raw: bytes, error: BaseException) -> tuple[pl.DataFrame, dict[str, str]]:

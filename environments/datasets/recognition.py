@@ -79,6 +79,8 @@ def recognise(name_or_path: str | Path, known: Mapping[str, KnownDataset], setti
         return Recognised(use, {key: path, **given})
     if os.path.isfile(path):
         return _file(path, given)
+    if not os.path.isdir(path):
+        raise DataError(f"'{name_or_path}' is a device or a pipe; allowed is a file or a folder.")
     return _folder(path, given)
 
 

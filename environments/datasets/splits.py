@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -48,6 +49,10 @@ class Split:
 
     train: Dataset
     test: pl.DataFrame
+
+    def test_sha256(self) -> str:
+        """SHA-256 of the held-out interactions, which the fingerprint of the training part does not know."""
+        return hashlib.sha256(self.test.write_csv().encode()).hexdigest()
 
 
 def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:

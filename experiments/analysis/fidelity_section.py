@@ -44,7 +44,7 @@ def _section(run: Path, document: dict[str, Any]) -> dict[str, Any]:
             f"{document['people']:,} held-out people of {document['data']} ({document['split']['method']} split), whose held-out "
             f"interactions were used for nothing else; decision model '{document['model']}'. Intervals resample people."
         ),
-        "sentences": of_report(document.get("parts", {}).get("traits", {}), document["model"]),
+        "sentences": [*document.get("warnings", []), *of_report(document.get("parts", {}).get("traits", {}), document["model"])],
         "rows": [
             (
                 row["figure"],

@@ -43,7 +43,7 @@ class FinishedRun:
         Settings that are not those the run was made with are told in a warning.
         """
         from experiments import config as configuration  # noqa: PLC0415 - slow, and not every reader needs the settings
-        from experiments.manifest import changed_settings  # noqa: PLC0415
+        from experiments.stored_settings import changed_settings  # noqa: PLC0415
         from experiments.trust import UntrustedError  # noqa: PLC0415
 
         file = self.directory.config_path

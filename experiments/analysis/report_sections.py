@@ -87,7 +87,7 @@ def traits(run: FinishedRun) -> Rows:
 
 
 def rounds(run: FinishedRun) -> tuple[list[str], Rows]:
-    """What each round's recommender showed and how it was received: the headings and a row per round."""
+    """What each round's recommender showed and how it was received: the headings and a row per round, counted from 1."""
     headings = ["Round", "Shown", f"Share {run.domain.chosen}", "Catalog shown", "Gini of exposure", "Popularity shown"]
     headings += ["Mean rating"] * run.has_ratings + ["Satisfaction"] * ("satisfaction" in run.sessions.columns) + ["Repaired"]
     repairs = run.summary.get("repairs") or []
@@ -97,7 +97,7 @@ def rounds(run: FinishedRun) -> tuple[list[str], Rows]:
         sessions, stream = run.sessions.filter(pl.col("round") == at), Stream(run.seed).child("report", "round", at)
         fixed = repairs[at] if at < len(repairs) else {}
         row = [
-            str(at),
+            str(at + 1),
             f"{shown.height:,}",
             number(metrics.watch_rate(shown, stream).value, percent=True),
             number(metrics.coverage(shown, run.items), percent=True),
@@ -180,7 +180,7 @@ def failed_texts(summary: Mapping[str, Any]) -> str:
 
 
 def cost_by_round(run: FinishedRun) -> Rows:
-    """Per round: cohorts, pages, seconds of all workers together, tokens in prompts, computed, generated; from the shards' results."""
+    """Per round, from 1: cohorts, pages, seconds of all workers, tokens in prompts, computed, generated; from the shards' results."""
     names = [field.name for field in fields(Usage)]
     rows: Rows = []
     for folder in sorted((run.path / "rounds").glob("[0-9]*")):
@@ -190,7 +190,7 @@ def cost_by_round(run: FinishedRun) -> Rows:
             usage = {name: sum(one["usage"].get(name, 0) for one in found) for name in names}
             seconds, pages = sum(one["seconds"] for one in found), sum(one["pages"] for one in found)
             counts = (f"{usage[name]:,}" for name in ("prompt_tokens", "computed_tokens", "generated_tokens"))
-            rows.append((str(int(folder.name)), str(len(found)), f"{pages:,}", f"{seconds:,.1f} s", *counts))
+            rows.append((str(int(folder.name) + 1), str(len(found)), f"{pages:,}", f"{seconds:,.1f} s", *counts))
     return rows
 
 

@@ -84,7 +84,7 @@ class Visit:
     """One session.
 
     Attributes:
-        number, round: from 0. started: date and time (UTC) as text. pages: in order.
+        number, round: from 0, as in the log; people are told them from 1. started: date and time (UTC) as text. pages: in order.
         ending: how it ended, in words; empty while it goes on.
         satisfaction: from 1 to 10, or None. texts: what the person wrote about it, kind -> text.
     """

@@ -32,7 +32,7 @@ def timeline_rows(run: FinishedRun, user: str) -> list[Row]:
     """The sessions of one person, their pages with the chosen items and ratings, satisfaction, and insights."""
     rows: list[Row] = []
     for visit in story(run, user).visits:
-        rows.append(Row("heading", f"Session {visit.number + 1}, round {visit.round}, {visit.started}"))
+        rows.append(Row("heading", f"Session {visit.number + 1}, round {visit.round + 1}, {visit.started}"))
         for page in visit.pages:
             squares = tuple(item.chosen for item in page.items)
             picks = [_pick(item) for item in page.items if item.chosen] or ["–"]

@@ -41,6 +41,7 @@ from environments.recommenders.epochs import Enough
 from environments.recommenders.training_config import EpochReport
 from experiments.benchmarks.recommender_protocols import PROTOCOLS, Protocol, measure, pack, parts_of
 from simulator.errors import UsersimError
+from simulator.files import write_atomically
 from simulator.plugins import build, load
 from simulator.seeds import Stream
 
@@ -312,9 +313,7 @@ def _run_all(targets: Sequence[Target], data: Path, limits: Limits, jobs: int) -
 def _write(new: Sequence[Row], file: Path) -> None:
     old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(json.dumps(merged(old, new), indent=1) + "\n", encoding="utf-8")
-    part.replace(file)
+    write_atomically(file, (json.dumps(merged(old, new), indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -72,12 +72,12 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluates a policy offline."""
-    from experiments import config as configuration  # noqa: PLC0415 - slow imports, and only here
-    from experiments import estimator_bench, offline_evaluation  # noqa: PLC0415
+    from experiments import estimator_bench, offline_evaluation  # noqa: PLC0415 - slow imports, and only here
     from experiments.analysis import offline_figures as figures  # noqa: PLC0415
     from experiments.analysis.finished_run import FinishedRun  # noqa: PLC0415
     from experiments.offline_advice import advice  # noqa: PLC0415
     from experiments.run_work import working_in  # noqa: PLC0415
+    from experiments.stored_settings import config_of  # noqa: PLC0415
     from experiments.target_policy import policy_folder, read_target  # noqa: PLC0415
     from experiments.trust import own  # noqa: PLC0415
     from simulator.errors import ConfigError  # noqa: PLC0415
@@ -89,7 +89,7 @@ def evaluate(
     if clip is not None and clip <= 0:
         raise ConfigError(f"--clip {clip:g} is not possible; the largest weight must be above 0.")
     finished = FinishedRun(run)
-    target = read_target(policy, set_ or [], configuration.of_run(finished.directory.config_path))
+    target = read_target(policy, set_ or [], config_of(finished.directory))
     options = offline_evaluation.Options(reward, clip, reward_model, minimum_effective_size, maximum_unsupported, draws, force)
     folder = policy_folder(finished, target)
     with working_in(run, "usersim evaluate"), stages(every=math.inf) as report, own(target):

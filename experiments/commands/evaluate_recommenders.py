@@ -39,6 +39,7 @@ def evaluate_recommenders(config: Config, set_: Set = None, output: Output = Non
     import json as json_module  # noqa: PLC0415 - the option has its name
 
     from experiments import evaluate_recommenders as evaluation  # noqa: PLC0415 - slow imports, and only here
+    from simulator.files import write_atomically  # noqa: PLC0415
 
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
     checked = evaluation.read(config, overrides)
@@ -60,7 +61,7 @@ def evaluate_recommenders(config: Config, set_: Set = None, output: Output = Non
         "recommenders": results,
     }
     file = folder / "recommenders.json"
-    file.write_text(json_module.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_atomically(file, (json_module.dumps(document, indent=2) + "\n").encode())
     if json:
         emit({"file": str(file), **document}, as_json=True)
         return

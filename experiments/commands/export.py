@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from experiments.commands.options import Json, Run, opens_runs
-from experiments.console import emit, stderr
+from experiments.console import emit, stages
 
 Format = Annotated[str, typer.Option("--format", help="recbole, movielens, huggingface, csv or parquet.")]
 Output = Annotated[
@@ -34,7 +34,8 @@ def export(run: Run, format: Format, output: Output = None, include_real: Includ
     from experiments.export import export as write  # noqa: PLC0415 - polars takes a while to import, and only here
     from experiments.run_work import working_in  # noqa: PLC0415
 
-    with working_in(run, "usersim export") if output is None else nullcontext(), stderr.status("exporting"):
+    with working_in(run, "usersim export") if output is None else nullcontext(), stages() as tell:
+        tell("exporting", 0, 0)
         exported = write(run, format, output, include_real=include_real)
     document = {
         "run": str(run),

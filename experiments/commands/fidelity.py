@@ -80,7 +80,7 @@ def fidelity(
         emit({"file": str(folder / "fidelity.json"), **document}, as_json=True)
         return
     emit_table(table(document), as_json=False, title=_title(document))
-    for sentence in of_report(document["parts"].get("traits", {}), document["model"]):
+    for sentence in [*document["warnings"], *of_report(document["parts"].get("traits", {}), document["model"])]:
         note(sentence)
     for part, reason in document["not_measured"].items():
         for what, why in reason.items() if isinstance(reason, Mapping) else [("", reason)]:
@@ -93,6 +93,7 @@ def _prepared(
 ) -> tuple[Any, Path | None, Path]:
     """The experiment, its complete run (or None), and the folder of the report."""
     from experiments import config as configuration  # noqa: PLC0415
+    from experiments.stored_settings import config_of  # noqa: PLC0415
     from experiments.trust import own  # noqa: PLC0415
     from simulator.errors import ConfigError  # noqa: PLC0415
     from simulator.run_directory import RunDirectory  # noqa: PLC0415
@@ -102,7 +103,7 @@ def _prepared(
         if given is not None:
             raise ConfigError(f"{target} is a run, which is judged as it is; {given} goes with an experiment file.")
         directory = RunDirectory.open(target, complete=True)
-        return configuration.of_run(directory.config_path), target, target / "fidelity"
+        return config_of(directory), target, target / "fidelity"
     config = configuration.read(target, set_ or [])
     if not simulate:
         return config, None, (output or Path("results") / config.name) / "fidelity"
@@ -114,7 +115,7 @@ def _prepared(
         finished = start(config, output, workers or cores(), report)
     note(f"simulated: {finished.path}; an interrupted report goes on with `usersim fidelity {finished.path}`")
     with own(config):
-        return configuration.of_run(finished.config_path), finished.path, finished.path / "fidelity"
+        return config_of(finished), finished.path, finished.path / "fidelity"
 
 
 @contextmanager

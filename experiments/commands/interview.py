@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from experiments.commands.options import Run, opens_runs
-from experiments.console import emit, note, stderr, stdout
+from experiments.console import emit, note, stages, stdout
 
 User = Annotated[str, typer.Option("--user", help="Id of the person, as in the log.")]
 Ask = Annotated[
@@ -29,11 +29,16 @@ def interview(run: Run, user: User, ask: Ask = None, json: Json = False) -> None
 
     if json and not ask:
         raise ConfigError("--json needs at least one --ask, since questions cannot be read from the terminal then.")
-    with stderr.status("waking up the person"):
+    with stages() as tell:
+        tell("waking up the person", 0, 0)
         session = Interview(run, user)
     try:
         if ask:
-            answers = [(question, session.ask(question)) for question in ask]
+            answers = []
+            with stages() as tell:
+                for number, question in enumerate(ask, start=1):
+                    tell(f"question {number} of {len(ask)}", number - 1, len(ask))
+                    answers.append((question, session.ask(question)))
             if json:
                 turns = [{"question": question, "answer": answer} for question, answer in answers]
                 emit({"run": str(run), "user": user, "person": session.person, "turns": turns}, as_json=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from experiments.commands.options import Json, Run, opens_runs
-from experiments.console import emit, stderr
+from experiments.console import emit, stages
 
 Figure = Annotated[str | None, typer.Option("--figure", help="Only this figure; the report is left as it is.")]
 User = Annotated[str | None, typer.Option("--user", help="Id of the person whose timeline is drawn; default: an ordinary one.")]
@@ -29,7 +29,8 @@ def plot(run: Run, figure: Figure = None, user: User = None, json: Json = False)
 
     if user is not None and figure not in (None, "timeline"):
         raise ConfigError(f"--user chooses the person of the figure 'timeline' and does nothing for '{figure}'; leave one of the two out.")
-    with working_in(run, "usersim plot"), stderr.status("drawing"):
+    with working_in(run, "usersim plot"), stages() as tell:
+        tell("drawing figures", 0, 0)
         made = make_figures(run, figure, user)
         report = write_report(run, made) if figure is None else None
     paths = {name: str(found.path) for name, found in made.items() if isinstance(found, Made)}

@@ -43,10 +43,10 @@ def study(target: Target, set_: Set = None, output: Output = None, workers: Work
         emit_table(rows, as_json=json, title="Studies that come with usersim")
         return
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
-    folder, config, settings = studies.begin(target, overrides, output)
+    folder, config, arms = studies.begin(target, overrides, output)
     note(f"the study is kept in {folder}; if it is interrupted, `usersim study {folder}` continues it")
     with reporting() as report:
-        document = studies.carry_out(folder, config, settings, workers or cores(), report)
+        document = studies.carry_out(folder, config, arms, workers or cores(), report)
     if json:
         emit(document, as_json=True)
         return

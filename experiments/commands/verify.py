@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from experiments.commands.options import Json
-from experiments.console import emit, emit_table
+from experiments.console import emit, emit_table, stages
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run.")]
 
@@ -23,7 +23,9 @@ def verify(run: Run, json: Json = False) -> None:
     """Verifies a run; the exit status is 0 only if nothing is wrong."""
     from experiments.verify import verify as look  # noqa: PLC0415 - slow imports, and only here
 
-    checks = [asdict(check) for check in look(run)]
+    with stages() as tell:
+        tell("looking at every file", 0, 0)
+        checks = [asdict(check) for check in look(run)]
     whole = all(check["state"] != "wrong" for check in checks)
     if json:
         emit({"run": str(run), "whole": whole, "checks": checks}, as_json=True)

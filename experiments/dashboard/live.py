@@ -204,7 +204,7 @@ class LiveRun(mesa.Model):  # type: ignore[misc]
             "seconds": round(spent, 3),
             "tokens": self.world.parts.worker.usage.computed_tokens - tokens,
         }
-        self.turns.append({"step": len(self.turns) + 1, "round": self.round, **{name: turn[name] for name in self.measures}})
+        self.turns.append({"step": len(self.turns) + 1, "round": self.round + 1, **{name: turn[name] for name in self.measures}})
         self.datacollector.collect(self)
 
     def _end_round(self) -> None:

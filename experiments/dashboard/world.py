@@ -22,10 +22,11 @@ from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.dashboard.changeable import check_change
 from experiments.interview import Conversation, interview_model, interview_prompts
-from experiments.manifest import check_data
+from experiments.manifest import check_training_data
 from experiments.round_recommender import fit_recommender
 from experiments.run import Prepared, Report, prepare
 from experiments.sections import RecommenderSection
+from experiments.stored_settings import config_of
 from experiments.trust import own
 from simulator.errors import ConfigError, RunError
 from simulator.files import write_atomically
@@ -89,7 +90,7 @@ class World:
             self.people = list(cohorts_of(self.parts.begun.people, people)[0])
             self.first_round, self.pasts, self.interactions = 0, dict[str, Past](), _nothing()
             if source is not None:
-                check_data(RunDirectory(source), self.parts.begun.train)
+                check_training_data(RunDirectory(source), self.parts.begun.train)
                 self.first_round = config.rounds
                 self.pasts, self.interactions = _so_far(self.parts.begun.plan, source)
         except BaseException:
@@ -202,7 +203,7 @@ def open_world(target: Path, overrides: Sequence[str], people: int, report: Repo
     if not target.is_dir():
         return World(configuration.read(target, overrides), people, report)
     run = RunDirectory.open(target, complete=True)
-    config = configuration.of_run(run.config_path)
+    config = config_of(run)
     return World(changed(config, overrides) if overrides else config, people, report, target)
 
 

@@ -74,6 +74,25 @@ def told_apart(context: FidelityContext, held_out: pl.DataFrame, validation: pl.
     return found
 
 
+def worse_than_chance(found: Mapping[str, Any]) -> list[str]:
+    """A sentence for every decision model that tells choices apart worse than chance: what is held against it means little then.
+
+    Args:
+        found: what `measure` returns.
+    """
+    sentences = []
+    for model, mixes in found.get("models", {}).items():
+        for mix, negatives in (("random_1_1", "random"), ("matched_1_1", "matched")):
+            area = mixes.get(mix, {}).get("auc")
+            if area is not None and area["high"] is not None and area["high"] < 0.5:
+                sentences.append(
+                    f"{model} is worse than chance at telling held-out choices from {negatives} items: AUC {area['value']:.3f} "
+                    f"[{area['low']:.3f}, {area['high']:.3f}], where 0.5 is a coin. What it learned does not hold for what was held out "
+                    "(see how the data is split and in what order it is), so being better than it says nothing."
+                )
+    return sentences
+
+
 def lift(context: FidelityContext, with_it: pl.DataFrame, without_it: pl.DataFrame) -> dict[str, Any]:
     """The difference of two models' areas under the curve on the same candidates, people resampled together.
 

@@ -101,6 +101,7 @@ def measure(config: ExperimentConfig, folder: Path, run: Path | None, options: O
         "seed": context.stream.seed,
         "bootstrap": options.bootstrap,
         "headline": headline({**measured, "tuning": tuned}, main, names),
+        "warnings": choices.worse_than_chance(measured.get("choose", {})),
         "not_measured": missing,
         "parts": parts,
     }

@@ -24,6 +24,7 @@ from experiments.reinforcement.features import ItemFeatures, item_features
 from experiments.round_recommender import fitted, loaded
 from experiments.run import origin, take_part
 from experiments.run_data import data_of
+from experiments.stored_settings import config_of
 from experiments.trust import granted
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
@@ -175,7 +176,7 @@ def _read(source: str | Path | ExperimentConfig, overrides: Sequence[str]) -> tu
         config, run = source, None
     elif (Path(source) / "config.toml").is_file():
         run = RunDirectory.open(Path(source))
-        config = configuration.of_run(run.config_path)
+        config = config_of(run)
     else:
         return configuration.read(Path(source), overrides), None
     if overrides:

@@ -4,6 +4,7 @@
 
     results/study-<name>/<date and time>/
       study.toml                 the study as it was read, complete
+      settings/<name>.toml       the experiment of each arm as it was then, with every default and full paths
       arms/<name>/               one ordinary run per arm
       study.json  figures/*.png  report.html
 """
@@ -17,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from experiments import build as building
 from experiments import config as configuration
 from experiments import run as runs
 from experiments.analysis.figure_style import Made
@@ -24,6 +26,7 @@ from experiments.analysis.finished_run import FinishedRun
 from experiments.arms import run_arms
 from experiments.config import ExperimentConfig
 from experiments.console import finite
+from experiments.same_settings import difference, settings
 from experiments.studies.findings import Arms, Findings
 from experiments.studies.study_config import METHODS, StudyConfig, arms_of, dump, read
 from experiments.trust import check_trusted, own
@@ -34,14 +37,19 @@ from simulator.plugins import build
 STUDY = "study.toml"
 OVERRIDES = "overrides.json"
 DOCUMENT = "study.json"
+SETTINGS = "settings"
 
 
-def begin(target: Path, overrides: Sequence[str], output: Path | None) -> tuple[Path, StudyConfig, list[str]]:
+def begin(target: Path, overrides: Sequence[str], output: Path | None) -> tuple[Path, StudyConfig, dict[str, ExperimentConfig]]:
     """The folder of a study, new or found again, with what is to be done there.
 
     Args:
-        target: a study file, the name of one, or the folder of one that was begun.
+        target: a study file, the name of one, or the folder of one that was begun, which goes on with the experiments that it was begun
+            with, from any folder and whatever became of the file that it is based on.
         overrides: settings of every arm. output: folder, or None for a new one.
+
+    Returns:
+        The folder, the study, and the experiment of each arm.
 
     Raises:
         ConfigError: the target is none of these, or a folder is given together with settings.
@@ -51,30 +59,55 @@ def begin(target: Path, overrides: Sequence[str], output: Path | None) -> tuple[
         if overrides or output:
             raise ConfigError(f"{target} is a study that was begun, and goes on as it was; leave out --set, --seed and --output.")
         _check_trusted(target)
-        settings = read_json(target / OVERRIDES, "give the study file and the settings again, with another --output", kind=list)
-        return target, read(target / STUDY), [str(setting) for setting in settings]
+        told = read_json(target / OVERRIDES, "give the study file and the settings again, with another --output", kind=list)
+        study = read(target / STUDY)
+        return target, study, _kept(target, study) or arms_of(study, [str(setting) for setting in told])
     if target.is_dir():
         raise ConfigError(f"{target} has no {STUDY}, so it is no study; give a study file, the name of one, or the folder of one.")
     study = read(target)
-    arms_of(study, overrides)  # what is wrong is said before there is a folder
+    arms = arms_of(study, overrides)  # what is wrong is said before there is a folder
     folder = output or runs.new_path(f"study-{study.name}")
-    begun, told = dump(study), (json.dumps(list(overrides)) + "\n").encode()
-    for name, content in ((STUDY, begun), (OVERRIDES, told)):
+    begun, overridden = dump(study), (json.dumps(list(overrides)) + "\n").encode()
+    for name, content in ((STUDY, begun), (OVERRIDES, overridden)):
         if (folder / name).is_file() and (folder / name).read_bytes() != content:
             raise RunError(f"{folder} holds a study with other settings ({name} differs); choose another --output, or remove it.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / STUDY).is_file():
         raise RunError(f"{folder} already holds something that is no study; choose another --output.")
+    with own(*arms.values()):
+        before = _kept(folder, study) if (folder / STUDY).is_file() else {}
+    for name, config in before.items():
+        for key, (then, now) in difference(settings(config), settings(arms[name])).items():
+            raise RunError(
+                f"{folder} was begun with {key} = {then!r} for the arm {name}, and now {now!r} is wanted; choose another --output, remove "
+                f"it, or go on as it was begun with `usersim study {folder}`."
+            )
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / OVERRIDES, told)
+    write_atomically(folder / OVERRIDES, overridden)
+    (folder / SETTINGS).mkdir(exist_ok=True)
+    for name, config in arms.items():
+        write_atomically(_settings_file(folder, name), configuration.dump(config, building.resolved(config)))
     write_atomically(folder / STUDY, begun)
-    return folder, study, list(overrides)
+    return folder, study, arms
 
 
-def carry_out(folder: Path, study: StudyConfig, overrides: Sequence[str], workers: int, report: runs.Report) -> dict[str, Any]:
+def _settings_file(folder: Path, arm: str) -> Path:
+    return folder / SETTINGS / f"{arm}.toml"
+
+
+def _kept(folder: Path, study: StudyConfig) -> dict[str, ExperimentConfig]:
+    """The experiment of each arm as a study was begun with it; none where an older version kept none."""
+    if not (folder / SETTINGS).is_dir():
+        return {}
+    return {name: configuration.read(_settings_file(folder, name)) for name in study.arms}
+
+
+def carry_out(
+    folder: Path, study: StudyConfig, configs: Mapping[str, ExperimentConfig], workers: int, report: runs.Report
+) -> dict[str, Any]:
     """Runs the arms that are not complete, reads them, writes everything.
 
     Args:
-        folder, study, overrides: see `begin`. workers: processes that simulate. report: told of the progress.
+        folder, study, configs: see `begin`. workers: processes that simulate. report: told of the progress.
 
     Returns:
         The contents of ``study.json``.
@@ -82,7 +115,6 @@ def carry_out(folder: Path, study: StudyConfig, overrides: Sequence[str], worker
     Raises:
         UsersimError: anything the user can mend.
     """
-    configs = arms_of(study, overrides)
     with own(*configs.values()):
         return _carry_out(folder, study, configs, workers, report)
 
@@ -92,7 +124,7 @@ def _check_trusted(folder: Path) -> None:
     document = configuration.document(folder / STUDY)
     check_trusted(document, folder)
     base = Path(str(document.get("base", "")))
-    for file in (folder / base, base):
+    for file in (folder / base, base, *sorted((folder / SETTINGS).glob("*.toml"))):
         if file.is_file():
             check_trusted(configuration.document(file), folder)
 

@@ -134,7 +134,7 @@ def read(file: Path) -> StudyConfig:
         raise ConfigError(f"{found}: [figure] form = 'tradeoff' needs x and y, the two metrics.")
     base = Path(study.base)
     beside = base if base.is_absolute() else found.parent / base
-    base = beside.resolve() if beside.is_file() else base
+    base = next((place.resolve() for place in (beside, base) if place.is_file()), base)
     return study.model_copy(update={"base": str(base)})
 
 

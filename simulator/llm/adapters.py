@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from simulator.errors import ModelError, with_suggestion
+from simulator.files import write_atomically
 from simulator.llm import formats, vectors
 from simulator.paths import cache_folder
 
@@ -183,12 +183,7 @@ def merged(base: Path, adapter: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if not target.is_file():
-            temporary = target.with_suffix(f".{os.getpid()}.part")
-            try:
-                _merge(base, read(adapter), temporary)
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_atomically(target, lambda file: _merge(base, read(adapter), file))
     return target
 
 

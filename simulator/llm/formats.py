@@ -7,7 +7,6 @@ the processor; `simulator.llm.engines` measures and chooses.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from filelock import FileLock
 
 from simulator.downloads import sha256
 from simulator.errors import ModelError
+from simulator.files import write_atomically
 from simulator.llm import labels, llama_native
 from simulator.llm.llama_native import Weights
 from simulator.llm.llama_prompts import Compiler, Vocabulary
@@ -85,12 +85,7 @@ def converted(path: Path, digest: str, name: str, threads: int) -> Path:
     Weights(path).close()  # what cannot be used is refused before it is rewritten
     with FileLock(file.with_suffix(".lock")):
         if not file.is_file():
-            scratch = file.with_suffix(f".{os.getpid()}.part")
-            try:
-                llama_native.quantize(path, scratch, name, threads)
-                scratch.replace(file)
-            finally:
-                scratch.unlink(missing_ok=True)
+            write_atomically(file, lambda scratch: llama_native.quantize(path, scratch, name, threads))
     return file
 
 
@@ -124,9 +119,7 @@ def notes(name: str) -> Iterator[dict[str, Any]]:
         before = json.dumps(known)
         yield known
         if json.dumps(known) != before:
-            scratch = file.with_suffix(f".{os.getpid()}.part")
-            scratch.write_text(json.dumps(known, indent=1), encoding="utf-8")
-            scratch.replace(file)
+            write_atomically(file, json.dumps(known, indent=1).encode())
 
 
 def processor() -> str:

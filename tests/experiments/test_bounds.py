@@ -257,6 +257,9 @@ def test_running_data_says_that_it_is_data_and_how_an_experiment_looks(tmp_path,
     said = capsys.readouterr().err
     for part in ("is data", "experiment file (.toml)", "[dataset]", 'use = "environments.datasets.', "usersim data describe"):
         assert part in said
+    for command in ("study", "evaluate-recommenders", "augment", "fidelity", "tune", "dashboard", "compare"):
+        assert call([command, str(tmp_path / name), *(["--recommenders", "random,popularity"] if command == "compare" else [])]) == 2
+        assert "is data" in capsys.readouterr().err, command
     assert call(["run", str(tmp_path)]) == 2
     assert "usersim data describe" in capsys.readouterr().err
 

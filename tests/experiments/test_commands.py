@@ -69,6 +69,25 @@ def test_somebody_can_be_interviewed(finished, capsys):
     assert printed["person"].startswith("The person: ")
 
 
+def test_commands_about_a_run_say_what_they_are_doing_also_where_there_is_no_terminal(finished, tmp_path, capsys):
+    """A language model takes a minute for an answer, and a large run as long for its figures."""
+    user = pl.read_parquet(finished / "people.parquet")["user"][0]
+    commands = {
+        ("interview", str(finished), "--user", user, "--ask", "What did you like?", "--ask", "Why?"): (
+            "waking up the person",
+            "question 1 of 2",
+            "question 2 of 2",
+        ),
+        ("plot", str(finished), "--figure", "genres"): ("drawing figures",),
+        ("export", str(finished), "--format", "csv", "--output", str(tmp_path / "export")): ("exporting",),
+        ("verify", str(finished)): ("looking at every file",),
+    }
+    for command, stages in commands.items():
+        assert call(list(command)) == 0
+        told = [line.partition("] ")[2] for line in capsys.readouterr().err.splitlines()]
+        assert [line for line in told if line in stages] == list(stages), command
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

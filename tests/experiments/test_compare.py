@@ -11,8 +11,10 @@ from experiments.analysis import metrics
 from experiments.analysis.finished_run import FinishedRun
 from experiments.cli import call
 from experiments.recommender_names import import_path, shipped
+from experiments.stored_settings import settings_of
 from simulator.errors import ConfigError
 from simulator.plugins import load
+from simulator.run_directory import RunDirectory
 
 
 @pytest.fixture(autouse=True)
@@ -372,6 +374,9 @@ def test_runs_with_other_seeds_or_items_are_refused(known, fewer, tmp_path, caps
     shutil.copytree(known / "arms" / "Random", tmp_path / "run")
     config = tmp_path / "run" / "config.toml"
     config.write_text(config.read_text().replace("seed = 7", "seed = 8"))
+    assert "seed was 7 when the run was started" in refused(capsys, known / "arms" / "Fitting", tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    run.write_json("manifest", {**run.read_json("manifest"), "settings": settings_of(run)})
     assert "draw with other seeds" in refused(capsys, known / "arms" / "Fitting", tmp_path / "run")
     items = pl.read_parquet(tmp_path / "run" / "items.parquet")
     items[:-3].write_parquet(tmp_path / "run" / "items.parquet")

@@ -11,11 +11,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from environments.datasets.splits import SplitConfig, split
+from experiments import build
 from experiments import config as configuration
 from experiments.cli import call
 from experiments.run import resume, start
+from experiments.same_settings import take_over
+from experiments.stored_settings import settings_of
 from simulator.errors import FallbackError, RunError
+from simulator.files import remove
+from simulator.run_directory import RunDirectory
 from simulator.run_lock import LOCK, locked
+from simulator.seeds import Stream
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = """
@@ -223,6 +230,51 @@ def test_other_data_is_refused_with_and_without_accepting_changes(half):
     (half / "manifest.json").write_text(json.dumps(stored))
     for more in ((), ("--accept-changes",)):
         assert again(half, *more) == 2
+
+
+def test_a_replay_does_not_go_on_with_another_log(finished, tmp_path, film_files, capsys):
+    """What people are made from is read again by a run that is continued; what was found out about it since does not count."""
+    source, replayed = tmp_path / "source", tmp_path / "replayed"
+    shutil.copytree(finished, source)
+    more = ["--set", "decision.use=agents.controls:ReplayedDecisions", "--set", f"decision.run={source}", "--set", "language_model=false"]
+    assert run(experiment(tmp_path, film_files), replayed, *more) == 0
+    whole = summary(replayed)["sha256"]
+    (replayed / "summary.json").unlink()
+    (source / "fidelity").mkdir()
+    (source / "fidelity" / "fidelity.json").write_text("{}")
+    assert again(replayed) == 0
+    assert summary(replayed)["sha256"] == whole
+    for name in ("summary.json", "rounds/001"):
+        remove(replayed / name)
+    directory = RunDirectory(source)
+    directory.write_json("summary", {**summary(source), "sha256": {"impressions": "another"}})
+    assert again(replayed) == 2
+    assert "files.decision.run was" in capsys.readouterr().err
+    assert again(replayed, "--accept-changes") == 0
+    assert "files.decision.run" in RunDirectory(replayed).read_json("manifest")["changed"][0]["accepted"]
+
+
+def test_a_run_does_not_go_on_with_another_scale_of_ratings(tmp_path, capsys):
+    """The scale is that of all ratings, of those that are held out too, which are in no training part."""
+    rows = [(user, item, 1 + (user + item) % 5, 10_000_000 + 1_000 * item) for user in range(12) for item in range(user % 3, 20, 2)]
+    data = tmp_path / "r.csv"
+    text = "user_id,item_id,rating,timestamp\n" + "".join(f"{','.join(map(str, row))}\n" for row in rows)
+    data.write_text(text)
+    file = tmp_path / "scale.toml"
+    file.write_text(
+        f'name = "scale"\nrounds = 2\nlanguage_model = false\n[dataset]\nuse = "environments.datasets.tables:InteractionTables"\n'
+        f'interactions = "{data}"\n[population]\nusers = 6\n[decision]\nuse = "agents.controls:EvidenceDecisions"\n'
+        '[recommender]\nuse = "environments.recommenders.popularity:Popularity"\npage_size = 3\nmax_pages = 1\n'
+    )
+    assert run(file, tmp_path / "run") == 0
+    for name in ("summary.json", "rounds/001"):
+        remove(tmp_path / "run" / name)
+    user, item, _, when = rows[-1]
+    data.write_text(text.replace(f"{user},{item},{rows[-1][2]},{when}\n", f"{user},{item},6,{when}\n"))
+    assert again(tmp_path / "run") == 2
+    assert "rating_scale was" in capsys.readouterr().err
+    data.write_text(text)
+    assert again(tmp_path / "run") == 0
 
 
 def test_a_plug_in_of_a_run_that_was_edited_is_another_code(tmp_path, film_files, killed_at):
@@ -477,6 +529,9 @@ def test_no_command_says_anything_about_a_run_from_other_data(elsewhere, tmp_pat
     """A run of an older version, which stored its paths as they were typed."""
     text = (elsewhere / "config.toml").read_text()
     (elsewhere / "config.toml").write_text(text.replace(str(elsewhere.parent / "films"), "films"))
+    directory = RunDirectory(elsewhere)
+    kept = ("settings", "settings_sha256")
+    directory.write_json("manifest", {key: value for key, value in directory.read_json("manifest").items() if key not in kept})
     for command in (
         ["fidelity", str(elsewhere), "--parts", "choose", "--people", "5"],
         ["evaluate", str(elsewhere), "--policy", policy(tmp_path)],
@@ -490,6 +545,63 @@ def test_no_command_says_anything_about_a_run_from_other_data(elsewhere, tmp_pat
     with pytest.raises(RunError, match="was started with another data"):
         open_world(elsewhere)
     assert not (elsewhere / "fidelity" / "fidelity.json").exists()
+
+
+def test_nothing_is_judged_by_other_held_out_data(elsewhere, tmp_path, film_world, capsys):
+    """The run is the same whatever was held out, so it goes on; what it is held against is not."""
+    held_out = split(film_world, SplitConfig(), Stream(7).child("split")).test
+    names = {(str(user), str(film_world.catalog.item_ids[item])) for user, item in held_out.select("user", "item").iter_rows()}
+    log = tmp_path / "here" / "films" / "u.data"
+    lines = [line.split("\t") for line in log.read_text(encoding="latin-1").splitlines()]
+    changed = ["\t".join((user, item, str(6 - int(stars)) if (user, item) in names else stars, at)) for user, item, stars, at in lines]
+    log.write_text("\n".join(changed) + "\n", encoding="latin-1")
+    assert call(["fidelity", str(elsewhere), "--parts", "choose", "--people", "5"]) == 2
+    assert f"was started with another data: {held_out.height} held-out interactions" in capsys.readouterr().err
+    assert not (elsewhere / "fidelity" / "fidelity.json").exists()
+    (elsewhere / "summary.json").unlink()
+    assert again(elsewhere) == 0
+
+
+def test_nothing_is_said_about_a_finished_run_whose_settings_were_edited(finished, tmp_path, capsys):
+    from experiments.dashboard.world import open_world as open_live
+    from experiments.reinforcement.world import open_world
+
+    edited, other = tmp_path / "edited", tmp_path / "other"
+    for folder in (edited, other):
+        shutil.copytree(finished, folder)
+    text = (edited / "config.toml").read_text()
+    (edited / "config.toml").write_text(text.replace("page_size = ", "page_size = 1"))
+    for command in (
+        ["compare", str(other), str(edited), "--output", str(tmp_path / "comparison")],
+        ["fidelity", str(edited), "--parts", "choose", "--people", "5"],
+        ["evaluate", str(edited), "--policy", policy(tmp_path)],
+        ["interview", str(edited), "--user", "u1", "--ask", "Who are you?"],
+    ):
+        capsys.readouterr()
+        assert call(command) == 2, command
+        assert "recommender.page_size was" in capsys.readouterr().err, command
+    for open_run in (open_world, lambda run: open_live(run, (), 3, lambda *_: None)):
+        with pytest.raises(RunError, match=r"recommender\.page_size was"):
+            open_run(edited)
+
+
+def test_what_was_prepared_is_not_taken_from_a_run_whose_settings_were_edited(finished, tmp_path, film_files):
+    """Its decisions were fitted under other settings than those that stand there now."""
+    config = configuration.read(experiment(tmp_path, film_files), ["seed=8"])
+    edited = tmp_path / "edited"
+    shutil.copytree(finished, edited)
+    dumped = configuration.dump(config, build.resolved(config))
+    run = RunDirectory.create(tmp_path / "new")
+    (run.path / "config.toml").write_bytes(dumped)
+    run.write_json("manifest", RunDirectory(finished).read_json("manifest"))
+    assert take_over(run, config, [edited]) is None
+    (edited / "config.toml").write_bytes(dumped)
+    assert take_over(run, config, [edited]) is None
+    honest = RunDirectory(edited)
+    honest.write_json("manifest", {**honest.read_json("manifest"), "settings": settings_of(honest), "files": {"decision.exposures": "1"}})
+    assert take_over(run, config, [edited]) is None, "a file had another content"
+    honest.write_json("manifest", {**honest.read_json("manifest"), "files": {}})
+    assert take_over(run, config, [edited]) == edited
 
 
 def test_paths_of_every_kind_are_stored_in_full(tmp_path, film_files, monkeypatch):

@@ -1,6 +1,7 @@
 """`usersim evaluate` on whole runs of a small world."""
 
 import json
+import sys
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from experiments.logged_pages import read_logged_pages
 from experiments.offline_evaluation import Options, evaluate
 from experiments.policy_on_log import Sampled, logged_probabilities, policy_on_log, unsupported
 from experiments.target_policy import read_target, recommenders_of_run
+from simulator.provenance import code_sha256
 
 EXPERIMENT = """
 name = "evaluated"
@@ -223,6 +225,39 @@ def test_wrong_options_are_refused(logged, tmp_path, capsys):
     for options, says in ((["--reward", "liked"], "did you mean 'like'"), (["--seeds", "3"], "--truth"), (["--clip", "0"], "above 0")):
         assert call([*command, *options]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_a_policy_whose_code_was_edited_is_fitted_and_run_anew(tmp_path, film_files, capsys):
+    """What is kept of a policy is found again as long as it would come out the same, and not by the policy's name."""
+    run = simulated(tmp_path, film_files, rounds=1)
+    code = tmp_path / "mine.py"
+    text = "from environments.recommenders.ease import EASE\n\n\nclass Mine(EASE):\n    def fit(self, interactions, catalog, rng):\n"
+    code.write_text(text + "        super().fit(interactions, catalog, rng)\n")
+    file = tmp_path / "policy.toml"
+    file.write_text(f'[recommender]\nuse = "{code}:Mine"\nexploration = "plackett-luce"\ntemperature = 0.7\n')
+
+    def evaluated(*more):
+        for name in [name for name in sys.modules if name.startswith("usersim_plugin_mine")]:
+            del sys.modules[name]
+        code_sha256.cache_clear()  # as in another process
+        capsys.readouterr()
+        status = call(["evaluate", str(run), "--policy", str(file), "--force", "--workers", "1", "--json", *more])
+        told = capsys.readouterr()
+        return (json.loads(told.out) if status == 0 else None), told.err
+
+    first, _ = evaluated("--truth")
+    (kept,) = (run / "offline").glob("Mine*/recommenders/round-000")
+    made = kept.stat().st_mtime_ns
+    assert evaluated()[0]["answers"] == first["answers"]
+    assert kept.stat().st_mtime_ns == made, "the same code finds what it made"
+    code.write_text(text + "        super().fit(interactions.filter(interactions['item'] < 5), catalog, rng)\n")
+    again, _ = evaluated()
+    assert again["policy"] == first["policy"]
+    assert again["answers"] != first["answers"]
+    truth, said = evaluated("--truth")
+    assert truth is None
+    assert "was made by other code" in said
+    assert "remove it, and it is run again" in said
 
 
 def test_the_truth_is_run_once_and_found_again(tmp_path, film_files, capsys):

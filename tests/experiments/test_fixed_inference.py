@@ -29,6 +29,13 @@ def test_engine_and_formats_come_from_the_manifest(config, tmp_path):
     assert build.fixed_inference(config, [tmp_path / "not there", run])["format"] == "int8"
 
 
+def test_a_run_of_an_older_version_decides_too(config, tmp_path):
+    run = begun(tmp_path / "one", config, {"settings": {"engine": "torch", "format": "int8"}})
+    with (run / "config.toml").open("a") as file:
+        file.write("\n[tuning]\nnegatives = 1.5\n")
+    assert build.fixed_inference(config, [run])["format"] == "int8"
+
+
 def test_the_first_run_that_was_begun_decides(config, tmp_path):
     first = begun(tmp_path / "one", config, {"settings": {"engine": "llama.cpp", "format": "bf16"}})
     second = begun(tmp_path / "two", config, {"settings": {"engine": "torch", "format": "int8"}})

@@ -15,8 +15,10 @@ from experiments.analysis import comparison_figures, report
 from experiments.arms import run_arms
 from experiments.cli import call
 from experiments.run import resume, start
+from experiments.stored_settings import flat, settings_sha256
 from experiments.trust import UntrustedError, check_trusted, dangers, granted, own
 from simulator.errors import ConfigError
+from simulator.run_directory import RunDirectory
 
 EXPERIMENT = """
 name = "mine"
@@ -86,6 +88,9 @@ def somebodys(plain, tmp_path):
         import tomli_w
 
         (run / "config.toml").write_text(tomli_w.dumps(document))
+        directory, made_with = RunDirectory(run), dict(flat(json.loads(json.dumps(document))))
+        kept = {"settings": made_with, "settings_sha256": settings_sha256(made_with)}
+        directory.write_json("manifest", {**directory.read_json("manifest"), **kept})
         return run
 
     return make

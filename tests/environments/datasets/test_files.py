@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +16,7 @@ from environments.datasets import sources
 from environments.datasets.amazon import AmazonReviews
 from environments.datasets.json_files import literal
 from environments.datasets.tables import InteractionTables
+from simulator.archives import most_unpacked
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, DataError
 
@@ -141,6 +143,44 @@ def test_what_is_no_table_gets_a_sentence(tmp_path, name):
             read()
         assert "\n" not in str(caught.value)
         assert "set dataset.separator" not in str(caught.value)
+
+
+def packed_as(path: Path, content: bytes) -> None:
+    if path.suffix == ".zip":
+        zipped(path, ("log.csv", content.decode()))
+    else:
+        path.write_bytes({".gz": gzip.compress, ".bz2": bz2.compress, ".xz": partial(lzma.compress, preset=0)}[path.suffix](content))
+
+
+@pytest.mark.parametrize("name", ["log.csv.gz", "log.csv.bz2", "log.csv.xz", "log.csv.zip"])
+def test_a_file_that_unpacks_to_much_more_than_it_is_is_not_unpacked_to_its_end(tmp_path, name):
+    """Unlike one that holds the same few words again and again."""
+    packed_as(tmp_path / name, LOG.encode() + b"\n" * (most_unpacked(0) + (8 << 20)))
+    for read in (lambda: load(tmp_path, interactions=name), lambda: sources.describe(tmp_path / name)):
+        with pytest.raises(DataError, match=r"unpacks to more than 64 MB, and it has .* unpack it yourself"):
+            read()
+    packed_as(tmp_path / name, (LOG + LOG.split("\n", 1)[1] * 2_000).encode())
+    assert rows(load(tmp_path, interactions=name)) == WANTED
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/random", "/dev/null", "/dev/full"])
+def test_a_device_is_no_file(tmp_path, device):
+    if not Path(device).is_char_device():
+        pytest.skip("this system has no such device")
+    with pytest.raises(DataError, match=rf"'{device}' is a device"):
+        load(tmp_path, interactions=device)
+    with pytest.raises(DataError, match="is a device or a pipe"):
+        sources.describe(device)
+    (tmp_path / "r.csv").symlink_to(device)
+    with pytest.raises(DataError, match="is a device"):
+        load(tmp_path, interactions="r.csv")
+
+
+def test_a_parquet_file_that_says_that_it_has_more_rows_than_memory_is_refused(tmp_path):
+    count = 40_000_000
+    pl.select(user_id=pl.repeat(1, count, dtype=pl.Int8), item_id=pl.repeat(2, count, dtype=pl.Int8)).write_parquet(tmp_path / "r.parquet")
+    with pytest.raises(DataError, match=r"r\.parquet' would unpack to 640 MB, more than 64 MB"):
+        load(tmp_path, interactions="r.parquet")
 
 
 # --- headers -------------------------------------------------------------------------------------------------------------

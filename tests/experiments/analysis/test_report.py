@@ -11,13 +11,16 @@ import polars as pl
 import pytest
 
 from experiments.analysis.figure_style import Made
+from experiments.analysis.figures import FIGURES, Drawing
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.html_page import without_places
 from experiments.analysis.key_numbers import key_numbers, notes
 from experiments.analysis.report import render, write_report
 from experiments.analysis.report_sections import cost, cost_by_round, most_shown, rounds
-from experiments.analysis.stories import examples, story
+from experiments.analysis.stories import examples, ordinary_person, story
+from experiments.analysis.timeline import timeline_rows
 from simulator.llm.limits import Ledger
+from simulator.tables import TABLES, Table
 
 MakeRun = Callable[..., Path]
 INSIGHT = "I enjoy slow dramas in the evening more than I thought, and leave when comedies pile up."
@@ -106,13 +109,26 @@ def test_the_report_tells_the_stories_of_three_different_people(report: tuple[Pa
 def test_the_report_says_what_each_round_showed(report: tuple[Path, str]) -> None:
     run = FinishedRun(report[0])
     headings, rows = rounds(run)
-    assert [row[0] for row in rows] == ["0", "1"]
+    assert [row[0] for row in rows] == ["1", "2"]
     assert sum(int(row[headings.index("Shown")].replace(",", "")) for row in rows) == run.impressions.height
     assert [row[-1] for row in rows] == ["nothing", "short 2"]
     chosen = run.impressions.filter(pl.col("round") == 0)["chosen"].mean()
     assert rows[0][headings.index("Share watched")] == f"{chosen:.1%}"
     most = run.impressions["item"].value_counts()["count"].max()
     assert most_shown(run)[0][1] == f"{most:,}"
+
+
+def test_rounds_are_counted_from_one_wherever_people_look(report: tuple[Path, str]) -> None:
+    """Only the log counts them from 0, as codes are."""
+    run = FinishedRun(report[0])
+    assert sorted(run.sessions["round"].unique().to_list()) == [0, 1]
+    assert set(re.findall(r"<summary>Session \d+, round (\d+),", report[1])) == {"1", "2"}
+    headings = [row.text for row in timeline_rows(run, ordinary_person(run)) if row.kind == "heading"]
+    assert {re.search(r"round (\d+)", text)[1] for text in headings} <= {"1", "2"}  # type: ignore[index]
+    drawn = FIGURES["satisfaction"](run)
+    assert isinstance(drawn, Drawing)
+    (bars,) = drawn.figure.axes[0].containers
+    assert bars.lines[0].get_xdata().tolist() == [1, 2]  # type: ignore[union-attr]
 
 
 def test_the_report_says_what_the_run_cost(report: tuple[Path, str], make_run: MakeRun, tmp_path: Path) -> None:
@@ -132,7 +148,7 @@ def test_the_report_says_what_the_run_cost(report: tuple[Path, str], make_run: M
     shard.mkdir(parents=True)
     usage = {"prompt_tokens": 70, "computed_tokens": 30, "generated_tokens": 5, "calls": 2}
     (shard / "result.json").write_text(json.dumps({"pages": 12, "seconds": 1.5, "usage": usage}))
-    assert cost_by_round(FinishedRun(run)) == [("0", "1", "12", "1.5 s", "70", "30", "5")]
+    assert cost_by_round(FinishedRun(run)) == [("1", "1", "12", "1.5 s", "70", "30", "5")]
     assert "Work of all processes" in write_report(run).read_text(encoding="utf-8")
 
 
@@ -270,6 +286,20 @@ def test_an_item_whose_propensity_nobody_knows_is_shown_as_that(make_run: MakeRu
     text = write_report(run).read_text(encoding="utf-8")
     assert "shown with unknown probability" in text
     assert "shown with probability 0.25" in text
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_whatever_a_table_may_not_know_is_no_reason_not_to_report(make_run: MakeRun, tmp_path: Path, table: Table) -> None:
+    run = make_run(tmp_path / "run")
+    file = run / f"{table.name}.parquet"
+    whole = pl.read_parquet(file)
+    unknown = [column.name for column in table.columns if "null" in column.meaning and column.name in whole.columns]
+    assert unknown or table.name == "texts"
+    for known in (0, 1):  # of nobody, and of every second row
+        some = pl.when(pl.int_range(pl.len()) % 2 < known)
+        whole.with_columns(some.then(pl.col(name)).otherwise(None).alias(name) for name in unknown).write_parquet(file)
+        html = write_report(run).read_text(encoding="utf-8")
+        assert "nan" not in re.sub(r"base64,[^\"]*", "", html).lower()
 
 
 def test_a_run_in_which_nobody_chose_anything_still_has_a_report(make_run: MakeRun, tmp_path: Path) -> None:

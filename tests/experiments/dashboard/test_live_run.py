@@ -96,6 +96,7 @@ def test_people_remember_from_round_to_round_and_the_run_ends_after_the_last(wor
         run.step()
     assert (run.round, run.trouble) == (1, "")
     assert {visit.round for visit in run.story(user).visits} == {0, 1}
+    assert {turn["round"] for turn in run.turns} == {1, 2}, "people count from 1, as the head of the page does"
     assert sum(turn["shown"] for turn in run.turns) == run.log.impressions.height
 
 

@@ -15,6 +15,7 @@ from experiments.analysis.fidelity_section import section
 from experiments.analysis.figure_style import measurement, measurement_in
 from experiments.cli import call
 from experiments.fidelity import report as reports
+from experiments.fidelity.choices import worse_than_chance
 from experiments.fidelity.context import make_context, silent
 from experiments.fidelity.headline import headline, table
 from experiments.fidelity.report import Options, add_to_benchmark, measure
@@ -259,6 +260,33 @@ def test_the_report_of_the_run_shows_the_table(finished):
 def _without_seconds(document: dict) -> dict:
     parts = {name: {key: value for key, value in part.items() if key != "seconds"} for name, part in document["parts"].items()}
     return document | {"parts": parts}
+
+
+def test_a_control_that_is_worse_than_chance_is_a_warning_on_the_terminal_and_in_the_report(
+    finished, tmp_path, film_files, film_world, capsys
+):
+    """As a baseline is that learned from the end of a file that is sorted by item."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert json.loads((run / "fidelity" / "fidelity.json").read_text())["warnings"] == []
+    found = json.loads((run / "fidelity" / "fidelity.json").read_text())["parts"]["choose"]
+    area = found["models"]["evidence"]["matched_1_1"]["auc"]
+    assert worse_than_chance(found) == []
+    area.update(value=0.45, low=0.3, high=0.6)
+    assert worse_than_chance(found) == [], "not for certain"
+    area.update(value=0.3273, low=0.3, high=0.36)
+    (sentence,) = worse_than_chance(found)
+    assert sentence.startswith("evidence is worse than chance at telling held-out choices from matched items: AUC 0.327 [0.300, 0.360]")
+    document = json.loads((run / "fidelity" / "fidelity.json").read_text())
+    (run / "fidelity" / "fidelity.json").write_text(json.dumps({**document, "warnings": [sentence]}))
+    assert sentence in section(run)["sentences"]
+    (tmp_path / "log.json").write_text(json.dumps(film_world.interactions.select("user", "item").rows()))
+    backwards = PERFECT.format(log=tmp_path / "log.json").replace("0.9 if", "0.1 if").replace("else 0.1", "else 0.9")
+    (tmp_path / "backwards.py").write_text(backwards)
+    file = experiment(tmp_path, film_files, f"{tmp_path / 'backwards.py'}:Knows")
+    capsys.readouterr()
+    assert call(["fidelity", str(file), "--parts", "choose", "--bootstrap", "50", "--output", str(tmp_path / "out")]) == 0
+    assert "is worse than chance at telling held-out choices from random items" in capsys.readouterr().err
 
 
 def test_the_time_of_a_tuning_says_what_took_it():

@@ -1,6 +1,7 @@
 """Whole studies through the command line, on made-up films."""
 
 import json
+import shutil
 import tomllib
 
 import pytest
@@ -86,6 +87,39 @@ def test_an_interrupted_study_goes_on_and_ends_with_the_same_bytes(file, tmp_pat
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
     assert (tmp_path / "cut" / "study.json").read_bytes() == (tmp_path / "whole" / "study.json").read_bytes()
     assert study(file, tmp_path / "cut") == 0  # the same study in the same folder only reads again
+
+
+def test_a_study_goes_on_from_any_folder_as_it_was_begun(file, tmp_path, film_files, monkeypatch, capsys):
+    """With relative paths in the study, its base and a setting of the command; whatever became of the base."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        shutil.copytree(film_files, folder / "films")
+    change(tmp_path / "base.toml", str(film_files), "films")
+    shutil.copy(file, here / "small.toml")
+    shutil.copy(tmp_path / "base.toml", here / "base.toml")
+    change(here / "small.toml", "[arms.ease]", "[arms.ease]\n[arms.mine.recommender]\nuse = 'mine.py:Mine'\n")
+    (here / "mine.py").write_text("from environments.recommenders.popularity import Popularity\n\nclass Mine(Popularity):\n    pass\n")
+    monkeypatch.chdir(here)
+    assert study("small.toml", "out") == 0
+    whole = hashes(here / "out")
+    for gone in ("study.json", "arms/ease/summary.json"):
+        (here / "out" / gone).unlink()
+    shutil.rmtree(here / "out" / "arms" / "random")
+    (here / "base.toml").unlink()
+    monkeypatch.chdir(there)
+    monkeypatch.setenv("USERSIM_TRUST", str(here))
+    assert call(["study", "../here/out", "--workers", "1"]) == 0, capsys.readouterr().err
+    assert hashes(here / "out") == whole
+
+
+def test_a_study_does_not_go_on_as_its_base_is_now(file, tmp_path, capsys):
+    assert study(file, tmp_path / "out") == 0
+    shutil.rmtree(tmp_path / "out" / "arms")
+    change(tmp_path / "base.toml", "users = 12", "users = 11")
+    assert study(file, tmp_path / "out") == 2
+    assert "was begun with population.users = 12 for the arm ease, and now 11 is wanted" in capsys.readouterr().err
+    assert call(["study", str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert json.loads((tmp_path / "out" / "study.json").read_text())["people"] == 12
 
 
 def test_people_meet_the_arms_in_pairs(file, tmp_path, capsys):
