@@ -96,8 +96,15 @@ def write(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
             "started": now(),
             "settings": settings,
             "settings_sha256": settings_sha256(settings),
+            "identity": identity_of(settings, train),
         },
     )
+
+
+def identity_of(settings: Mapping[str, Any], train: Dataset) -> str:
+    """What tells a run from others: a hash of the settings that its log depends on, and of its data."""
+    fixed = {key: value for key, value in settings.items() if key not in CHANGEABLE}
+    return hashlib.sha256(f"{settings_sha256(fixed)} {train.fingerprint()}".encode()).hexdigest()[:16]
 
 
 def changed_settings(run: RunDirectory) -> dict[str, tuple[Any, Any]]:
@@ -118,7 +125,7 @@ def check_settings(run: RunDirectory, *, changeable: bool = False) -> None:
     for key, (then, here) in changed_settings(run).items():
         if changeable and key in CHANGEABLE:
             continue
-        told = f"{key} was {_told(key, then)} when the run was started, now it is {_told(key, here)}"
+        told = f"{key} was {_told(key, then)} when the run was started (manifest.json), now it is {_told(key, here)}"
         raise RunError(
             f"{run.config_path}: {told}; a run has the settings it was started with, so that its log stays one. Put "
             f"{key} = {_told(key, then)} back, or start another run."
@@ -162,14 +169,14 @@ def check(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
                 continue
             if not _acceptable(key):
                 raise RunError(
-                    f"the run {run.path} was started with another {name}: {key.removeprefix(name + '.')} was {_told(key, then)}, now it is "
-                    f"{_told(key, here)}; a run is continued only with the same, so that its log stays one."
+                    f"the run {run.path} was started with another {name}: {key.removeprefix(name + '.')} was {_told(key, then)} "
+                    f"(manifest.json), now it is {_told(key, here)}; a run is continued only with the same, so that its log stays one."
                 )
             accepted[key] = [then, here]
     if accepted and not accept:
         told = "; ".join(f"{key} was {_told(key, then)}, now it is {_told(key, here)}" for key, (then, here) in accepted.items())
         raise RunError(
-            f"the run {run.path} was started by other code or on another machine: {told}. To the byte, its log would not be that of one "
+            f"the run {run.path} was started by other code or on another machine (manifest.json): {told}. To the byte, its log would not be that of one "
             f"run; `usersim resume {run.path} --accept-changes` goes on all the same and records it in manifest.json."
         )
     changed = [*stored.get("changed", []), {"time": now(), "accepted": accepted}] if accepted else stored.get("changed", [])
@@ -197,7 +204,7 @@ def check_data(run: RunDirectory, train: Dataset) -> None:
     if then.get("fingerprint") != train.fingerprint():
         raise RunError(
             f"the run {run.path} was started with another data: {then.get('training_interactions')} training interactions of "
-            f"'{then.get('name')}' (fingerprint {str(then.get('fingerprint'))[:12]}); now there are {train.interactions.height} of "
+            f"'{then.get('name')}' (manifest.json: fingerprint {str(then.get('fingerprint'))[:12]}); now there are {train.interactions.height} of "
             f"'{train.name}' ({train.fingerprint()[:12]}). What is said about a run must come from its own data."
         )
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from experiments.cli import call
-from simulator.files import sha256
+from simulator.files import sha256, sums_of
 
 EXPERIMENT = """
 name = "damaged"
@@ -108,6 +108,38 @@ def test_damaged_parts_of_an_interrupted_run_are_made_again_to_the_same_bytes(wh
     assert sums(interrupted) == sums(whole)
     for part in PARTS[:-1]:
         assert f"{interrupted / part.rpartition('/')[0]} is damaged" in caplog.text
+
+
+def swap(one, other):
+    aside = one.parent / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def test_shards_of_another_place_or_run_are_made_again(whole, interrupted, caplog):
+    """Each is whole, so that its own sums say nothing; a copy that went wrong, say."""
+    swap(interrupted / "rounds/000/cohort-0000", interrupted / "rounds/001/cohort-0000")
+    place = interrupted / "rounds/000/cohort-0001/PLACE"
+    place.write_text(place.read_text().replace("run ", "run 0"))
+    (place.parent / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums_of(place.parent).items()))
+    assert call(["resume", str(interrupted), "--workers", "1"]) == 0
+    assert sums(interrupted) == sums(whole)
+    assert "cohort-0000 is damaged (it is rounds/001/cohort-0000 of run " in caplog.text
+    assert "cohort-0001 is damaged (it is rounds/000/cohort-0001 of run 0" in caplog.text
+
+
+def test_a_recommender_of_another_round_is_refused_where_people_were_simulated_with_it(interrupted, capsys):
+    swap(interrupted / "recommenders/round-000", interrupted / "recommenders/round-001")
+    assert call(["resume", str(interrupted), "--workers", "1"]) == 2
+    assert "round-000 is damaged (it is recommenders/round-001 of run " in capsys.readouterr().err
+
+
+def test_a_folder_whose_sums_are_gone_is_not_believed(whole, interrupted, caplog):
+    (interrupted / "rounds/000/cohort-0001/SHA256SUMS").unlink()
+    assert call(["resume", str(interrupted), "--workers", "1"]) == 0
+    assert sums(interrupted) == sums(whole)
+    assert "cohort-0001 is damaged (SHA256SUMS is missing)" in caplog.text
 
 
 def test_what_shards_were_made_with_must_come_out_as_it_was(interrupted, monkeypatch, capsys):
