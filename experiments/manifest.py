@@ -169,15 +169,17 @@ def check(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
                 continue
             if not _acceptable(key):
                 raise RunError(
-                    f"the run {run.path} was started with another {name}: {key.removeprefix(name + '.')} was {_told(key, then)} "
-                    f"(manifest.json), now it is {_told(key, here)}; a run is continued only with the same, so that its log stays one."
+                    f"the run {run.path} was started with another {name}: {key.removeprefix(name + '.')} was "
+                    f"{_told(key, then)} (manifest.json), now it is {_told(key, here)}; a run is continued only with the same, "
+                    "so that its log stays one."
                 )
             accepted[key] = [then, here]
     if accepted and not accept:
         told = "; ".join(f"{key} was {_told(key, then)}, now it is {_told(key, here)}" for key, (then, here) in accepted.items())
         raise RunError(
-            f"the run {run.path} was started by other code or on another machine (manifest.json): {told}. To the byte, its log would not be that of one "
-            f"run; `usersim resume {run.path} --accept-changes` goes on all the same and records it in manifest.json."
+            f"the run {run.path} was started by other code or on another machine (manifest.json): {told}. To the byte, its log "
+            f"would not be that of one run; `usersim resume {run.path} --accept-changes` goes on all the same and "
+            "records it in manifest.json."
         )
     changed = [*stored.get("changed", []), {"time": now(), "accepted": accepted}] if accepted else stored.get("changed", [])
     settings = stored.get("settings") or settings_of(run)
@@ -204,8 +206,9 @@ def check_data(run: RunDirectory, train: Dataset) -> None:
     if then.get("fingerprint") != train.fingerprint():
         raise RunError(
             f"the run {run.path} was started with another data: {then.get('training_interactions')} training interactions of "
-            f"'{then.get('name')}' (manifest.json: fingerprint {str(then.get('fingerprint'))[:12]}); now there are {train.interactions.height} of "
-            f"'{train.name}' ({train.fingerprint()[:12]}). What is said about a run must come from its own data."
+            f"'{then.get('name')}' (manifest.json: fingerprint {str(then.get('fingerprint'))[:12]}); now there are "
+            f"{train.interactions.height} of '{train.name}' ({train.fingerprint()[:12]}). What is said about a "
+            "run must come from its own data."
         )
 
 

@@ -33,9 +33,24 @@ ODD: tuple[Any, ...] = (
 """What stands in files where something else should."""
 
 USES = (
-    *("", "x", "x:Y", ":", "os:system", "builtins:int", "json:JSONDecoder", "environments.recommenders.ease", "environments.recommenders.ease:"),
+    *(
+        "",
+        "x",
+        "x:Y",
+        ":",
+        "os:system",
+        "builtins:int",
+        "json:JSONDecoder",
+        "environments.recommenders.ease",
+        "environments.recommenders.ease:",
+    ),
     *("environments.recommenders.ease:EASEE", "environments.recommenders.eas:EASE", "agents.memory:NoMemory", "no_such.py:X", "tests:X"),
-    *("environments.recommenders.lenskit_library:LensKitLibrary", "agents.controls:RandomDecisions", "simulator.errors:UsersimError", "..:X"),
+    *(
+        "environments.recommenders.lenskit_library:LensKitLibrary",
+        "agents.controls:RandomDecisions",
+        "simulator.errors:UsersimError",
+        "..:X",
+    ),
 )
 """Import paths that lead nowhere, or to something else."""
 
@@ -51,7 +66,9 @@ DATASETS = ("environments.datasets.movielens:MovieLens100K", "environments.datas
 
 SMALL: dict[str, int] = {
     **dict.fromkeys(("epochs", "warm_epochs", "iterations", "rounds", "max_pages", "layers", "blocks", "heads", "patience", "warm_up"), 2),
-    **dict.fromkeys(("users", "synthetic", "people", "reference_pages", "dimension", "factors", "hidden", "negatives", "packs", "seeds"), 8),
+    **dict.fromkeys(
+        ("users", "synthetic", "people", "reference_pages", "dimension", "factors", "hidden", "negatives", "packs", "seeds"), 8
+    ),
     **dict.fromkeys(("samples", "length", "threads", "workers", "steps", "candidates", "neighbours", "words", "max_length", "draws"), 60),
 }
 """Numbers that time grows with, and the largest that is tried; of every other both bounds are."""
@@ -124,7 +141,7 @@ def _experiment(rng: np.random.Generator, folder: Path, data: Path, tables: Path
     document["recommender"] = _recommender(rng) | {"page_size": int(rng.integers(1, 6)), "max_pages": 2}
     document["recommender"] |= _some(rng, FeedConfig, without=("max_pages",)) | _some(rng, RecommenderSection, without=("use",))
     if rng.random() < 0.2:
-        document["interventions"] = {"a": _intervention(rng) for _ in range(1)}
+        document["interventions"] = {"a": _intervention(rng)}
     if rng.random() < 0.1:
         document["augmentation"] = _some(rng, AugmentationSection, without=("recommenders",))
     if rng.random() < 0.1:
@@ -168,14 +185,26 @@ def _evaluation(rng: np.random.Generator, folder: Path, data: Path, tables: Path
     document: dict[str, Any] = {"name": "fuzzed", "dataset": _dataset(rng, data, tables)} | _some(rng, EvaluationConfig, ("seed", "k"))
     document["recommenders"] = {name: _recommender(rng) for name in ("a", "b")[: int(rng.integers(1, 3))]}
     if rng.random() < 0.3:
-        document["recommenders"]["a"]["tune"] = {_one(rng, ("l2", "shrink", "neighbours", "x")): [_one(rng, (1, 2.0, 5)), _one(rng, (3, 4))]}
+        document["recommenders"]["a"]["tune"] = {
+            _one(rng, ("l2", "shrink", "neighbours", "x")): [_one(rng, (1, 2.0, 5)), _one(rng, (3, 4))]
+        }
     return document
 
 
 def _study(rng: np.random.Generator, folder: Path, data: Path, tables: Path) -> dict[str, Any]:
     base = folder / "base.toml"
     base.write_bytes(_toml(_experiment(rng, folder, data, tables)))
-    analysis = _one(rng, ("arm_metrics:ArmMetrics", "arm_metrics:ArmMetrics", "discovery:Discovery", "treatment:Treatment", "fatigue:Fatigue", "cold_start:ColdStartStudy"))
+    analysis = _one(
+        rng,
+        (
+            "arm_metrics:ArmMetrics",
+            "arm_metrics:ArmMetrics",
+            "discovery:Discovery",
+            "treatment:Treatment",
+            "fatigue:Fatigue",
+            "cold_start:ColdStartStudy",
+        ),
+    )
     return {
         "name": "fuzzed",
         "question": "What?",
@@ -195,7 +224,12 @@ def _own(rng: np.random.Generator, use: str) -> dict[str, Any]:
 
 
 def _some(
-    rng: np.random.Generator, config: type[BaseModel], names: typing.Sequence[str] = (), *, without: typing.Sequence[str] = (), share: float = 0.25
+    rng: np.random.Generator,
+    config: type[BaseModel],
+    names: typing.Sequence[str] = (),
+    *,
+    without: typing.Sequence[str] = (),
+    share: float = 0.25,
 ) -> dict[str, Any]:
     """Some keys of a class of settings, with values that their types allow."""
     found = {}
@@ -211,12 +245,11 @@ def _bounds(field: FieldInfo) -> dict[str, float]:
     return {kind: getattr(one, kind) for one in field.metadata for kind in ("ge", "gt", "le", "lt") if getattr(one, kind, None) is not None}
 
 
-def _allowed(rng: np.random.Generator, annotation: Any, bounds: dict[str, float], name: str) -> Any:
+def _allowed(rng: np.random.Generator, annotation: Any, bounds: dict[str, float], name: str) -> Any:  # noqa: PLR0911 - a value per kind
     """A value of a type, within its bounds and sometimes at them; None where there is none to be made."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        own = {kind: value for kind, value in _bounds(FieldInfo.from_annotation(annotation)).items()}
-        return _allowed(rng, parts[0], bounds | own, name)
+        return _allowed(rng, parts[0], bounds | _bounds(FieldInfo.from_annotation(annotation)), name)
     if origin is typing.Literal:
         return _one(rng, parts)
     if origin in (typing.Union, types.UnionType):

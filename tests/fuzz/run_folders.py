@@ -25,8 +25,28 @@ ODD_VALUES: tuple[Any, ...] = (
 """What stands in documents where something else should."""
 
 ODD_BYTES = (
-    *(b"", b"\n", b"null", b"{}", b"[]", b"[3]", b"3", b'"x"', b"{", b"NaN", b"PAR1", b"PAR1\x00\x00\x00\x00PAR1", b"PK\x03\x04", b"\x93NUMPY"),
-    *(b"<html><body>404</body></html>\n", b"\xff\xfe\x00", b"\x00" * 4_096, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
+    *(
+        b"",
+        b"\n",
+        b"null",
+        b"{}",
+        b"[]",
+        b"[3]",
+        b"3",
+        b'"x"',
+        b"{",
+        b"NaN",
+        b"PAR1",
+        b"PAR1\x00\x00\x00\x00PAR1",
+        b"PK\x03\x04",
+        b"\x93NUMPY",
+    ),
+    *(
+        b"<html><body>404</body></html>\n",
+        b"\xff\xfe\x00",
+        b"\x00" * 4_096,
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    ),
     *(b"[" * 100_000, b'{"a": ' * 50_000, b"x" * 100_000, b"a = [" * 1_000),
 )
 """Whole files that something else is in place of."""
@@ -199,7 +219,22 @@ def _another_value(rng: np.random.Generator, file: Path, _: Path) -> None:
 def _another_setting(rng: np.random.Generator, file: Path, _: Path) -> None:
     lines = file.read_text(encoding="utf-8").splitlines()
     place = int(rng.integers(len(lines)))
-    values = ("0", "1", "-1", "nan", "inf", '"x"', "[]", "{}", "true", "1e99", "'../..'", "1979-05-27", '"agents.controls:RandomDecisions"', "= 1")
+    values = (
+        "0",
+        "1",
+        "-1",
+        "nan",
+        "inf",
+        '"x"',
+        "[]",
+        "{}",
+        "true",
+        "1e99",
+        "'../..'",
+        "1979-05-27",
+        '"agents.controls:RandomDecisions"',
+        "= 1",
+    )
     key = lines[place].partition("=")[0].strip() or "seed"
     how = int(rng.integers(4))
     lines[place] = ("", f"{key}x = 1", f"{key} = {values[int(rng.integers(len(values)))]}", f"[{key}]")[how] if "[" not in key else "[x]"

@@ -43,9 +43,9 @@ def tables(tmp_path, film_world):
     folder.mkdir()
     log, items = film_world.interactions, film_world.catalog.items
     log.rename({"user": "user_id", "item": "item_id"}).with_columns(review=pl.lit("a good film")).write_csv(folder / "log.csv")
-    items.select("item_id", "title", "year", pl.col("genres").list.join("|")).with_columns(item_id=pl.col("item_id").cast(int) - 100).write_csv(
-        folder / "items.csv"
-    )
+    items.select("item_id", "title", "year", pl.col("genres").list.join("|")).with_columns(
+        item_id=pl.col("item_id").cast(int) - 100
+    ).write_csv(folder / "items.csv")
     return folder
 
 
@@ -61,7 +61,9 @@ def test_a_configuration_runs_or_is_refused_with_a_sentence(tmp_path, film_files
         more = {"run": ["--workers", "1"], "study": ["--workers", "1"], "evaluate-recommenders": []}[case.command]
         try:
             signal.alarm(LONGEST)
-            outcome = outcome_of([case.command, str(case.file), *(["--output", str(output), *more] if case.command != "evaluate-recommenders" else [])])
+            outcome = outcome_of(
+                [case.command, str(case.file), *(["--output", str(output), *more] if case.command != "evaluate-recommenders" else [])]
+            )
             ended[case.command, outcome.status] += 1
             assert outcome.status in (0, 2), outcome.err
             if case.command == "run" and outcome.status == 0:

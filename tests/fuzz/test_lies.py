@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import shutil
 import sys
 import threading
 import traceback
+import zipfile
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +22,7 @@ import pytest
 from environments.recommenders import http_service, program
 from simulator import downloads
 from simulator.errors import DownloadError
+from simulator.files import rows_sha256
 from simulator.llm import http_server
 from simulator.llm.testing_server import MadeUpServer
 from simulator.testing_liars import LIES, Lying
@@ -37,7 +40,7 @@ cohort_size = 4
 [dataset]
 path = {data}
 [population]
-users = 6
+users = {users}
 [decision]
 use = "agents.{decision}"
 max_fallback_share = {most}
@@ -57,6 +60,9 @@ def quick(monkeypatch):
         monkeypatch.setattr(module, "LARGEST_ANSWER", 2_000_000)
     for name, value in (("LARGEST", 2_000_000), ("STALL", 0.3)):
         monkeypatch.setattr(downloads, name, value)
+
+
+LOG = ("impressions", "pages", "sessions", "memories", "texts")
 
 
 def lines(settings) -> str:
@@ -126,7 +132,9 @@ def is_right(path, message, body, items) -> bool:
             return isinstance(reply, dict) and "error" not in reply and isinstance(reply.get("state"), str)
         if "error" in reply or len(reply["slates"]) != len(message["people"]):
             return False
-        return all(is_right_slate(slate, person, message["n"], items) for slate, person in zip(reply["slates"], message["people"], strict=True))
+        return all(
+            is_right_slate(slate, person, message["n"], items) for slate, person in zip(reply["slates"], message["people"], strict=True)
+        )
     except (ValueError, KeyError, TypeError, RecursionError, AttributeError):
         return False
 
@@ -168,8 +176,9 @@ def check_log(run: Path) -> None:
         assert shown["rating"].drop_nulls().is_between(1, 5).all()
 
 
-def hashes(run: Path):
-    return json.loads((run / "summary.json").read_text())["sha256"]
+def log_of(run: Path) -> list[str]:
+    """Hashes of the log, but for the name of the policy, which holds that of the recommender."""
+    return [rows_sha256(pl.read_parquet(run / f"{name}.parquet").drop("policy", strict=False)) for name in LOG]
 
 
 class Tried:
@@ -177,12 +186,12 @@ class Tried:
 
     def __init__(self, tmp_path, film_files, outcome_of, lies) -> None:
         self.folder, self.data, self.outcome_of, self.lies = tmp_path, json.dumps(str(film_files)), outcome_of, lies
-        self.right: dict[str, dict[str, str]] = {}
+        self.right: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
 
     def run(self, name: str, **settings):
         """The outcome of an experiment, and the folder of its run."""
-        settings = {"rounds": 1, "more": "", "model": "", "most": 0.02, "decision": "controls:EvidenceDecisions", **settings}
+        settings = {"rounds": 1, "more": "", "model": "", "most": 0.02, "users": 6, "decision": "controls:EvidenceDecisions", **settings}
         file, output = self.folder / f"{name}.toml", self.folder / name
         file.write_text(EXPERIMENT.format(data=self.data, **settings), encoding="utf-8")
         outcome = self.outcome_of(["run", str(file), "--output", str(output), "--workers", "1"])
@@ -195,19 +204,24 @@ class Tried:
     def service(self, seed: int) -> None:
         """A recommender behind HTTP."""
         rng = random.Random(seed)
-        share, repair = rng.choice([0.05, 0.2, 0.6]), rng.choice(["refuse", "repair"])
+        share, repair, rounds = rng.choice([0.05, 0.2, 0.6]), rng.choice(["refuse", "repair"]), rng.randint(1, 2)
         with self.served(seed, share) as server:
             settings = {"use": "environments.recommenders.http_service:HttpService", "url": server.url, "repair": repair}
             settings |= {"timeout_seconds": 0.25, "fit_timeout_seconds": 0.25, "attempts": rng.randint(1, 4), "wait_seconds": 0.01}
-            outcome, run = self.run(f"service-{seed}", rounds=rng.randint(1, 2), more="language_model = false", recommender=lines(settings))
+            outcome, run = self.run(f"service-{seed}", rounds=rounds, more="language_model = false", recommender=lines(settings))
         assert outcome.status in (0, 2), outcome.err
         self.counts[f"service {outcome.status}"] += 1
         items = {str(100 + item) for item in range(40)}
         wrong = [one for one in server.answered if not is_right(*one, items)]
         if not wrong and not server.disturbed:
             assert outcome.status == 0, f"nothing was wrong: {outcome.sentence}"
+        if outcome.status == 0 and not wrong and server.share and server.raw:
+            told = f"honest, {rounds} rounds"
+            assert self.right.setdefault(told, log_of(run)) == log_of(run), "another log, after failures that were asked again"
         if wrong:
-            repairs = sum(sum(one.values()) for one in json.loads((run / "summary.json").read_text())["repairs"]) if outcome.status == 0 else 0
+            repairs = (
+                sum(sum(one.values()) for one in json.loads((run / "summary.json").read_text())["repairs"]) if outcome.status == 0 else 0
+            )
             assert outcome.status == 2 or (repair == "repair" and repairs), f"taken as right: {wrong[0][2][:300]!r}"
         elif outcome.status == 0:
             assert not any(json.loads((run / "summary.json").read_text())["repairs"])
@@ -237,17 +251,17 @@ class Tried:
         self.counts[f"program {outcome.status}"] += 1
         if share == 0:
             assert outcome.status == 0, outcome.err
-            assert self.right.setdefault("program", hashes(run)) == hashes(run)
+            assert self.right.setdefault("program", log_of(run)) == log_of(run)
 
     def model(self, seed: int) -> None:
         """The server of a language model."""
         rng = random.Random(seed)
-        faults = ("500", "429", "cut", "not json", "slow", "drip", "drip head", "endless", "vast", "bomb", "deep", "hang")
-        few = rng.sample(faults, rng.randint(1, 3))
-        share, lying = rng.choice([0.0, 0.1, 0.5]), rng.choice([0.0, 0.0, 0.05, 0.5])
+        quick, patient = ("500", "429", "cut", "not json", "slow", "deep"), ("drip", "drip head", "endless", "vast", "bomb", "hang")
+        few = [*rng.sample(quick, 2), rng.choice(quick + patient)]
+        share, lying = rng.choice([0.0, 0.1, 0.3]), rng.choice([0.0, 0.0, 0.05, 0.5])
         form = rng.choice(["lists", "chat"])
         server = MadeUpServer(probabilities=rng.random() < 0.7, form=form, echo=form == "lists" and rng.random() < 0.7)
-        server.retry_after, server.slow = rng.choice([0.01, "soon", -1, "nan"]), 0.05
+        server.retry_after, server.slow = rng.choice([0.01, "soon", -1, "nan"]), 0.02
         lies = [0]
         original = server.completion, server.chat
 
@@ -273,17 +287,25 @@ class Tried:
             lies[0] += 1
         kind = f"{form} {server.probabilities} {server.echo}"
         with server:
-            settings = {"base_url": server.url, "first_wait_s": 0.001, "longest_wait_s": 0.01, "timeout_s": 0.2, "concurrency": 1}
+            settings = {
+                "base_url": server.url,
+                "first_wait_s": 0.001,
+                "longest_wait_s": 0.01,
+                "timeout_s": 0.15 if share else 5.0,
+                "concurrency": 1,
+            }
             settings |= {"use": "simulator.llm.openai_api:OpenAIServer", "retries": rng.randint(1, 6)}
             recommender = 'use = "environments.recommenders.popularity:Popularity"'
-            options = {"decision": "decisions:LanguageModelDecisions", "most": rng.choice([0.02, 0.5, 1.0])}
+            options = {"decision": "decisions:LanguageModelDecisions", "most": rng.choice([0.02, 0.5, 1.0]), "users": 3}
             model = f"reference_pages = 2\n[language_model]\n{lines(settings)}"
             outcome, run = self.run(f"model-{seed}", model=model, recommender=recommender, **options)
         assert outcome.status in (0, 1, 2), outcome.err
         self.counts[f"model {outcome.status}"] += 1
         if not lies[0] and outcome.status == 0:
-            assert json.loads((run / "summary.json").read_text())["fallback_share"] == 0
-            assert self.right.setdefault(kind, hashes(run)) == hashes(run), "another log, after faults that were all repaired"
+            bad = pl.read_parquet(run / "pages.parquet").filter(pl.col("status") != "ok")
+            assert set(bad["status"]) <= {"timeout", "unreadable", "cut off", "error 500"}, bad["status"].unique().to_list()
+            if bad.is_empty():
+                assert self.right.setdefault(kind, log_of(run)) == log_of(run), f"another log, after {few} that were asked again"
         if not lies[0] and not share:
             assert outcome.status == 0, outcome.err
 
@@ -298,23 +320,23 @@ class Tried:
         shown = self.bent(rng, body)
         target = self.folder / f"download-{seed}"
         with contextlib.ExitStack() as stack:
-            server = stack.enter_context(self.files(rng, shown, rng.choice([None, None, *LIES])))
+            server = stack.enter_context(self.files(rng, shown, rng.choice([None, rng.choice(LIES)])))
             sources = [downloads.Source("official", server.url, (wanted,), rng.choice([None, len(body), 10]))]
+            said = ""
             try:
-                found = downloads.fetch("it", target, sources, patience=0.5)
-                assert (found.folder / "a.txt").read_bytes() == content
-                self.counts["download right"] += 1
+                downloads.fetch("it", target, sources, patience=0.5)
             except DownloadError as error:
-                assert "\n" not in str(error)
-                assert not target.exists() or not any(target.iterdir())
-                assert shown != body or server.lie is not None, f"nothing was wrong: {error}"
-                self.counts["download refused"] += 1
+                said = str(error)
+        self.counts[f"download {'refused' if said else 'right'}"] += 1
+        if said:
+            assert "\n" not in said
+            assert not target.exists() or not any(target.iterdir())
+            assert shown != body or server.lie is not None, f"nothing was wrong: {said}"
+        else:
+            assert (target / "a.txt").read_bytes() == content
 
     @staticmethod
     def zipped(rng, content) -> bytes:
-        import io  # noqa: PLC0415
-        import zipfile  # noqa: PLC0415
-
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", rng.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])) as archive:
             archive.writestr("top/a.txt", content)
@@ -326,7 +348,19 @@ class Tried:
         """What is sent: the file, or the file with something wrong."""
         place = rng.randrange(len(body))
         return rng.choice(
-            (body, body, body[:place], body[:place] + b"x" + body[place:], body * 2, b"", b"<html>", bytes([body[0] ^ 1]) + body[1:], body[::-1])
+            (
+                body,
+                body,
+                body,
+                body,
+                body[:place],
+                body[:place] + b"x" + body[place:],
+                body * 2,
+                b"",
+                b"<html>",
+                bytes([body[0] ^ 1]) + body[1:],
+                body[::-1],
+            )
         )
 
     @contextlib.contextmanager
@@ -364,7 +398,7 @@ class Tried:
 
 def test_lies_end_in_a_log_that_is_right_or_in_a_sentence(tmp_path, film_files, outcome_of, beside):
     tried = Tried(tmp_path, film_files, outcome_of, beside("lies"))
-    kinds = (tried.service, tried.model, tried.service, tried.model, tried.download, tried.program)
+    kinds = (tried.service, tried.model, tried.download, tried.service, tried.program, tried.service, tried.model, tried.download)
     failures = []
     for seed in range(FIRST, FIRST + CASES):
         kind = kinds[seed % len(kinds)]

@@ -81,7 +81,9 @@ def runs(tmp_path_factory, film_files):
             folder = tmp_path_factory.mktemp("runs")
             for name, seed, recommender in (("run", 7, "item_knn:ItemKNN"), ("spare", 8, "item_knn:ItemKNN"), ("other", 7, "ease:EASE")):
                 file = folder / f"{name}.toml"
-                file.write_text(EXPERIMENT.format(data=json.dumps(str(film_files)), seed=seed, recommender=recommender, **settings), encoding="utf-8")
+                file.write_text(
+                    EXPERIMENT.format(data=json.dumps(str(film_files)), seed=seed, recommender=recommender, **settings), encoding="utf-8"
+                )
                 assert call(["run", str(file), "--output", str(folder / name), "--workers", "1", "-q"]) == 0
             made[kind] = folder
     return made
