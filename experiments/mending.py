@@ -41,7 +41,10 @@ def mend(run: RunDirectory) -> None:
         files.remove(file)
         return
     tables = [table.name for table in TABLES]
-    others = ["people", "items", "real", *(["treatments"] if (run.path / "treatments.parquet").exists() else [])]
+    known = run.read_hashes() if "hashes_sha256" in summary else {}
+    others = ["people", "items", "real"]
+    if "treatments.parquet" in known or os.path.lexists(run.path / "treatments.parquet"):
+        others.append("treatments")
     problems = {name: problem for name in (*tables, *others) if (problem := run.table_problem(name, to_the_byte=True))}
     for problem in problems.values():
         _log.warning("%s", problem)

@@ -115,7 +115,7 @@ class RunDirectory:
         if not run.config_path.is_file():
             raise RunError(f"{path} is not a run: it has no config.toml (a run is a folder such as results/movielens/20260101-120000).")
         if complete and not run.is_complete:
-            raise RunError(f"the run {path} is not complete; continue it with `usersim resume {path}`.")
+            raise RunError(f"the run {path} is not complete; continue it with `usersim resume {path}` (it has no file summary.json).")
         return run
 
     @property

@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from experiments.cli import call
+from experiments.told import read_told
+from simulator.errors import RunError
 from simulator.files import sha256, sums_of
 
 EXPERIMENT = """
@@ -24,6 +26,12 @@ use = "agents.controls:EvidenceDecisions"
 use = "environments.recommenders.item_knn:ItemKNN"
 page_size = 4
 max_pages = 2
+"""
+TREATED = """
+[interventions.sale]
+kind = "price"
+response = 0.5
+items = {share = 0.3}
 """
 JOINED = ("impressions", "pages", "sessions", "memories", "texts")
 TABLES = (*JOINED, "people", "items", "real")
@@ -110,6 +118,17 @@ def test_damaged_parts_of_an_interrupted_run_are_made_again_to_the_same_bytes(wh
         assert f"{interrupted / part.rpartition('/')[0]} is damaged" in caplog.text
 
 
+def test_who_was_treated_is_written_again_where_it_is_gone(whole, tmp_path, film_files):
+    (tmp_path / "treated.toml").write_text(EXPERIMENT.format(data=film_files) + TREATED, encoding="utf-8")
+    run = tmp_path / "run"
+    assert call(["run", str(tmp_path / "treated.toml"), "--output", str(run), "--workers", "1"]) == 0
+    before = sha256(run / "treatments.parquet")
+    for spoil in (delete, lambda file: (delete(file), file.symlink_to("nothing"))):
+        spoil(run / "treatments.parquet")
+        assert call(["resume", str(run), "--workers", "1"]) == 0
+        assert sha256(run / "treatments.parquet") == before
+
+
 def swap(one, other):
     aside = one.parent / "aside"
     one.rename(aside)
@@ -162,6 +181,13 @@ def test_a_damaged_table_of_a_finished_run_is_refused_in_one_sentence(finished, 
         said = capsys.readouterr().err
         assert "impressions.parquet" in said
         assert "usersim resume" in said
+
+
+@pytest.mark.parametrize("spoil", [truncate, flip, delete, folder_instead])
+def test_what_is_assumed_of_the_people_is_not_left_out_of_a_report_in_silence(finished, spoil):
+    spoil(finished / "decisions" / "told.json")
+    with pytest.raises(RunError, match=r"told\.json"):
+        read_told(finished)
 
 
 @pytest.mark.parametrize("spoil", [truncate, flip, delete, folder_instead, cut_off])

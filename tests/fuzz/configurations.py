@@ -21,6 +21,7 @@ from experiments.config import ExperimentConfig
 from experiments.evaluate_recommenders import EvaluationConfig
 from experiments.sections import AugmentationSection, DatasetSection, DecisionSection, MemorySection, PopulationSection, RecommenderSection
 from experiments.studies.study_config import FigureSection, StudyConfig
+from experiments.studies.study_metrics import METRICS
 from experiments.tuning.examples_config import ExamplesConfig
 from simulator.plugins import load
 from simulator.seeds import Stream
@@ -197,14 +198,15 @@ def _study(rng: np.random.Generator, folder: Path, data: Path, tables: Path) -> 
     analysis = _one(
         rng,
         (
-            "arm_metrics:ArmMetrics",
-            "arm_metrics:ArmMetrics",
+            *["arm_metrics:ArmMetrics"] * 6,
             "discovery:Discovery",
             "treatment:Treatment",
             "fatigue:Fatigue",
-            "cold_start:ColdStartStudy",
+            "cold_start:ColdStart",
         ),
     )
+    some = [str(name) for name in rng.permutation(sorted(METRICS))[:3]]
+    metrics = {"metrics": some, "by_round": bool(rng.integers(2))} if "ArmMetrics" in analysis else {}
     return {
         "name": "fuzzed",
         "question": "What?",
@@ -212,8 +214,8 @@ def _study(rng: np.random.Generator, folder: Path, data: Path, tables: Path) -> 
         "control": "a",
         "settings": {"rounds": 1},
         "arms": {"a": {}, "b": {"recommender": {"use": "environments.recommenders.random:Random"}}},
-        "analysis": {"use": f"experiments.studies.{analysis}"},
-        "figure": _some(rng, FigureSection),
+        "analysis": {"use": f"experiments.studies.{analysis}"} | metrics,
+        "figure": _some(rng, FigureSection, ("form", "against")),
     } | _some(rng, StudyConfig, ("name",), share=0.1)
 
 
