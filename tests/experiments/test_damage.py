@@ -255,6 +255,13 @@ def test_a_configuration_that_is_none_is_one_sentence_for_whoever_reads_a_finish
         assert "config.toml" in capsys.readouterr().err
 
 
+def test_an_unknown_option_of_a_part_of_a_run_is_told_with_the_file(whole, finished, capsys):
+    config = finished / "config.toml"
+    config.write_text(config.read_text().replace("neighbours = ", "neighbour = "))
+    assert call(["compare", str(whole), str(finished), "--output", str(finished.parent / "out")]) == 2
+    assert f"{config}: [recommender] unknown key 'neighbour'; did you mean 'neighbours'?" in capsys.readouterr().err
+
+
 def test_settings_that_a_finished_run_was_not_made_with_are_told(finished, capsys):
     config = finished / "config.toml"
     config.write_text(config.read_text().replace("seed = 7", "seed = 5"))

@@ -9,7 +9,7 @@ from collections import Counter
 import polars as pl
 import pytest
 
-CASES = int(os.environ.get("USERSIM_FUZZ_CONFIGURATIONS", "30"))
+CASES = int(os.environ.get("USERSIM_FUZZ_CONFIGURATIONS", "16"))
 """How many seeds are tried; `make fuzz` tries more."""
 FIRST = int(os.environ.get("USERSIM_FUZZ_FIRST", "0"))
 """The first of the seeds."""

@@ -27,7 +27,7 @@ from simulator.llm import http_server
 from simulator.llm.testing_server import MadeUpServer
 from simulator.testing_liars import LIES, Lying
 
-CASES = int(os.environ.get("USERSIM_FUZZ_LIES", "12"))
+CASES = int(os.environ.get("USERSIM_FUZZ_LIES", "8"))
 """How many seeds are tried; `make fuzz` tries more."""
 FIRST = int(os.environ.get("USERSIM_FUZZ_FIRST", "0"))
 """The first of the seeds."""
