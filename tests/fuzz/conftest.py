@@ -49,9 +49,9 @@ def outcome_of(capsys) -> Callable[[list[str]], Outcome]:
         assert "Traceback (most recent call last)" not in printed.err, told
         if status and "verify" not in arguments:
             assert found.sentence, f"no reason given: {told}"
-            assert printed.err.count("usersim: ") == 1, f"several reasons: {told}"
+            assert sum(line.startswith("usersim: ") for line in printed.err.splitlines()) == 1, f"several reasons: {told}"
             assert len(found.sentence) < 3_000, told
-            last = printed.err.rstrip("\n").rpartition("usersim: ")[2]
+            last = f"\n{printed.err}".rstrip("\n").rpartition("\nusersim: ")[2]
             assert "\n" not in last.strip(), f"more than a line: {told}"
         return found
 
