@@ -66,8 +66,9 @@ format: $(STAMP) ## format the code
 bench: $(STAMP) ## run the benchmarks; results go to results/benchmarks/
 	$(BIN)/usersim benchmark inference
 
-fuzz: $(STAMP) ## try 1,000 mutated data files, 102 kills and 22 variants of one run; `make test` tries a few of each
-	USERSIM_FUZZ=1000 USERSIM_KILLS=34 $(BIN)/python -m pytest -q tests/fuzz tests/experiments/test_variants_of_one_run.py
+fuzz: $(STAMP) ## try 1,000 mutated data files, 500 damaged runs, 500 configurations, 200 liars, 102 kills and 22 variants of one run
+	USERSIM_FUZZ=1000 USERSIM_FUZZ_RUNS=500 USERSIM_FUZZ_CONFIGURATIONS=500 USERSIM_FUZZ_LIES=200 USERSIM_KILLS=34 \
+		$(BIN)/python -m pytest -q -o timeout=0 tests/fuzz tests/experiments/test_variants_of_one_run.py
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .venv-lenskit .venv-rectools dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

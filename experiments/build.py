@@ -282,7 +282,8 @@ def restore(part: DecisionModel | Recommender, folder: Path, *, check: bool = Tr
         RunError: the folder is missing or damaged.
     """
     way_out = "start the run again, or, if it is not complete, `usersim resume` computes what is damaged again"
-    problem = damage(folder) if check else ""
+    run = next((RunDirectory(above) for above in (folder.parent, folder.parent.parent) if (above / "config.toml").is_file()), None)
+    problem = (damage(folder) if run is None else run.problem_of(folder)) if check else ""
     if problem:
         raise RunError(f"{folder} is damaged ({problem}); {way_out}.")
     with reading(folder, way_out):

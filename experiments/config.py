@@ -32,7 +32,7 @@ from experiments.sections import (
 )
 from experiments.trust import check_trusted, is_of_a_run
 from simulator.credentials import check_settings, shown, shown_override
-from simulator.errors import ConfigError, with_suggestion
+from simulator.errors import ConfigError, PluginError, with_suggestion
 from simulator.plugins import explain
 
 _SHIPPED = Path(__file__).parent / "configs"
@@ -96,7 +96,14 @@ def of_run(file: Path) -> ExperimentConfig:
     augmentation = contents.get("augmentation")
     if isinstance(augmentation, dict):
         contents["augmentation"] = {key: value for key, value in augmentation.items() if key in AugmentationSection.model_fields}
-    return check(contents, str(file))
+    config = check(contents, str(file))
+    from experiments.build import resolved  # noqa: PLC0415 - it reads experiment files itself
+
+    try:
+        resolved(config)
+    except (ConfigError, PluginError) as error:  # of an option of a component, which does not know where it stands
+        raise type(error)(f"{file}: {error}") from error
+    return config
 
 
 def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

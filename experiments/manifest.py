@@ -7,9 +7,10 @@ BLAS, on which the last bits of a fit depend. Every change that was made is kept
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,7 +24,7 @@ from experiments import build
 from experiments.config import ExperimentConfig
 from experiments.named_files import contents
 from experiments.same_settings import settings
-from experiments.stored_settings import changed_settings, differences, flat, settings_of, settings_sha256, value_told
+from experiments.stored_settings import CHANGEABLE, changed_settings, differences, flat, settings_of, settings_sha256, value_told
 from simulator.dataset import Dataset
 from simulator.errors import RunError
 from simulator.execution import cores
@@ -85,8 +86,15 @@ def write(run: RunDirectory, config: ExperimentConfig, parts: Split, model: Lang
             "started": now(),
             "settings": settings,
             "settings_sha256": settings_sha256(settings),
+            "identity": identity_of(settings, train),
         },
     )
+
+
+def identity_of(settings: Mapping[str, Any], train: Dataset) -> str:
+    """What tells a run from others: a hash of the settings that its log depends on, and of its data."""
+    fixed = {key: value for key, value in settings.items() if key not in CHANGEABLE}
+    return hashlib.sha256(f"{settings_sha256(fixed)} {train.fingerprint()}".encode()).hexdigest()[:16]
 
 
 def change_settings(run: RunDirectory, overrides: Sequence[str], **model_settings: str) -> None:
@@ -130,15 +138,16 @@ def check(run: RunDirectory, config: ExperimentConfig, train: Dataset, model: La
                 continue
             if not _acceptable(key):
                 raise RunError(
-                    f"the run {run.path} was started with another {name}: {key.removeprefix(name + '.')} was {value_told(key, then)}, now "
-                    f"it is {value_told(key, here)}; a run is continued only with the same, so that its log stays one."
+                    f"the run {run.path} was started with another {name}: {key.removeprefix(name + '.')} was {value_told(key, then)} "
+                    f"(manifest.json), now it is {value_told(key, here)}; a run is continued only with the same, so that its log stays one."
                 )
             accepted[key] = [then, here]
     if accepted and not accept:
         told = "; ".join(f"{key} was {value_told(key, then)}, now it is {value_told(key, here)}" for key, (then, here) in accepted.items())
         raise RunError(
-            f"the run {run.path} was started by other code, with other files or on another machine: {told}. To the byte, its log would not "
-            f"be that of one run; `usersim resume {run.path} --accept-changes` goes on all the same and records it in manifest.json."
+            f"the run {run.path} was started by other code, with other files or on another machine (manifest.json): {told}. To the byte, "
+            f"its log would not be that of one run; `usersim resume {run.path} --accept-changes` goes on all the same and records it in "
+            "manifest.json."
         )
     changed = [*stored.get("changed", []), {"time": now(), "accepted": accepted}] if accepted else stored.get("changed", [])
     settings = stored.get("settings") or settings_of(run)
@@ -182,8 +191,9 @@ def check_training_data(run: RunDirectory, train: Dataset) -> None:
     if then.get("fingerprint") != train.fingerprint():
         raise RunError(
             f"the run {run.path} was started with another data: {then.get('training_interactions')} training interactions of "
-            f"'{then.get('name')}' (fingerprint {str(then.get('fingerprint'))[:12]}); now there are {train.interactions.height} of "
-            f"'{train.name}' ({train.fingerprint()[:12]}). What is said about a run must come from its own data."
+            f"'{then.get('name')}' (manifest.json: fingerprint {str(then.get('fingerprint'))[:12]}); now there are "
+            f"{train.interactions.height} of '{train.name}' ({train.fingerprint()[:12]}). What is said about a "
+            "run must come from its own data."
         )
 
 

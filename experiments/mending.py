@@ -41,12 +41,15 @@ def mend(run: RunDirectory) -> None:
         files.remove(file)
         return
     tables = [table.name for table in TABLES]
-    others = ["people", "items", "real", *(["treatments"] if (run.path / "treatments.parquet").exists() else [])]
+    known = run.read_hashes() if "hashes_sha256" in summary else {}
+    others = ["people", "items", "real"]
+    if "treatments.parquet" in known or os.path.lexists(run.path / "treatments.parquet"):
+        others.append("treatments")
     problems = {name: problem for name in (*tables, *others) if (problem := run.table_problem(name, to_the_byte=True))}
     for problem in problems.values():
         _log.warning("%s", problem)
     for folder in (run.path / "decisions", *(run.path / "recommenders").glob("round-*"), *(run.path / "rounds").glob("*/cohort-*")):
-        problem = files.damage(folder) if folder.exists() else ""
+        problem = run.problem_of(folder) if folder.exists() else ""
         if problem:
             told = "the tables of the run are whole; without summary.json, `usersim resume` makes it again"
             _log.warning("%s is damaged (%s): %s.", folder, problem, told)
@@ -60,7 +63,7 @@ def _joined_again(run: RunDirectory, names: list[str]) -> bool:
     rounds = int(summary["rounds"])
     cohorts = sorted(int(folder.name.removeprefix("cohort-")) for folder in (run.path / "rounds" / "000").glob("cohort-*"))
     shards = [run.shard_folder(number, cohort) for number in range(rounds) for cohort in cohorts]
-    if not shards or any(files.damage(shard) for shard in shards):
+    if not shards or any(run.problem_of(shard) for shard in shards):
         return False
     tastes = run.path / "tastes.json"
     try:

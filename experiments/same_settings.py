@@ -14,8 +14,8 @@ from experiments.config import ExperimentConfig
 from experiments.stored_settings import CHANGEABLE, config_of, flat
 from experiments.trust import own
 from simulator.errors import UsersimError
-from simulator.files import damage, write_atomically
-from simulator.run_directory import RunDirectory
+from simulator.files import SUMS, write_atomically
+from simulator.run_directory import PLACE, RunDirectory
 
 NOT_PREPARED_FROM = ("name", "rounds", "round_days", "cohort_size", "tuning", "augmentation", "recommender", "interventions")
 """Keys and sections that what is done before the first round does not depend on, but for the shape of pages in [recommender]."""
@@ -54,7 +54,7 @@ def take_over(run: RunDirectory, config: ExperimentConfig, prepared: Sequence[Pa
     if (source / "tastes.json").is_file() and not (run.path / "tastes.json").is_file():
         write_atomically(run.path / "tastes.json", (source / "tastes.json").read_bytes())
     with run.new_folder("decisions") as folder:
-        shutil.copytree(source / "decisions", folder, dirs_exist_ok=True)
+        shutil.copytree(source / "decisions", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PLACE, SUMS))
     return source
 
 
@@ -85,10 +85,12 @@ def made_by_others(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | No
 
 
 def _prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirectory) -> bool:
-    if not (other.config_path.is_file() and (other.path / "manifest.json").is_file()) or damage(other.path / "decisions"):
+    if not (other.config_path.is_file() and (other.path / "manifest.json").is_file()) or not (other.path / "decisions").is_dir():
         return False
     mine = run.read_json("manifest")
     try:
+        if other.problem_of(other.path / "decisions"):
+            return False
         with own(config):
             theirs, prepared_from = other.read_json("manifest"), _prepared_from(config_of(other))
     except UsersimError:  # damaged or edited; or it is not trusted, so that what it names is not looked into

@@ -80,7 +80,7 @@ def check_settings(run: RunDirectory, *, changeable: bool = False) -> None:
     for key, (then, here) in changed_settings(run).items():
         if changeable and key in CHANGEABLE:
             continue
-        told = f"{key} was {value_told(key, then)} when the run was started, now it is {value_told(key, here)}"
+        told = f"{key} was {value_told(key, then)} when the run was started (manifest.json), now it is {value_told(key, here)}"
         raise RunError(
             f"{run.config_path}: {told}; a run has the settings it was started with, so that its log stays one. Put "
             f"{key} = {value_told(key, then)} back, or start another run."

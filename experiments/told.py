@@ -8,11 +8,12 @@ from pathlib import Path
 from simulator.errors import RunError
 from simulator.files import read_document, write_document
 from simulator.protocols import Candid, DecisionModel
+from simulator.run_directory import RunDirectory
 
 FILE = "told.json"
 """File beside what the decision model itself stores."""
 
-WAY_OUT = "remove it, and nothing is said of assumptions, or run the experiment again"
+WAY_OUT = "restore it from a copy, or run the experiment again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ def read_told(run: Path) -> Told:
     """
     file = run / "decisions" / FILE
     if not file.is_file():
+        directory = RunDirectory(run)
+        if directory.is_complete and "hashes_sha256" in directory.read_json("summary") and f"decisions/{FILE}" in directory.read_hashes():
+            raise RunError(f"{file} is gone; {WAY_OUT}.")
         return Told()
     stored, whole = read_document(file, WAY_OUT)
     said = [stored.get(name) for name in ("assumptions", "warnings")]

@@ -37,6 +37,10 @@ class UsersimError(Exception):
 
     exit_status = 2
 
+    def __str__(self) -> str:
+        """The sentence on one line, whatever it quotes: line breaks and signs that steer a terminal are spelled out."""
+        return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in super().__str__())
+
 
 class ConfigError(UsersimError):
     """An experiment file, an override or a command argument is wrong."""

@@ -8,6 +8,7 @@
       recommenders/round-000/           the fitted recommender of each round
       rounds/000/cohort-0007/*.parquet  shards; a shard folder exists only when it is complete
       impressions.parquet ...           joined and sorted tables
+      */PLACE                           which folder of which run one of these is, so that no other can take its place
       hashes.json                       SHA-256 of every file that the run is made of
       summary.json                      last of all: a run with a summary is complete
       run.log  run.lock                 messages with times; who is writing here now
@@ -51,6 +52,7 @@ SHAPES: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
         "rating_scale": (list, NoneType),
         "changed": list,
         "resumed": int,
+        "identity": str,
     },
     "summary": {
         **dict.fromkeys(("people", "rounds", "sessions", "pages", "impressions", "interactions", "ratings", "memories", "texts"), int),
@@ -61,11 +63,14 @@ SHAPES: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
 }
 """File -> key -> what it holds where it is there. A file of another version may have others."""
 
-REQUIRED: Mapping[str, Sequence[str]] = {"summary": ("people", "rounds", "sessions", "pages", "impressions")}
+REQUIRED: Mapping[str, Sequence[str]] = {"manifest": ("data",), "summary": ("people", "rounds", "sessions", "pages", "impressions")}
 """File -> keys that it has in every version."""
 
 COUNTED = ("people", "sessions", "pages", "impressions", "memories")
 """Tables whose number of rows the summary holds under their name."""
+
+PLACE = "PLACE"
+"""File of a folder of a run that says which folder of which run it is."""
 
 WAY_OUT = "restore it from a copy, or start the run again: usersim run {run}/config.toml --output NEW-FOLDER"
 WAYS_OUT: Mapping[str, str] = dict.fromkeys(("summary", "hashes"), "`usersim resume {run}` writes it again")
@@ -110,7 +115,7 @@ class RunDirectory:
         if not run.config_path.is_file():
             raise RunError(f"{path} is not a run: it has no config.toml (a run is a folder such as results/movielens/20260101-120000).")
         if complete and not run.is_complete:
-            raise RunError(f"the run {path} is not complete; continue it with `usersim resume {path}`.")
+            raise RunError(f"the run {path} is not complete; continue it with `usersim resume {path}` (it has no file summary.json).")
         return run
 
     @property
@@ -163,8 +168,36 @@ class RunDirectory:
         Raises:
             OSError: the folder could not be brought to its place; what was filled then stays under its temporary name.
         """
-        with files.new_folder(self.path.joinpath(*parts), sums=True) as temporary:
+        folder = self.path.joinpath(*parts)
+        with files.new_folder(folder, sums=True) as temporary:
+            if place := self._place(folder):
+                (temporary / PLACE).write_text(place, encoding="utf-8")
             yield temporary
+
+    def problem_of(self, folder: Path) -> str:
+        """What is wrong with a folder that `new_folder` made, in a few words; empty if it is whole and the one that belongs there.
+
+        Raises:
+            RunError: ``manifest.json`` is damaged.
+        """
+        problem = files.damage(folder)
+        place = "" if problem else self._place(folder)
+        if not place:
+            return problem
+        if not (folder / files.SUMS).exists():
+            return f"{files.SUMS} is missing"
+        try:
+            there = (folder / PLACE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return f"{PLACE} cannot be read"
+        return "" if there == place else f"it is {there.strip():.100}, and not {place.strip()}"
+
+    def _place(self, folder: Path) -> str:
+        """What `PLACE` says in a folder of the run; empty in runs of versions that did not keep it, and before there is a manifest."""
+        if not os.path.lexists(self.path / "manifest.json"):
+            return ""
+        identity = self.read_json("manifest").get("identity")
+        return f"{folder.relative_to(self.path).as_posix()} of run {identity}\n" if identity else ""
 
     def made_once(self, folder: Path, make: Callable[[Path], None], *, rest_on_it: bool) -> None:
         """A folder of what is computed once: kept if it is there and whole; made if it is not there; made again if it is damaged.
@@ -176,7 +209,7 @@ class RunDirectory:
         Raises:
             RunError: made again, it is not what shards were made with.
         """
-        problem = files.damage(folder) if os.path.lexists(folder) else "it is not there"
+        problem = self.problem_of(folder) if os.path.lexists(folder) else "it is not there"
         if not problem:
             return
         lost = os.path.lexists(folder)
@@ -206,7 +239,7 @@ class RunDirectory:
         folder = self.shard_folder(round_number, cohort)
         if not os.path.lexists(folder):
             return False
-        problem = files.damage(folder) or _unreadable(folder)
+        problem = self.problem_of(folder) or _unreadable(folder)
         if problem:
             _log.warning("%s is damaged (%s): this cohort is simulated again.", folder, problem)
             files.remove(folder)

@@ -97,9 +97,9 @@ def f_score(hits: np.ndarray, relevant: np.ndarray, k: int, beta: float = 1.0) -
 
 
 def _confusion(hits: np.ndarray, relevant: np.ndarray, k: int, n_items: int) -> tuple[np.ndarray, ...]:
-    """True positives, false positives, false negatives, true negatives, with exactly k items taken for recommended."""
-    found = hit_count(hits, k)
-    return found, k - found, relevant - found, n_items - k - relevant + found
+    """True positives, false positives, false negatives, true negatives, with exactly k items taken for recommended, or all if k is more."""
+    found, taken = hit_count(hits, k), min(k, n_items)
+    return found, taken - found, relevant - found, np.maximum(n_items - taken - relevant + found, 0)
 
 
 def accuracy(hits: np.ndarray, relevant: np.ndarray, k: int, n_items: int) -> np.ndarray:
@@ -112,7 +112,8 @@ def matthews_correlation(hits: np.ndarray, relevant: np.ndarray, k: int, n_items
     """Correlation in [-1, 1] of "recommended" (k items) and "relevant" over the catalog; 0 where one of the two never varies."""
     tp, fp, fn, tn = _confusion(hits, relevant, k, n_items)
     below = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    return np.where(below > 0, (tp * tn - fp * fn) / np.where(below > 0, below, 1.0), 0.0)
+    varies = (below > 0) & (k < n_items)
+    return np.where(varies, (tp * tn - fp * fn) / np.where(below > 0, below, 1.0), 0.0)
 
 
 def inverse_propensity_hits(hits: np.ndarray, ranked: np.ndarray, popularity: np.ndarray, k: int) -> np.ndarray:

@@ -59,6 +59,11 @@ def draw(study: StudyConfig, findings: Findings, file: Path) -> Made:
 def _lines(study: StudyConfig, findings: Findings, rows: Sequence[Row], file: Path) -> Made:
     rows = [row for row in rows if row.x is not None]
     keys = [(metric, group) for metric in study.figure.metrics or findings.names for group in _line_groups(rows, metric)]
+    if not keys:
+        raise ConfigError(
+            "[figure] form = 'lines' draws what was found over rounds or pages, and nothing was; use form = 'intervals', or let the "
+            "analysis measure each round (analysis.by_round = true)."
+        )
     columns = min(2, len(keys))
     figure = Figure(
         figsize=(WIDTH * (1 if columns == 1 else 1.8), 0.5 + 1.75 * math.ceil(len(keys) / max(columns, 1))), layout="constrained"

@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from experiments.cli import call
-from simulator.files import sha256
+from experiments.told import read_told
+from simulator.errors import RunError
+from simulator.files import sha256, sums_of
 
 EXPERIMENT = """
 name = "damaged"
@@ -24,6 +26,12 @@ use = "agents.controls:EvidenceDecisions"
 use = "environments.recommenders.item_knn:ItemKNN"
 page_size = 4
 max_pages = 2
+"""
+TREATED = """
+[interventions.sale]
+kind = "price"
+response = 0.5
+items = {share = 0.3}
 """
 JOINED = ("impressions", "pages", "sessions", "memories", "texts")
 TABLES = (*JOINED, "people", "items", "real")
@@ -110,6 +118,49 @@ def test_damaged_parts_of_an_interrupted_run_are_made_again_to_the_same_bytes(wh
         assert f"{interrupted / part.rpartition('/')[0]} is damaged" in caplog.text
 
 
+def test_who_was_treated_is_written_again_where_it_is_gone(whole, tmp_path, film_files):
+    (tmp_path / "treated.toml").write_text(EXPERIMENT.format(data=film_files) + TREATED, encoding="utf-8")
+    run = tmp_path / "run"
+    assert call(["run", str(tmp_path / "treated.toml"), "--output", str(run), "--workers", "1"]) == 0
+    before = sha256(run / "treatments.parquet")
+    for spoil in (delete, lambda file: (delete(file), file.symlink_to("nothing"))):
+        spoil(run / "treatments.parquet")
+        assert call(["resume", str(run), "--workers", "1"]) == 0
+        assert sha256(run / "treatments.parquet") == before
+
+
+def swap(one, other):
+    aside = one.parent / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def test_shards_of_another_place_or_run_are_made_again(whole, interrupted, caplog):
+    """Each is whole, so that its own sums say nothing; a copy that went wrong, say."""
+    swap(interrupted / "rounds/000/cohort-0000", interrupted / "rounds/001/cohort-0000")
+    place = interrupted / "rounds/000/cohort-0001/PLACE"
+    place.write_text(place.read_text().replace("run ", "run 0"))
+    (place.parent / "SHA256SUMS").write_text("".join(f"{digest}  {name}\n" for name, digest in sums_of(place.parent).items()))
+    assert call(["resume", str(interrupted), "--workers", "1"]) == 0
+    assert sums(interrupted) == sums(whole)
+    assert "cohort-0000 is damaged (it is rounds/001/cohort-0000 of run " in caplog.text
+    assert "cohort-0001 is damaged (it is rounds/000/cohort-0001 of run 0" in caplog.text
+
+
+def test_a_recommender_of_another_round_is_refused_where_people_were_simulated_with_it(interrupted, capsys):
+    swap(interrupted / "recommenders/round-000", interrupted / "recommenders/round-001")
+    assert call(["resume", str(interrupted), "--workers", "1"]) == 2
+    assert "round-000 is damaged (it is recommenders/round-001 of run " in capsys.readouterr().err
+
+
+def test_a_folder_whose_sums_are_gone_is_not_believed(whole, interrupted, caplog):
+    (interrupted / "rounds/000/cohort-0001/SHA256SUMS").unlink()
+    assert call(["resume", str(interrupted), "--workers", "1"]) == 0
+    assert sums(interrupted) == sums(whole)
+    assert "cohort-0001 is damaged (SHA256SUMS is missing)" in caplog.text
+
+
 def test_what_shards_were_made_with_must_come_out_as_it_was(interrupted, monkeypatch, capsys):
     """Here it does not: the weights come from other code, as they may come from another machine."""
     monkeypatch.setattr("agents.controls.EvidenceDecisions._matched_intercept", lambda *_: 0.25)
@@ -130,6 +181,13 @@ def test_a_damaged_table_of_a_finished_run_is_refused_in_one_sentence(finished, 
         said = capsys.readouterr().err
         assert "impressions.parquet" in said
         assert "usersim resume" in said
+
+
+@pytest.mark.parametrize("spoil", [truncate, flip, delete, folder_instead])
+def test_what_is_assumed_of_the_people_is_not_left_out_of_a_report_in_silence(finished, spoil):
+    spoil(finished / "decisions" / "told.json")
+    with pytest.raises(RunError, match=r"told\.json"):
+        read_told(finished)
 
 
 @pytest.mark.parametrize("spoil", [truncate, flip, delete, folder_instead, cut_off])
@@ -195,6 +253,13 @@ def test_a_configuration_that_is_none_is_one_sentence_for_whoever_reads_a_finish
     for command in (["plot", str(finished)], ["export", str(finished), "--format", "csv"], ["compare", str(whole), str(finished)]):
         assert call(command) == 2, command
         assert "config.toml" in capsys.readouterr().err
+
+
+def test_an_unknown_option_of_a_part_of_a_run_is_told_with_the_file(whole, finished, capsys):
+    config = finished / "config.toml"
+    config.write_text(config.read_text().replace("neighbours = ", "neighbour = "))
+    assert call(["compare", str(whole), str(finished), "--output", str(finished.parent / "out")]) == 2
+    assert f"{config}: [recommender] unknown key 'neighbour'; did you mean 'neighbours'?" in capsys.readouterr().err
 
 
 def test_settings_that_a_finished_run_was_not_made_with_are_told(finished, capsys):

@@ -143,6 +143,16 @@ def test_a_run_of_an_older_version_is_checked_as_far_as_it_says_something(copy, 
     assert verified(capsys, copy)[0] == 1
 
 
+def test_a_run_that_names_a_program_is_verified_without_being_trusted(copy, capsys, monkeypatch):
+    """Nothing of what it names is started or imported."""
+    monkeypatch.setattr("simulator.plugins.importlib.import_module", lambda name: pytest.fail(f"{name} was imported"))
+    edit(copy, "config.toml", "environments.recommenders.popularity:Popularity", "somewhere.else:Popularity")
+    status, wrong = verified(capsys, copy)
+    assert status == 1
+    assert {check for check, _ in wrong} == {"settings", "files"}
+    assert not any("trusted" in found for _, found in wrong)
+
+
 def test_what_is_no_run_is_said_in_one_sentence(tmp_path, capsys):
     assert call(["verify", str(tmp_path / "nowhere")]) == 2
     assert "there is no run at" in capsys.readouterr().err

@@ -346,3 +346,10 @@ def test_people_with_nothing_to_find_are_left_out_of_means():
     assert metrics.mean(values) == 0.5
     assert np.isnan(metrics.mean(values[1:]))
     assert np.isnan(metrics.weighted_mean(values[1:], np.ones(1)))
+
+
+def test_lists_longer_than_the_catalog_are_correlated_and_right_as_if_they_held_all_of_it():
+    hits, relevant = np.array([[1, 1, 0, 0], [1, 0, 0, 0]], dtype=bool), np.array([2, 2])
+    for k in (4, 10):
+        np.testing.assert_allclose(metrics.accuracy(hits, relevant, k, 4), [0.5, 0.25])
+        np.testing.assert_array_equal(metrics.matthews_correlation(hits, relevant, k, 4), [0.0, 0.0])
