@@ -262,12 +262,12 @@ class RatingFactors:
     def tastes(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """What of `expected` differs between people who differ in nothing but level, and between items alike; the data's units, shape (n,).
 
-        The factors of both sides are taken from their means, or what everybody thinks of an item would be part of it.
+        The factors of both sides are taken from their means over these pairs, or what these people all think of an item would be in it.
         """
         total = np.zeros(len(users))
         for of_user, of_item in zip(self.users, self.items, strict=True):
             people, things = (side[:, :-1].astype(np.float64) for side in (of_user, of_item))
-            total += np.einsum("nk,nk->n", (people - people.mean(axis=0))[users], (things - things.mean(axis=0))[items])
+            total += np.einsum("nk,nk->n", people[users] - people[users].mean(axis=0), things[items] - things[items].mean(axis=0))
         return np.asarray(self.scale * total / len(self.users))
 
     def person(self, user: int) -> np.ndarray:

@@ -29,7 +29,9 @@ FEWEST, FEWEST_SHAPED = 500, 50
 MOST_ROWS = 6_000
 """Held-out ratings that the shape of the distribution is fitted to."""
 
-MOST_PICKS = 50_000
+MOST_PICKS, OTHERS = 50_000, 4
+"""Picked ratings that are compared with random items, and random items for each."""
+
 LEVELLED, TRIALS = 5, 4
 """Whether people have a level of their own is judged by people with so many held-out ratings, in so many draws."""
 
@@ -296,9 +298,10 @@ def _selection(ratings: Ratings, rng: Stream) -> tuple[float, float, int]:
     generator = rng.child("unpicked").generator()
     rows = np.sort(generator.permutation(rows)[:MOST_PICKS])
     people, picked = ratings.users[rows], ratings.items[rows]
-    others = unpicked(ratings.users, ratings.items, people, ratings.shape[1], generator)
+    asked = np.repeat(people, OTHERS)
+    others = unpicked(ratings.users, ratings.items, asked, ratings.shape[1], generator)
     there = others >= 0
-    users, items = np.concatenate([people, people[there]]), np.concatenate([picked, others[there]])
+    users, items = np.concatenate([people, asked[there]]), np.concatenate([picked, others[there]])
     chosen = np.concatenate([np.ones(len(people)), np.zeros(int(there.sum()))])
     popularity = np.bincount(ratings.items, minlength=ratings.shape[1])[items] - chosen
     beta, error = strength_of_selection(users, popularity, factors.tastes(users, items), chosen)

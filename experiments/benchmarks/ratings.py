@@ -88,7 +88,13 @@ def folds(n: int) -> list[np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """What a fit said of a test fold: ratings, their people, expected ratings by model and biases, drawn ratings, and figures."""
+    """What a fit said of a test fold.
+
+    Attributes:
+        real, people: ratings, and whose. expected, biases: expected ratings by the model and by its biases. drawn: ratings.
+        log_loss: of the values. seconds: of a processor, one thread, for the fit. trust: of `RatingModel`.
+        tv: how often each value was given and drawn.
+    """
 
     real: np.ndarray
     people: np.ndarray
@@ -106,9 +112,9 @@ def fold_of(data: Ratings, test: np.ndarray, rng: Stream, levels: Stream) -> Fol
     """Fits on the other rows and rates these; people's own levels are the same in all folds."""
     rest = np.setdiff1d(np.arange(len(data)), test)
     part, here = data.part(rest), data.part(test)
-    started = time.perf_counter()
+    started = time.process_time()
     model = RatingModel.fit(Ratings.of(part.users, part.items, part.given, part.shape), rng.child("fit"))
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     expected = model.expected(here.users, here.items)
     biases = np.clip(model.biases.expected(here.users, here.items), *model.ends)
     counts, codes = model.counts[here.users], model.own.codes(here.given)

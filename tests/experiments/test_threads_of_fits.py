@@ -48,7 +48,10 @@ made = build.decisions(config, DecisionContext(world.catalog, actions_for(world)
 made.fit(world, fit_profiles(world), Stream(7).child("decisions"))
 shown = fitted(config, world, 0).recommend(np.arange(20, dtype=np.int32), [np.arange(5, dtype=np.int32)] * 20, 10, Stream(2))
 digest = hashlib.sha256()
-for values in (made.calibration.evidence.weights, made.calibration.rating.weights, made._behaviour.linear.weights, made._intercept):
+rated = made._raters.model
+assert rated.report["slope"] != 0.0  # factors were fitted
+ratings = [rated.report["slope"], *rated.expected(np.arange(150), np.arange(150))]
+for values in (made.calibration.evidence.weights, ratings, made._behaviour.linear.weights, made._intercept):
     digest.update(np.asarray(values).tobytes())
 for slate in shown:
     digest.update(slate.items.tobytes() + slate.scores.tobytes())
