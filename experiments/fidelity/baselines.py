@@ -8,6 +8,7 @@ simulated users on the held-out ones.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -45,8 +46,23 @@ MOST_EASE: Final[int] = 13_000
 MOST_EASE_GRID: Final[int] = 7_000
 """EASE is fitted to catalogs of at most so many items, since its fit is cubic in them, and with all settings to less large ones."""
 
+FEWEST_VALIDATION: Final[int] = 50
+WORSE_THAN_CHANCE: Final[float] = 0.45
 BATCH: Final[int] = 256
 FIGURES: Final[tuple[str, ...]] = ("auc_matched", "auc_pairs", "auc_random")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Candidates of some users, and what may be known to tell them apart.
+
+    Attributes:
+        train: the data that evidence is computed from. profiles: by user code, from it. rows: of `nested_candidates`.
+    """
+
+    train: Dataset
+    profiles: Mapping[int, UserProfile]
+    rows: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -210,3 +226,65 @@ def tuned(found: Sequence[Scored], judge: Judge, figure: str) -> list[int]:
         if np.isfinite(value) and (one.name not in best or value > best[one.name][0]):
             best[one.name] = (value, place)
     return [place for _, place in best.values()]
+
+
+def best_of(tried: Sequence[Scored], judge: Judge, held_out: Part) -> dict[str, dict[str, Scored]]:
+    """Figure -> baseline -> it on the held-out rows, with the setting and scaling that were best on validation users.
+
+    Args:
+        tried: on the validation rows. judge: of those rows. held_out: what the best are fitted to and scored on.
+    """
+    chosen = {figure: [tried[place] for place in tuned(tried, judge, figure)] for figure in FIGURES}
+    wanted = sorted({(one.name, json.dumps(one.options)) for own in chosen.values() for one in own})
+    again = {
+        (one.name, json.dumps(one.options), one.scaling): one
+        for one in scored(held_out.train, held_out.profiles, held_out.rows, [(name, json.loads(options)) for name, options in wanted])
+    }
+    return {figure: {one.name: again[one.name, json.dumps(one.options), one.scaling] for one in own} for figure, own in chosen.items()}
+
+
+def beside(held_out: Part, validation: Part, scores: Mapping[str, np.ndarray], resamples: int, stream: Stream) -> dict[str, Any]:
+    """Simulated users beside the baselines, for a report.
+
+    Args:
+        held_out, validation: candidates of either. scores: figure -> scores of the held-out rows that are judged by it.
+        resamples: of users. stream: of the resamples.
+
+    Returns:
+        Figure -> ``value``, ``low``, ``high``, ``baselines`` (name -> value), ``best``, ``lift`` (an estimate); ``matched``: whether counts
+        alone are near an AUC of 0.5 there; ``warnings``: what a reader must know first.
+    """
+    counts, before = (
+        np.bincount(part.train.interactions["item"].to_numpy(), minlength=part.train.n_items).astype(np.float64)
+        for part in (held_out, validation)
+    )
+    tried = list(scored(validation.train, validation.profiles, validation.rows, settings(validation.train.n_items)))
+    best = best_of(tried, Judge(validation.rows, before, 0, stream), held_out)
+    judge = Judge(held_out.rows, counts, resamples, stream)
+    found: dict[str, Any] = {}
+    for figure, own in scores.items():
+        points = {name: judge.point(figure, one.scores) for name, one in best[figure].items()}
+        points = {name: value for name, value in points.items() if np.isfinite(value)}
+        if not points:
+            continue
+        top = max(points, key=lambda name: points[name])
+        lift = judge.both(figure, own, best[figure][top].scores)
+        found[figure] = judge.both(figure, own) | {"baselines": points, "best": best[figure][top].told, "lift": lift}
+    chance = judge.point("auc_matched", best["auc_matched"][COUNTS].scores)
+    found["matched"] = bool(abs(chance - 0.5) <= CHANCE)
+    found["warnings"] = list(_warnings(found, chance, validation.rows["user"].n_unique()))
+    return found
+
+
+def _warnings(found: Mapping[str, Any], chance: float, validation: int) -> Iterator[str]:
+    if not found["matched"]:
+        yield (
+            "the catalog is too small for negatives of the same popularity: counts alone tell the items apart with an AUC of "
+            f"{chance:.3f}, so that what is said of matched items is partly popularity"
+        )
+    if validation < FEWEST_VALIDATION:
+        yield f"baselines and thresholds were set on {validation} validation users only"
+    for figure in FIGURES:
+        for name, value in found.get(figure, {}).get("baselines", {}).items():
+            if value < WORSE_THAN_CHANCE:
+                yield f"{name} is worse than chance in {figure} ({value:.3f}), which a fault of the data or of the split may explain"

@@ -9,17 +9,20 @@ model without it, on the same candidates of the same resampled people.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from agents.calibrated import CalibratedDecisions
 from experiments.analysis.intervals import Estimate
+from experiments.fidelity.baselines import Part, beside
 from experiments.fidelity.candidates import MIXES, in_mix
 from experiments.fidelity.context import FidelityContext
 from experiments.fidelity.resampling import area_under_curve, estimate, person_index, plain, resample, resampled_area
-from experiments.fidelity.scores import HELD_OUT, VALIDATION, scored, unusable_pages
+from experiments.fidelity.scores import HELD_OUT, VALIDATION, held_out_pages, scored, unusable_pages, validation_pages
 from simulator.errors import UsersimError
 
 LIFT = ("calibrated", "calibrated_no_llm")
@@ -58,7 +61,32 @@ def measure(context: FidelityContext) -> dict[str, Any]:
     else:
         absent = next(name for name in LIFT if name not in held_out)
         result["not_measured"]["lift"] = f"{absent}: {missing.get(absent, 'not asked')}"
+    main = context.models.main
+    if main in held_out:
+        result["beside"] = _beside(context, main, held_out[main])
     return result
+
+
+def _beside(context: FidelityContext, main: str, scored_rows: pl.DataFrame) -> dict[str, Any]:
+    """The judged users beside tuned recommenders (`experiments.fidelity.baselines`): what they choose, and their taste alone."""
+    asked, learned = held_out_pages(context), validation_pages(context)
+    held_out, validation = (Part(part.train, {one.user: one for one in part.profiles}, part.rows) for part in (asked, learned))
+    utility = scored_rows["choose"].to_numpy()
+    usable = np.isfinite(utility)
+    scores = {"auc_pairs": utility, "auc_random": utility}
+    model = context.models[main]
+    if isinstance(model, CalibratedDecisions):
+        parts = asked.rows.group_by("user", maintain_order=True)
+        scores["auc_matched"] = np.concatenate(
+            [model.tastes(held_out.profiles[int(str(user))], rows["item"].to_numpy()) for (user,), rows in parts]
+        )
+    else:
+        scores["auc_matched"] = utility
+    # unusable replies leave their rows out for everybody
+    held_out = replace(held_out, rows=held_out.rows.filter(pl.Series(usable)))
+    return beside(
+        held_out, validation, {name: own[usable] for name, own in scores.items()}, context.bootstrap, context.stream.child("beside")
+    )
 
 
 def told_apart(context: FidelityContext, held_out: pl.DataFrame, validation: pl.DataFrame) -> dict[str, Any]:

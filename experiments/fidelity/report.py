@@ -101,7 +101,11 @@ def measure(config: ExperimentConfig, folder: Path, run: Path | None, options: O
         "seed": context.stream.seed,
         "bootstrap": options.bootstrap,
         "headline": headline({**measured, "tuning": tuned}, main, names),
-        "warnings": choices.worse_than_chance(measured.get("choose", {})),
+        "warnings": [
+            *_silent(context),
+            *choices.worse_than_chance(measured.get("choose", {})),
+            *measured.get("choose", {}).get("beside", {}).get("warnings", []),
+        ],
         "not_measured": missing,
         "parts": parts,
     }
@@ -109,6 +113,16 @@ def measure(config: ExperimentConfig, folder: Path, run: Path | None, options: O
     write_atomically(folder / "fidelity.json", (text + "\n").encode())
     again: dict[str, Any] = json.loads(text)
     return again
+
+
+def _silent(context: FidelityContext) -> list[str]:
+    """What the data cannot say, which leaves a part of the report without figures."""
+    found = []
+    if not context.train.has_ratings:
+        found.append(f"data set '{context.train.name}' has no ratings on all rows: nothing is measured of ratings")
+    if not context.train.has_times:
+        found.append(f"data set '{context.train.name}' has no times on all rows: nothing is measured of sessions, gaps and what comes next")
+    return found
 
 
 def add_to_benchmark(document: Mapping[str, Any], file: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +24,7 @@ from experiments import build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.fidelity import baselines, shelf_data
-from experiments.fidelity.baselines import CHANCE, COUNTS, FIGURES, Judge, Scored
+from experiments.fidelity.baselines import CHANCE, COUNTS, Judge, Part, Scored
 from experiments.fidelity.candidates import MATCHED, MIXES, POSITIVE, in_mix, nested_candidates
 from experiments.fidelity.choices import best_threshold
 from experiments.fidelity.pages import ask
@@ -61,19 +60,6 @@ RECOMMENDERS: Final[Mapping[str, str]] = {
     "BPR": "environments.recommenders.bpr:BPR",
 }
 MIXED: Final[str] = "random_1_1"
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Candidates of some users, and what may be known to tell them apart.
-
-    Attributes:
-        train: the data that evidence is computed from. profiles: by user code, from it. rows: of `nested_candidates`.
-    """
-
-    train: Dataset
-    profiles: Mapping[int, UserProfile]
-    rows: pl.DataFrame
 
 
 def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -166,7 +152,7 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
     model, seconds = _fitted(config, train, list(held_out.profiles.values()))
     judge = Judge(held_out.rows, _counts(train), RESAMPLES, stream.child("resamples"))
     tried = list(baselines.scored(validation.train, validation.profiles, validation.rows, baselines.settings(train.n_items)))
-    best = _best(tried, Judge(validation.rows, _counts(validation.train), 0, stream), held_out)
+    best = baselines.best_of(tried, Judge(validation.rows, _counts(validation.train), 0, stream), held_out)
     taste, utility = _asked(model, held_out)
     matched = abs(judge.point("auc_matched", best["auc_matched"][COUNTS].scores) - 0.5) <= CHANCE
     figures: dict[str, Any] = {
@@ -232,17 +218,6 @@ def _asked(model: CalibratedDecisions, part: Part) -> tuple[np.ndarray, np.ndarr
         taste.append(model.tastes(profile, items))
         utility.append(model.preferences(profile, items))
     return np.concatenate(taste), np.concatenate(utility)
-
-
-def _best(tried: Sequence[Scored], judge: Judge, held_out: Part) -> dict[str, dict[str, Scored]]:
-    """Figure -> baseline -> it on the held-out rows, as it was best on the validation users."""
-    chosen = {figure: [tried[place] for place in baselines.tuned(tried, judge, figure)] for figure in FIGURES}
-    wanted = {(one.name, json.dumps(one.options)) for own in chosen.values() for one in own}
-    again = {
-        (one.name, json.dumps(one.options), one.scaling): one
-        for one in baselines.scored(held_out.train, held_out.profiles, held_out.rows, [(n, json.loads(o)) for n, o in sorted(wanted)])
-    }
-    return {figure: {one.name: again[one.name, json.dumps(one.options), one.scaling] for one in own} for figure, own in chosen.items()}
 
 
 def _against(judge: Judge, best: Mapping[str, Mapping[str, Scored]], taste: np.ndarray, utility: np.ndarray) -> dict[str, Any]:
