@@ -1,0 +1,178 @@
+"""Baselines beside simulated users: what is tuned on validation users, what is left out, and what lift is taken over."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from agents.exposures import items_by_user
+from agents.profiles import fit_profiles
+from environments.datasets.splits import SplitConfig, split
+from environments.datasets.tables import InteractionTables
+from experiments import config as configuration
+from experiments.fidelity import baselines, shelf, shelf_data
+from experiments.fidelity.baselines import COUNTS, Judge, Part, beside, scored, settings, tuned
+from experiments.fidelity.candidates import nested_candidates
+from simulator.errors import DataError
+from simulator.seeds import Stream
+
+USERS, ITEMS = 90, 80
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Users who like one of two halves of the items, and popular items more; with ratings and times."""
+    place = tmp_path_factory.mktemp("shelf")
+    generator = Stream(4).child("world").generator()
+    popularity = generator.permutation(np.linspace(-1.5, 1.5, ITEMS))
+    rows = []
+    for user in range(USERS):
+        half = user % 2
+        utility = popularity + 2.0 * (np.arange(ITEMS) % 2 == half) + generator.gumbel(size=ITEMS)
+        for order, item in enumerate(np.argsort(-utility)[:24].tolist()):
+            rating = int(np.clip(np.rint(3.5 + (item % 2 == half) + generator.normal()), 1, 5))
+            rows.append((f"u{user}", f"i{item}", rating, 1_500_000_000 + 86_400 * order + 1_000 * user))
+    pl.DataFrame(rows, schema=["user_id", "item_id", "rating", "timestamp"], orient="row").write_csv(place / "log.csv")
+    return place
+
+
+@pytest.fixture(scope="module")
+def parts(folder):
+    data = InteractionTables(InteractionTables.Config(path=folder, interactions="log.csv")).load()
+    divided = split(data, SplitConfig(method="random", test_share=0.3), Stream(1))
+    train = divided.train
+    every = pl.concat([train.interactions.select(divided.test.columns), divided.test]).sort("user", maintain_order=True)
+    found = nested_candidates(divided.test, items_by_user(every, train.n_users), train, np.arange(USERS), Stream(2))
+    return Part(train, {profile.user: profile for profile in fit_profiles(train)}, pl.concat(found.values()))
+
+
+def judge_of(part, resamples=50):
+    counts = np.bincount(part.train.interactions["item"].to_numpy(), minlength=part.train.n_items).astype(float)
+    return Judge(part.rows, counts, resamples, Stream(3))
+
+
+def test_every_baseline_is_tried_with_every_setting_and_scaling(parts):
+    found = list(scored(parts.train, parts.profiles, parts.rows, settings(parts.train.n_items)))
+    assert {one.name for one in found} == {COUNTS, "biases", "ItemKNN", "EASE"}
+    assert len([one for one in found if one.name == "EASE"]) == 2 * len(baselines.GRID["EASE"])
+    assert all(np.isfinite(one.scores).all() for one in found)
+
+
+def test_without_ratings_there_are_no_biases(parts):
+    train = parts.train
+    without = train.with_interactions(train.interactions.with_columns(rating=pl.lit(None, dtype=train.interactions["rating"].dtype)))
+    found = list(scored(without, parts.profiles, parts.rows, [(COUNTS, {}), ("biases", {"shrinkage": 5.0})]))
+    assert [one.name for one in found] == [COUNTS]
+
+
+def test_counts_are_at_chance_against_items_of_the_same_popularity_and_above_it_against_random_ones(parts):
+    judge = judge_of(parts)
+    (counts,) = scored(parts.train, parts.profiles, parts.rows, [(COUNTS, {})])
+    assert judge.point("auc_matched", counts.scores) == pytest.approx(0.5, abs=0.05)
+    assert judge.point("auc_random", counts.scores) > 0.6
+
+
+def test_pairs_count_ties_half_and_leave_out_what_is_further_apart_than_the_caliper(parts):
+    judge = judge_of(parts)
+    assert judge.point("auc_pairs", np.zeros(parts.rows.height)) == 0.5
+    positive = (parts.rows["kind"] == "positive").to_numpy()
+    assert judge.point("auc_pairs", positive.astype(float)) == 1.0
+    apart = Judge(parts.rows, np.exp(np.arange(parts.train.n_items, dtype=float)), 10, Stream(3))
+    assert np.isnan(apart.point("auc_pairs", positive.astype(float)))
+
+
+def test_what_is_best_on_validation_users_is_taken(parts):
+    judge = judge_of(parts)
+    found = list(scored(parts.train, parts.profiles, parts.rows, settings(parts.train.n_items)))
+    for place in tuned(found, judge, "auc_matched"):
+        same = [judge.point("auc_matched", one.scores) for one in found if one.name == found[place].name]
+        assert judge.point("auc_matched", found[place].scores) == max(same)
+
+
+def test_a_baseline_has_no_lift_over_itself_and_the_truth_has_one(parts):
+    judge = judge_of(parts)
+    found = list(scored(parts.train, parts.profiles, parts.rows, settings(parts.train.n_items)))
+    best = max((judge.point("auc_matched", one.scores), place) for place, one in enumerate(found))[1]
+    itself = beside(parts, parts, {"auc_matched": found[best].scores}, 50, Stream(3))
+    assert itself["auc_matched"]["lift"] == {"value": 0.0, "low": 0.0, "high": 0.0, "people": USERS}
+    truth = (parts.rows["kind"] == "positive").to_numpy().astype(float)
+    told = beside(parts, parts, {"auc_matched": truth, "auc_pairs": truth}, 50, Stream(3))
+    assert told["auc_matched"]["value"] == 1.0
+    assert told["auc_matched"]["lift"]["low"] > 0
+    assert told["auc_pairs"]["best"]["name"] in told["auc_pairs"]["baselines"]
+    json.dumps(told, allow_nan=False)
+
+
+def test_few_validation_users_and_a_small_catalog_are_said(parts):
+    few = Part(parts.train, parts.profiles, parts.rows.filter(pl.col("user") < 9))
+    told = beside(parts, few, {"auc_matched": np.zeros(parts.rows.height)}, 5, Stream(3))
+    assert any("9 validation users" in sentence for sentence in told["warnings"])
+
+
+def test_a_data_set_of_the_shelf_has_all_its_figures(folder):
+    lines = [
+        'name = "small"', "seed = 7", "[dataset]", 'use = "environments.datasets.tables:InteractionTables"',
+        f'path = "{folder.as_posix()}"', 'interactions = "log.csv"', 'split = "random"', "test_share = 0.3",
+        "[decision]", 'use = "agents.calibrated:CalibratedDecisions"', "language_model = false", 'hide = "random"',
+    ]  # fmt: skip
+    file = folder / "small.toml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    found = shelf.measure(configuration.read(file))
+    assert found["held_out_users"] == 27
+    # two halves of the items: a taste tells them apart
+    assert found["auc_matched"] > 0.6
+    assert found["low"] <= found["auc_matched"] <= found["high"]
+    assert found["best_baseline"] in found["baselines"]
+    assert found["lift"] == pytest.approx(found["auc_matched"] - found["baselines"][found["best_baseline"]])
+    assert found["lift_pairs"] == pytest.approx(found["auc_pairs"] - found["baselines_pairs"][found["best_baseline_pairs"]])
+    assert 0.5 < found["rmse"] < 1.5
+    assert set(found["choose_rate_got"]) == {"Random", "Popularity", "ItemKNN", "EASE", "BPR"}
+    assert {"popularity", "ratings"} <= set(found["variance_ratio"])
+    assert shelf.table({"data": {"small": found, "other": {"not_measured": "it is not there"}}})[1]["users"] == "it is not there"
+
+
+def test_every_experiment_of_the_shelf_can_be_read_and_differs_in_names_only():
+    allowed = {"path", "use", "interactions", "items", "columns", "separator", "weight", "domain", "encoding", "item_genres"}
+    allowed |= {"item_genre_columns", "genre_names", "genre_ids", "genres", "duplicates", "list_separator", "split", "test_share"}
+    for name in shelf.SETS:
+        document = configuration.document(shelf.CONFIGS / f"{name}.toml")
+        assert set(document["dataset"]) <= allowed
+        assert {key: document[key] for key in ("seed", "decision")} == {
+            "seed": 7,
+            "decision": {"use": "agents.calibrated:CalibratedDecisions", "language_model": False, "hide": "random"},
+        }
+
+
+def test_tables_are_made_of_sequences(tmp_path):
+    source = tmp_path / "beauty"
+    source.mkdir()
+    (source / "titles_order.txt").write_text("1 10 11\n2 11 12 10\n", encoding="utf-8")
+    titles = {"id2title": {"10": "Soap, green", "11": "Comb", "12": "Brush"}}
+    paths = {"id2category": {"10": [["Beauty", "Soap | Wash", "Beauty"]], "11": [["Beauty"]], "12": []}}
+    (source / "title_maps.json").write_text(json.dumps(titles), encoding="utf-8")
+    (source / "category_map.json").write_text(json.dumps(paths), encoding="utf-8")
+    shelf_data.from_sequences(source, tmp_path / "made")
+    log = pl.read_csv(tmp_path / "made" / "interactions.csv", infer_schema=False)
+    assert log.rows() == [("1", "10"), ("1", "11"), ("2", "11"), ("2", "12"), ("2", "10")]
+    items = pl.read_csv(tmp_path / "made" / "items.csv", infer_schema=False)
+    assert items.row(0) == ("10", "Soap, green", "Beauty|Soap / Wash")
+    (source / "title_maps.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match="id2title"):
+        shelf_data.from_sequences(source, tmp_path / "made")
+    with pytest.raises(DataError, match=r"sequences\.txt"):
+        shelf_data.from_sequences(tmp_path, tmp_path / "made")
+
+
+def test_tables_are_made_of_recboles_sequences(tmp_path):
+    header = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
+    (tmp_path / "Toys.test.inter").write_text(header + "0\t0 1\t2\n1\t2\t0\n", encoding="utf-8")
+    (tmp_path / "Toys.item2index").write_text("A\t0\nB\t1\nC\t2\n", encoding="utf-8")
+    (tmp_path / "Toys.text").write_text("item_id:token\ttext:token_seq\nA\tA ball.\nC\tA kite.\nZ\tUnknown.\n", encoding="utf-8")
+    shelf_data.from_recbole(tmp_path, tmp_path / "made")
+    assert pl.read_csv(tmp_path / "made" / "interactions.csv").rows() == [(0, 0), (0, 1), (0, 2), (1, 2), (1, 0)]
+    assert pl.read_csv(tmp_path / "made" / "items.csv").rows() == [(0, "A ball."), (2, "A kite.")]
+    with pytest.raises(DataError, match="no file"):
+        shelf_data.from_recbole(tmp_path / "made", tmp_path / "other")
