@@ -21,8 +21,9 @@ BACKSTOP = 1e-6
 """Weight of the popularity share that orders items about which a neighbourhood or linear model knows nothing."""
 
 
-_BLOCK = 16
-"""Rows that a matrix product takes at once."""
+_BLOCK = 8
+"""Rows that a matrix product takes at once. With more, OpenBLAS's kernel for Haswell, which it also takes on processors that it does not
+know yet, adds up rows at some places of a block in another order than at others."""
 
 _GROUPS = 4
 """Groups of items for each item wanted; more leave fewer items to sort and cost more themselves."""
@@ -83,7 +84,8 @@ def share_of_people(matrix: sparse.csr_array) -> np.ndarray:
 def product_by_row(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """A matrix product whose rows do not depend on the other rows, so that the batch cannot matter.
 
-    BLAS rounds differently for matrices of different height, so it always gets blocks of the same height.
+    BLAS rounds differently for matrices of different height, and in high ones at different places, so it always gets blocks of one small
+    height (`_BLOCK`).
 
     Args:
         left: float32, shape (b, k).
