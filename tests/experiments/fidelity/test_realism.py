@@ -49,7 +49,7 @@ def test_people_who_differ_by_chance_alone_have_hardly_any_variance_between_them
 
 
 def test_one_star_more_of_everybody_is_a_shift_of_one(film_world, weights):
-    kinder = behaviour_of(film_world, lambda rows: rows.with_columns(pl.col("rating") + 1))
+    kinder = behaviour_of(film_world, lambda rows: rows.with_columns(pl.col("rating") + 1, good=pl.lit(value=True)))
     found = positivity(kinder, weights)
     assert found["mean_rating_shift"]["value"] == pytest.approx(1.0)
     assert found["mean_rating_shift"]["low"] == pytest.approx(1.0)
