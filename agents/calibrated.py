@@ -167,7 +167,7 @@ class CalibratedDecisions:
     def assumptions(self) -> tuple[str, ...]:
         """See `simulator.protocols.Candid`."""
         selection = self._raters.model.selection if self._raters is not None else None
-        return (*self.config.assumptions(), *([] if selection is None or not selection.gap else [selection.sentence()]))
+        return (*self.config.assumptions(), *([] if selection is None or not round(selection.gap, 2) else [selection.sentence()]))
 
     @property
     def warnings(self) -> tuple[str, ...]:

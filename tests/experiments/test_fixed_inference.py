@@ -18,7 +18,7 @@ def begun(folder: Path, config, settings: object) -> Path:
     """A run's folder with its configuration and a manifest."""
     folder.mkdir()
     (folder / "config.toml").write_bytes(configuration.dump(config, build.resolved(config)))
-    (folder / "manifest.json").write_text(json.dumps({"model": settings}))
+    (folder / "manifest.json").write_text(json.dumps({"data": {}, "model": settings}))
     return folder
 
 

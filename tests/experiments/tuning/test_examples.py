@@ -167,7 +167,7 @@ def test_a_teacher_of_taste_says_nothing_that_popularity_says(parts):
         share = teacher.shares(world, profiles, users, items, chosen).astype(np.float64)
         probability = np.where(chosen, share, 1 - share)
         told[net] = np.corrcoef(np.log(probability / (1 - probability)), popular)[0, 1]
-    assert abs(told[True]) < 0.01
+    assert abs(told[True]) < 0.05
     assert told[False] > 0.1
 
 
