@@ -49,8 +49,9 @@ FORMATS: Final[Mapping[str, str]] = {
 TIE: Final[float] = 0.9
 """From this share of the fastest on, a format counts as equally fast."""
 
-WRITES: Final[float] = 1.5
-"""So many times as fast another format must write, before texts are written by another than the one that scores."""
+WRITES: Final[float] = 2.0
+"""So many times as fast another format must write, before texts are written by another than the one that scores: a second set of weights,
+with what it keeps, takes some 400 MB in every worker."""
 
 _log = logging.getLogger(__name__)
 

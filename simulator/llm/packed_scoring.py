@@ -30,7 +30,7 @@ LONGEST = 256
 ROOM = 64 * 2**20
 """Most bytes of keys and values in one call; a larger prompt is alone."""
 
-PORTION = 96 * 2**20
+PORTION = 48 * 2**20
 """Most bytes of new prefixes that are held before it is decided which of them are kept."""
 
 Answers = list[tuple[np.ndarray, float]]

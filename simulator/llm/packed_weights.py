@@ -32,6 +32,9 @@ KINDS: Final[tuple[Kind, ...]] = ("float32", "bfloat16", "int8")
 FAMILIES: Final[tuple[str, ...]] = ("llama", "gemma3")
 """Architectures, as GGUF names them, that can be computed here."""
 
+LINEAR: Final[tuple[str, ...]] = ("qkv", "out", "up", "down")
+"""Linear maps of a layer."""
+
 ALPHA: Final[float] = 0.65
 """Share of the smoothing that goes to the activations."""
 
@@ -293,6 +296,6 @@ def tensors(weights: Iterator[tuple[str, np.ndarray]], kind: Kind) -> dict[str, 
     made = {}
     for name, values in weights:
         tensor = torch.from_numpy(np.ascontiguousarray(values))
-        linear = name.partition(".")[2] in ("qkv", "out", "up", "down")
+        linear = name.partition(".")[2] in LINEAR
         made[name] = tensor.bfloat16() if linear and kind == "bfloat16" else tensor
     return made

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.errors import ModelError
+from simulator.llm import packed_weights
 from simulator.llm.llama_generation import write
 from simulator.llm.llama_native import Weights
 from simulator.llm.llama_prompts import Compiled
@@ -67,7 +68,9 @@ def open_file(path: Path) -> tuple[Packed, dict[str, Any]]:
             with safe_open(path, "pt") as file:
                 told = json.loads(file.metadata()["packed"])
                 names = [name for name in file.keys() if (name in ("embeddings", "head")) == stay]  # noqa: SIM118 - it is no mapping
-                tensors |= {name: file.get_tensor(name) for name in names}
+                # Small ones are copied, or one of them would hold all that the linear maps are made from.
+                copied = {name for name in names if not stay and name.partition(".")[2] not in packed_weights.LINEAR}
+                tensors |= {name: file.get_tensor(name).clone() if name in copied else file.get_tensor(name) for name in names}
         packed = Packed(Architecture(**told["architecture"]), told["kind"], bool(told["half_attention"]), bool(told["alone"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"the prepared weights '{path}' are damaged ({error}); remove the file, it is made again.") from error
