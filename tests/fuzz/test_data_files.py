@@ -72,4 +72,4 @@ def test_mistakes_in_data_get_a_sentence_and_never_a_traceback(tmp_path):
             failures.append(f"seed {seed}: {traceback.format_exc(limit=-4)}")
         shutil.rmtree(folder)
     assert not failures, f"{len(failures)} of {CASES}:\n" + "\n".join(failures[:10])
-    assert 0.1 * CASES < read < 0.9 * CASES  # most mutations neither all harmless nor all fatal
+    assert 0.05 * CASES < read < 0.9 * CASES  # most mutations neither all harmless nor all fatal
