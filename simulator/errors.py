@@ -25,7 +25,10 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 from collections.abc import Iterable, Mapping
+
+_LONG = re.compile(r"\S{1000,}")
 
 
 class UsersimError(Exception):
@@ -38,8 +41,12 @@ class UsersimError(Exception):
     exit_status = 2
 
     def __str__(self) -> str:
-        """The sentence on one line, whatever it quotes: line breaks and signs that steer a terminal are spelled out."""
-        return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in super().__str__())
+        """The sentence on one line, whatever it quotes.
+
+        Line breaks and signs that steer a terminal are spelled out; of what is longer than any path or key only the ends are told.
+        """
+        text = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in super().__str__())
+        return _LONG.sub(lambda found: f"{found[0][:200]}...{found[0][-100:]}", text)
 
 
 class ConfigError(UsersimError):
