@@ -9,13 +9,13 @@ def test_line_breaks_and_signs_that_steer_a_terminal_are_spelled_out():
 
 
 def test_of_a_very_long_value_the_ends_are_told():
-    said = str(UsersimError(f"x = '{'a' * 3_000}': input should be a number."))
+    said = str(ConfigError(f"x = '{'a' * 3_000}': input should be a number."))
     assert said.startswith("x = 'aaa")
     assert said.endswith("aaa': input should be a number.")
     assert "..." in said
     assert len(said) < 400
     path = "/" + "/".join(["folder" * 10] * 12)
-    assert str(UsersimError(f"{path} is no file.")) == f"{path} is no file."
+    assert str(ConfigError(f"{path} is no file.")) == f"{path} is no file."
 
 
 def test_an_import_path_with_a_line_break_is_one_line(tmp_path, capsys):
