@@ -104,6 +104,27 @@ class ItemWeights:
         return cls(stored["place"], np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")), stored["mean"], stored["variance"])
 
 
+def dampened_vectors(matrix: sparse.csr_matrix, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Right singular vectors of a matrix whose rows and columns are scaled by ``count^-1/4``, and the counts of the columns, at least 1.
+
+    Args:
+        matrix: 0/1, shape (n_users, n_items). rank: of the decomposition, less where the matrix is smaller.
+
+    Returns:
+        Shapes (n_items, rank) and (n_items,); one vector of zeros where there is nothing to decompose.
+    """
+    of_user, of_item = (np.maximum(np.asarray(matrix.sum(axis=axis)).ravel(), 1.0) for axis in (1, 0))
+    scaled = (sparse.diags(of_user**-0.25) @ matrix @ sparse.diags(of_item**-0.25)).tocsr().astype(np.float64)
+    rank = min(rank, min(matrix.shape) - 1)
+    if rank < 1:
+        right = np.zeros((matrix.shape[1], 1))
+    elif min(matrix.shape) < 4 * rank:
+        right = np.linalg.svd(scaled.toarray(), full_matrices=False)[2][:rank].T
+    else:
+        right = svds(scaled, k=rank, v0=np.ones(min(matrix.shape)))[2].T
+    return right, of_item
+
+
 class Factors:
     """A truncated singular value decomposition of the interactions, standardised per history.
 
@@ -123,15 +144,7 @@ class Factors:
     @classmethod
     def fit(cls, matrix: sparse.csr_matrix, rank: int) -> Factors:
         """Decomposes a 0/1 matrix, shape (n_users, n_items)."""
-        of_user, of_item = (np.maximum(np.asarray(matrix.sum(axis=axis)).ravel(), 1.0) for axis in (1, 0))
-        scaled = (sparse.diags(of_user**-0.25) @ matrix @ sparse.diags(of_item**-0.25)).tocsr().astype(np.float64)
-        rank = min(rank, min(matrix.shape) - 1)
-        if rank < 1:
-            return cls(np.zeros((matrix.shape[1], 1)), np.zeros((matrix.shape[1], 1)))
-        if min(matrix.shape) < 4 * rank:
-            right = np.linalg.svd(scaled.toarray(), full_matrices=False)[2][:rank].T
-        else:
-            right = svds(scaled, k=rank, v0=np.ones(min(matrix.shape)))[2].T
+        right, of_item = dampened_vectors(matrix, rank)
         return cls(np.ascontiguousarray(right * of_item[:, None] ** -0.25), np.ascontiguousarray(right * of_item[:, None] ** 0.25))
 
     def scores(self, history: np.ndarray, items: np.ndarray) -> np.ndarray:

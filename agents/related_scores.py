@@ -138,7 +138,7 @@ class RelatedScores:
         counts = np.asarray(matrix.sum(axis=0)).ravel()
         related: dict[str, Related] = {
             "ease": relatedness.ease(matrix, counts),
-            "decomposition": relatedness.decomposition(matrix, counts),
+            "decomposition": relatedness.decomposition(matrix),
             "lift": relatedness.lift(relatedness.together_of(matrix), counts, int((np.diff(matrix.indptr) > 0).sum())),
             "walk": relatedness.walk(matrix, counts),
         }

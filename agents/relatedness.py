@@ -13,9 +13,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 import polars as pl
 from scipy import linalg, sparse
-from scipy.sparse.linalg import svds
 
-from agents.affinity import most_frequent
+from agents.affinity import dampened_vectors, most_frequent
 from simulator.dataset import Catalog
 
 PAIR_BITS, FACTOR_BITS = 22, 14
@@ -106,10 +105,7 @@ class Pairs:
     def save(self, folder: Path, name: str) -> None:
         """Writes ``<name>.npy`` (to be mapped into memory) or ``<name>.npz`` (sparse), and ``<name>-place.npy``."""
         np.save(folder / f"{name}-place.npy", self.place)
-        if not isinstance(self.weights, np.ndarray):
-            sparse.save_npz(folder / f"{name}.npz", self.weights)
-        else:
-            np.save(folder / f"{name}.npy", self.weights)
+        _saved(folder, name, self.weights)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Pairs:
@@ -145,11 +141,8 @@ class Products:
 
     def save(self, folder: Path, name: str) -> None:
         """Writes ``<name>-into`` and ``<name>-out``, each ``.npy`` or (sparse) ``.npz``."""
-        for part, values in (("into", self.into), ("out", self.out)):
-            if not isinstance(values, np.ndarray):
-                sparse.save_npz(folder / f"{name}-{part}.npz", values)
-            else:
-                np.save(folder / f"{name}-{part}.npy", values)
+        _saved(folder, f"{name}-into", self.into)
+        _saved(folder, f"{name}-out", self.out)
 
     @classmethod
     def load(cls, folder: Path, name: str) -> Products:
@@ -160,6 +153,14 @@ class Products:
 def load(folder: Path, name: str) -> Pairs | Products:
     """Restores what either class has saved under a name."""
     return Pairs.load(folder, name) if (folder / f"{name}-place.npy").is_file() else Products.load(folder, name)
+
+
+def _saved(folder: Path, name: str, values: Any) -> None:
+    """Writes an array as ``<name>.npy``, or a sparse matrix as ``<name>.npz``."""
+    if isinstance(values, np.ndarray):
+        np.save(folder / f"{name}.npy", values)
+    else:
+        sparse.save_npz(folder / f"{name}.npz", values)
 
 
 def _loaded(folder: Path, name: str) -> Any:
@@ -242,23 +243,13 @@ def words(catalog: Catalog) -> Products | None:
     return Products(rows, rows)
 
 
-def decomposition(matrix: sparse.csr_matrix, counts: np.ndarray) -> Products:
+def decomposition(matrix: sparse.csr_matrix) -> Products:
     """A truncated singular value decomposition of the interactions, rows and columns scaled by ``count^-1/4``.
 
     PureSVD with dampened popularity (Cremonesi, Koren & Turrin, "Performance of recommender algorithms on top-N recommendation tasks",
     RecSys 2010; Nikolakopoulos et al., "EigenRec", 2019).
     """
-    of_user = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
-    of_item = np.maximum(counts, 1.0)
-    scaled = (sparse.diags(of_user**-0.25) @ matrix @ sparse.diags(of_item**-0.25)).tocsr().astype(np.float64)
-    rank = min(RANK, min(matrix.shape) - 1)
-    if rank < 1:
-        nothing = np.zeros((matrix.shape[1], 1), dtype=np.float32)
-        return Products(nothing, nothing)
-    if min(matrix.shape) < 4 * rank:
-        right = np.linalg.svd(scaled.toarray(), full_matrices=False)[2][:rank].T
-    else:
-        right = svds(scaled, k=rank, v0=np.ones(min(matrix.shape)))[2].T
+    right, of_item = dampened_vectors(matrix, RANK)
     return Products(on_grid(right * of_item[:, None] ** -0.25, FACTOR_BITS), on_grid(right, FACTOR_BITS))
 
 
@@ -302,15 +293,18 @@ def walk(matrix: sparse.csr_matrix, counts: np.ndarray) -> Pairs:
     ACM TiiS 7 (2017).
     """
     of_user = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1.0)
-    found = (matrix.T @ (sparse.diags(1.0 / of_user) @ matrix)).tocsr().astype(np.float64)
-    found.setdiag(0.0)
-    found.eliminate_zeros()
+    found = _between_items(matrix.T @ (sparse.diags(1.0 / of_user) @ matrix))
     return _scaled_pairs(found, lambda row, column: 1.0 / (counts[row] * counts[column]))
 
 
 def together_of(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Users who met both of two items, 0 on the diagonal; float64, shape (n_items, n_items)."""
-    found: sparse.csr_matrix = (matrix.T @ matrix).tocsr().astype(np.float64)
+    return _between_items(matrix.T @ matrix)
+
+
+def _between_items(product: Any) -> sparse.csr_matrix:
+    """A product of items and items, without those of an item with itself."""
+    found: sparse.csr_matrix = product.tocsr().astype(np.float64)
     found.setdiag(0.0)
     found.eliminate_zeros()
     return found

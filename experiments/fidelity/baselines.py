@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -63,6 +64,11 @@ class Part:
     train: Dataset
     profiles: Mapping[int, UserProfile]
     rows: pl.DataFrame
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Training interactions of each item, float64, shape (n_items,)."""
+        return np.bincount(self.train.interactions["item"].to_numpy(), minlength=self.train.n_items).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -254,26 +260,27 @@ def beside(held_out: Part, validation: Part, scores: Mapping[str, np.ndarray], r
         Figure -> ``value``, ``low``, ``high``, ``baselines`` (name -> value), ``best``, ``lift`` (an estimate); ``matched``: whether counts
         alone are near an AUC of 0.5 there; ``warnings``: what a reader must know first.
     """
-    counts, before = (
-        np.bincount(part.train.interactions["item"].to_numpy(), minlength=part.train.n_items).astype(np.float64)
-        for part in (held_out, validation)
-    )
     tried = list(scored(validation.train, validation.profiles, validation.rows, settings(validation.train.n_items)))
-    best = best_of(tried, Judge(validation.rows, before, 0, stream), held_out)
-    judge = Judge(held_out.rows, counts, resamples, stream)
+    best = best_of(tried, Judge(validation.rows, validation.counts, 0, stream), held_out)
+    judge = Judge(held_out.rows, held_out.counts, resamples, stream)
     found: dict[str, Any] = {}
     for figure, own in scores.items():
-        points = {name: judge.point(figure, one.scores) for name, one in best[figure].items()}
-        points = {name: value for name, value in points.items() if np.isfinite(value)}
-        if not points:
-            continue
-        top = max(points, key=lambda name: points[name])
-        lift = judge.both(figure, own, best[figure][top].scores)
-        found[figure] = judge.both(figure, own) | {"baselines": points, "best": best[figure][top].told, "lift": lift}
+        if (told := over_the_best(judge, figure, own, best[figure])) is not None:
+            found[figure] = told
     chance = judge.point("auc_matched", best["auc_matched"][COUNTS].scores)
     found["matched"] = bool(abs(chance - 0.5) <= CHANCE)
     found["warnings"] = list(_warnings(found, chance, validation.rows["user"].n_unique()))
     return found
+
+
+def over_the_best(judge: Judge, figure: str, own: np.ndarray, best: Mapping[str, Scored]) -> dict[str, Any] | None:
+    """A figure of scores, and its lift over the best of some baselines; None if none has the figure."""
+    points = {name: judge.point(figure, one.scores) for name, one in best.items()}
+    points = {name: value for name, value in points.items() if np.isfinite(value)}
+    if not points:
+        return None
+    top = best[max(points, key=lambda name: points[name])]
+    return judge.both(figure, own) | {"baselines": points, "best": top.told, "lift": judge.both(figure, own, top.scores)}
 
 
 def _warnings(found: Mapping[str, Any], chance: float, validation: int) -> Iterator[str]:

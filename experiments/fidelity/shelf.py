@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
@@ -150,9 +150,9 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
     held_out = _held_out(train, divided.test, roles, stream)
     validation = _validation(train, roles, config, stream)
     model, seconds = _fitted(config, train, list(held_out.profiles.values()))
-    judge = Judge(held_out.rows, _counts(train), RESAMPLES, stream.child("resamples"))
+    judge = Judge(held_out.rows, held_out.counts, RESAMPLES, stream.child("resamples"))
     tried = list(baselines.scored(validation.train, validation.profiles, validation.rows, baselines.settings(train.n_items)))
-    best = baselines.best_of(tried, Judge(validation.rows, _counts(validation.train), 0, stream), held_out)
+    best = baselines.best_of(tried, Judge(validation.rows, validation.counts, 0, stream), held_out)
     taste, utility = _asked(model, held_out)
     matched = abs(judge.point("auc_matched", best["auc_matched"][COUNTS].scores) - 0.5) <= CHANCE
     figures: dict[str, Any] = {
@@ -174,10 +174,6 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
     return figures
 
 
-def _counts(train: Dataset) -> np.ndarray:
-    return np.bincount(train.interactions["item"].to_numpy(), minlength=train.n_items).astype(np.float64)
-
-
 def _held_out(train: Dataset, test: pl.DataFrame, roles: PeopleSplit, stream: Stream) -> Part:
     """Held-out interactions of held-out users among items that they never met."""
     every = pl.concat([train.interactions.select(test.columns), test]).sort("user", maintain_order=True)
@@ -191,8 +187,8 @@ def _held_out(train: Dataset, test: pl.DataFrame, roles: PeopleSplit, stream: St
 def _validation(train: Dataset, roles: PeopleSplit, config: ExperimentConfig, stream: Stream) -> Part:
     """Training interactions of validation users, hidden once more."""
     people = np.sort(stream.child("validation").generator().permutation(roles.validation)[:MOST_VALIDATION])
-    order = "random" if config.dataset.split == "random" or not train.has_times else "temporal"
-    parts = hide(train, people, config.dataset.test_share, "random" if order == "random" else "temporal", stream.child("hide"))
+    order: Literal["random", "temporal"] = "random" if config.dataset.split == "random" or not train.has_times else "temporal"
+    parts = hide(train, people, config.dataset.test_share, order, stream.child("hide"))
     found = nested_candidates(
         parts.hidden, items_by_user(train.interactions, train.n_users), parts.observed, people, stream.child("validation candidates")
     )
@@ -222,21 +218,18 @@ def _asked(model: CalibratedDecisions, part: Part) -> tuple[np.ndarray, np.ndarr
 
 def _against(judge: Judge, best: Mapping[str, Mapping[str, Scored]], taste: np.ndarray, utility: np.ndarray) -> dict[str, Any]:
     """Areas under the curve of taste (matched) and utility (pairs), and their lift over the best baseline of all four."""
+    matched = baselines.over_the_best(judge, "auc_matched", taste, best["auc_matched"])
+    pairs = baselines.over_the_best(judge, "auc_pairs", utility, best["auc_pairs"])
     found: dict[str, Any] = {}
-    for figure, scores in (("auc_matched", taste), ("auc_pairs", utility)):
-        own = judge.both(figure, scores)
-        points = {name: judge.point(figure, one.scores) for name, one in best[figure].items()}
-        name = max(points, key=lambda one: points[one])
-        lift = judge.both(figure, scores, best[figure][name].scores)
-        if figure == "auc_matched":
-            found |= {"auc_matched": own["value"], "low": own["low"], "high": own["high"], "auc_within": judge.within(taste)}
-            found |= {"best_baseline": name, "baseline": best[figure][name].told, "baselines": points}
-            found |= {"lift": lift["value"], "lift_low": lift["low"], "lift_high": lift["high"]}
-            found |= {"auc_matched_utility": judge.point(figure, utility)}
-        else:
-            found |= {"auc_pairs": own["value"], "auc_pairs_low": own["low"], "auc_pairs_high": own["high"]}
-            found |= {"best_baseline_pairs": name, "baselines_pairs": points}
-            found |= {"lift_pairs": lift["value"], "lift_pairs_low": lift["low"], "lift_pairs_high": lift["high"]}
+    if matched is not None:
+        found |= {"auc_matched": matched["value"], "low": matched["low"], "high": matched["high"], "auc_within": judge.within(taste)}
+        found |= {"best_baseline": matched["best"]["name"], "baseline": matched["best"], "baselines": matched["baselines"]}
+        found |= {name: matched["lift"][key] for name, key in (("lift", "value"), ("lift_low", "low"), ("lift_high", "high"))}
+        found |= {"auc_matched_utility": judge.point("auc_matched", utility)}
+    if pairs is not None:
+        found |= {"auc_pairs": pairs["value"], "auc_pairs_low": pairs["low"], "auc_pairs_high": pairs["high"]}
+        found |= {"best_baseline_pairs": pairs["best"]["name"], "baselines_pairs": pairs["baselines"]}
+        found |= {f"lift_pairs{end}": pairs["lift"][key] for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
     return found
 
 
@@ -246,7 +239,7 @@ def _one_to_one(
     """Accuracy among as many random items, each way at its own threshold from validation users, and its lift over counts."""
     own = _accuracy(judge.rows, utility, validation.rows, _asked(model, validation)[1])
     users = validation.rows["item"].to_numpy()
-    counts = _accuracy(judge.rows, best["auc_random"][COUNTS].scores, validation.rows, _counts(validation.train)[users])
+    counts = _accuracy(judge.rows, best["auc_random"][COUNTS].scores, validation.rows, validation.counts[users])
     return {
         "accuracy_1_1": own,
         "accuracy_1_1_counts": counts,
@@ -280,7 +273,7 @@ def _varied(model: CalibratedDecisions, held_out: Part, test: pl.DataFrame, stre
     Items outside of the history are drawn without replacement in proportion to their odds (Gumbel variables added to them; Vieira 2014).
     """
     train, catalog = held_out.train, held_out.train.catalog
-    values = {"popularity": np.log1p(_counts(train))}
+    values = {"popularity": np.log1p(held_out.counts)}
     years = catalog.items["year"].cast(pl.Float64).to_numpy()
     if np.isfinite(years).mean() > 0.5:
         values["year"] = years

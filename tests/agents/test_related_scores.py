@@ -27,7 +27,7 @@ def score(request):
     made = {
         "ease": lambda: relatedness.ease(matrix, counts),
         "ease of few users": lambda: relatedness.ease(matrix, counts),
-        "decomposition": lambda: relatedness.decomposition(matrix, counts),
+        "decomposition": lambda: relatedness.decomposition(matrix),
         "lift": lambda: relatedness.lift(relatedness.together_of(matrix), counts, matrix.shape[0]),
         "walk": lambda: relatedness.walk(matrix, counts),
         "order": lambda: relatedness.order(users, items, counts),

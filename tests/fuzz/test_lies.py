@@ -52,6 +52,20 @@ max_pages = 2
 """
 
 
+@contextlib.contextmanager
+def serving(server):
+    """A server on a thread of its own, as long as it lasts."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No figures, and limits that are reached soon."""
@@ -229,15 +243,8 @@ class Tried:
     @contextlib.contextmanager
     def served(self, seed, share):
         server = Service(seed, share, self.lies)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
+        with serving(server):
             yield server
-        finally:
-            server.over.set()
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
     def program(self, seed: int) -> None:
         """A recommender in a program of its own."""
@@ -385,15 +392,8 @@ class Tried:
 
         server = Service(0, 0.0, folder.lies)
         server.RequestHandlerClass, server.lie = Files, lie
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
+        with serving(server):
             yield server
-        finally:
-            server.over.set()
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
 
 def test_lies_end_in_a_log_that_is_right_or_in_a_sentence(tmp_path, film_files, outcome_of, beside):
