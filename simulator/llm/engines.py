@@ -304,9 +304,10 @@ def _usable(path: Path, name: str, threads: int, gpu_layers: int) -> Prepared:
     file = packed_file(digest, name) if engine == TORCH else path if name == AS_IS else formats.target(digest, name)
     key = _trial_key(digest, name, gpu_layers)
     told = _told(key)
-    if told is None or (told["fault"] is None and not file.is_file()):
+    # A format that kills its process is not tried again. Any other failure is: it may have been a full disk, and its sentence names a path.
+    if told is None or (not told["dies"] and (told["fault"] is not None or not file.is_file())):
         with formats.held(digest, name), tempfile.TemporaryDirectory(dir=formats.folder(), prefix="trial-") as scratch:
-            if told is None or not file.is_file():  # another process may have been quicker
+            if told is None or told["fault"] is not None or not file.is_file():  # another process may have been quicker
                 list(_tried(trials.Job(engine, (name,), str(path), digest, str(scratch), False, threads, gpu_layers)))
                 made = Path(scratch) / f"{name}.safetensors"
                 if made.is_file():

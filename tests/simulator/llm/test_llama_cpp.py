@@ -269,6 +269,14 @@ def test_a_file_that_was_cut_off_is_one_sentence(model_file, tmp_path, share):
         assert "\n" not in str(caught.value)
 
 
+def test_a_failure_names_the_file_that_was_asked_for(model_file, tmp_path):
+    part = model_file.read_bytes()[: model_file.stat().st_size // 10]
+    for name in ("one.gguf", "two.gguf"):  # the same bytes, so the second is known to fail before it is tried
+        (tmp_path / name).write_bytes(part)
+        with pytest.raises(ModelError, match=name):
+            LlamaCpp(LlamaCppConfig(path=str(tmp_path / name), format="as-is"))
+
+
 def test_a_recurrent_model_is_refused(model_file, monkeypatch):
     monkeypatch.setattr("simulator.llm.llama_native.native.llama_model_is_recurrent", lambda model: True)
     with pytest.raises(ModelError, match="recurrent"):
