@@ -103,6 +103,7 @@ def application() -> Any:
         augment,
         benchmark,
         compare,
+        config,
         dashboard,
         data,
         doctor,
@@ -148,6 +149,7 @@ def application() -> Any:
         command.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(models.app, name="models")
+    app.add_typer(config.app, name="config")
     app.add_typer(benchmark.app, name="benchmark")
     add_everywhere(app)
     return app

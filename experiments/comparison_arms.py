@@ -14,8 +14,8 @@ from typing import Any
 from experiments import build
 from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
+from experiments.component_names import import_path
 from experiments.config import ExperimentConfig
-from experiments.recommender_names import import_path
 from experiments.sections import RecommenderSection
 from experiments.trust import check_trusted
 from simulator.errors import ConfigError, RunError, with_suggestion
@@ -49,7 +49,7 @@ def from_recommenders(file: Path, names: str, overrides: Sequence[str]) -> dict[
 
     Args:
         file: an experiment file, or the name of one that comes with usersim.
-        names: separated by commas, see `experiments.recommender_names.import_path`.
+        names: separated by commas, see `experiments.component_names.import_path`.
         overrides: settings of the form ``section.key=value``.
 
     Raises:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from environments.datasets.files import COMPRESSED, TABLES
 from environments.interventions import InterventionConfig, TargetConfig
+from experiments import component_names
 from experiments.sections import (
     AugmentationSection,
     DatasetSection,
@@ -164,9 +165,22 @@ def check(document: Mapping[str, Any], source: str) -> ExperimentConfig:
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     try:
-        return ExperimentConfig.model_validate(document)
+        return ExperimentConfig.model_validate(_with_import_paths(document, source))
     except ValidationError as error:
         raise ConfigError(f"{source}: {_sentence(error)}") from error
+
+
+def _with_import_paths(document: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The document with short names of components (`experiments.component_names`) replaced by what they stand for."""
+    found = dict(document)
+    for section in component_names.PLACES:
+        contents = found.get(section)
+        if isinstance(contents, Mapping) and isinstance(contents.get("use"), str) and ":" not in contents["use"]:
+            try:
+                found[section] = {**contents, "use": component_names.import_path(contents["use"], section)}
+            except ConfigError as error:
+                raise ConfigError(f"{source}: [{section}] use = {contents['use']!r}: {error}") from None
+    return found
 
 
 _LARGEST = 2**63

@@ -42,7 +42,16 @@ class Section(BaseModel):
 
 
 class DatasetSection(Section):
-    """[dataset]: where the data comes from, and how it is split (`environments.datasets.splits.SplitConfig`)."""
+    """[dataset]: where the data comes from, and how it is split (`environments.datasets.splits.SplitConfig`).
+
+    Attributes:
+        use: import path or short name of the loader.
+        split: which interactions are held out of each user: the latest ("temporal"), the last one ("leave-one-out"), "random" ones, or of
+            all users what happened after one moment ("global_time").
+        test_share: share of the interactions that is held out.
+        k_core: users and items with fewer interactions are left out, again and again until none is left; 0 keeps all.
+        min_rating: interactions with a lower rating are left out; None keeps all.
+    """
 
     use: str = DEFAULT_DATASET
     split: Method = "temporal"
@@ -73,14 +82,24 @@ class PopulationSection(PopulationConfig):
 
 
 class MemorySection(Section):
-    """[memory]: what people remember, and whether they recall once per session or anew at each page."""
+    """[memory]: what users remember.
+
+    Attributes:
+        use: import path or short name of the memory.
+        recall_at: whether they recall once per "session" or anew at each "page".
+    """
 
     use: str = DEFAULT_MEMORY
     recall_at: Literal["session", "page"] = "session"
 
 
 class DecisionSection(Section):
-    """[decision]: how people decide, and the share of pages that may have an unusable reply."""
+    """[decision]: how users decide.
+
+    Attributes:
+        use: import path or short name of the decision model.
+        max_fallback_share: share of pages that may have an unusable reply of the language model before the run is refused.
+    """
 
     use: str = DEFAULT_DECISION
     max_fallback_share: float = Field(0.02, ge=0, le=1)
@@ -90,6 +109,7 @@ class LanguageModelSection(Section):
     """[language_model]: the model behind the people; leave the section out for people without one.
 
     Attributes:
+        use: import path or short name of the language model.
         cache: "read-write" keeps the model's answers and asks only for what is missing, "replay-only" never asks a model.
         cache_path: SQLite file of the answers; None is one in the cache folder, shared by all experiments.
     """
@@ -103,6 +123,7 @@ class RecommenderSection(Section):
     """[recommender]: what fills the pages (`environments.feed.FeedConfig`), and how it learns from the rounds.
 
     Attributes:
+        use: import path or short name of the recommender.
         refit: before every round from "scratch", or "warm" from what the round before learned; or "never" after the first.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -12,9 +13,18 @@ import typer
 from experiments.commands.options import with_flags
 from experiments.console import set_volume
 from simulator.errors import ConfigError
+from simulator.version import __version__
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"usersim {__version__}\n")
+        raise typer.Exit
+
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell everything that is logged, with times.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Tell nothing on stderr but why a command failed.")]
+Version = Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and end.")]
 
 
 def add_everywhere(app: typer.Typer) -> None:
@@ -26,7 +36,7 @@ def add_everywhere(app: typer.Typer) -> None:
     _add(app)
 
 
-def before_the_command(verbose: Verbose = False, quiet: Quiet = False) -> None:
+def before_the_command(verbose: Verbose = False, quiet: Quiet = False, version: Version = False) -> None:
     """Takes the options that stand before a command."""
     _choose(verbose, quiet)
 

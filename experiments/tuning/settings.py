@@ -51,7 +51,7 @@ class TrainingConfig:
         soft_tokens: vectors of a soft prompt. item_factors: factors of an item that are projected; hidden: width of the projector.
         soft_rate, projector_rate: highest learning rates of a soft prompt and of a projector, whose results are in units of the
             embeddings' deviation; the first is high as in Lester et al. (2021, section 3.2).
-        learning_rate: highest; it rises over the first `warmup` share of the steps and then falls as a cosine to a tenth.
+        learning_rate: highest; it falls as a cosine to a tenth. warmup: share of the steps over which it rises first.
         batch_tokens: tokens of one optimiser step, about; None is 4,096 on a CPU and 16,384 on a GPU.
         micro_tokens: places of one forward pass, padding included (one row always fits); None is 1,024 on a CPU and 4,096 on a GPU. It
             bounds memory and changes what is learned by no more than rounding.

@@ -10,7 +10,7 @@ import pytest
 from experiments.analysis import metrics
 from experiments.analysis.finished_run import FinishedRun
 from experiments.cli import call
-from experiments.recommender_names import import_path, shipped
+from experiments.component_names import import_path, shipped
 from experiments.stored_settings import settings_of
 from simulator.errors import ConfigError
 from simulator.plugins import load
