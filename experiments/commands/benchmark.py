@@ -182,6 +182,36 @@ def shelf_command(
     note(f"written to {target}")
 
 
+@app.command("language")
+def language_command(
+    folder: Annotated[Path | None, typer.Argument(help="Folder with the data sets that have no download, each in a folder.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")
+    ] = None,
+    people: Annotated[int, typer.Option("--people", min=1, help="Held-out users at most.")] = 500,
+    bootstrap: Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of users behind every interval.")] = 500,
+    set_: Set = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """What the language model knows alone, and what it adds to the users without it; also for a model of your own (--set)."""
+    from experiments.benchmarks import language  # noqa: PLC0415
+    from experiments.commands.fidelity import reporting  # noqa: PLC0415
+
+    unknown = [name for name in data or () if name not in language.DATA]
+    if unknown:
+        raise ConfigError(f"there is no data set '{unknown[0]}' here; allowed are: {', '.join(language.DATA)}.")
+    names = tuple(name for name, own in language.DATA.items() if (name in data if data else own is None or folder is not None))
+    target = output or language.OUTPUT
+    with reporting() as report:
+        result = language.run(folder, names, people, bootstrap, set_ or [], target, report)
+    if json:
+        emit(result, as_json=True)
+        return
+    emit_table(language.table(result), as_json=False, title="Choices among items of the same popularity, AUC [95 %] of held-out users")
+    note(f"written to {target}")
+
+
 @app.command("table")
 def table_command(
     document: Annotated[Path, typer.Argument(help="Markdown file with the marks of the table.")] = Path("README.md"),
