@@ -141,8 +141,8 @@ class Dataset:
         name: short name for tables and figures.
         catalog: the items.
         users: one row per person, `USERS_SCHEMA`.
-        interactions: one row per interaction, `INTERACTIONS_SCHEMA` and perhaps `REVIEW` and `HELD_OUT`, sorted by user, then time. What has no
-            time, or the same one, is in an order that only the ids decide and that says nothing.
+        interactions: one row per interaction, `INTERACTIONS_SCHEMA` and perhaps `REVIEW` and `HELD_OUT`, sorted by user, then time. What
+            has no time, or the same one, is in an order that only the ids decide and that says nothing.
         rating_scale: (lowest, highest) rating that the data can hold, or None if there are no ratings.
         skipped: reason -> number of bad rows that were left out on request (`on_bad_rows = "skip"`).
         kept_share: share of each person's interactions that a random split left here, in (0, 1]; 1 if sittings are whole.

@@ -160,7 +160,8 @@ def assemble(
         reader: for the checks and the counts of skipped rows.
         name: of the data set.
         table: checked interactions: `user_id`, `item_id` (String), `rating` (Float64 or null), `timestamp` (Int64 or null),
-            `environments.datasets.times.EXACT` beside times, and perhaps `review` (String; empty ones become null) and `held_out` (Boolean).
+            `environments.datasets.times.EXACT` beside times, and perhaps `review` (String; empty ones become null) and `held_out`
+            (Boolean).
         items: table from `item_table`; None makes one from the ids in the interactions.
         users: table from `user_table`; None makes one likewise.
         domain: the words for the items.

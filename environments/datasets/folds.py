@@ -51,8 +51,8 @@ def by_fold(reader: Reader, table: RawTable, numbers: Sequence[int] | None) -> R
         if missing or not found:
             shown = ", ".join(map(str, found[:20])) + (" ..." if len(found) > 20 else "")
             raise DataError(
-                f"{table.path}, column '{name}': dataset.test_fold names {missing[0] if missing else 'no fold'}, which no row has; the column "
-                f"holds {shown or 'nothing'}."
+                f"{table.path}, column '{name}': dataset.test_fold names {missing[0] if missing else 'no fold'}, which no row has; the "
+                f"column holds {shown or 'nothing'}."
             )
         held = tuple(numbers) if numbers is not None else (found[-1],)
         how = f"{', '.join(map(str, held))} of the folds {found[0]} to {found[-1]} in column '{name}'"

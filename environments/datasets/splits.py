@@ -59,8 +59,9 @@ class Split:
 def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
     """Divides each person's interactions; at least one stays in the training part, but with "global_time" and "own".
 
-    What must be known of the split stands in the notes of the training part. The last interactions are the last in time; which of several at one time are taken is decided by the ids alone, as if drawn. Whether a
-    row is held out depends on that person's rows alone.
+    What must be known of the split stands in the notes of the training part. The last interactions are the last in time; which of several
+    at one time are taken is decided by the ids alone, as if drawn. Whether a row is held out depends on that person's rows alone, but with
+    "global_time".
 
     Args:
         dataset: what to divide.
@@ -119,13 +120,13 @@ def _as_given(dataset: Dataset) -> Split:
     strangers = people.filter(~people.is_in(known.implode()))
     if strangers.len() == people.len():
         raise DataError(
-            f"the split of data set '{name}' holds out rows of {people.len():,} people, none of whom has a training row, so that nothing is "
-            "known of anybody who is judged; hold out a part of people's rows."
+            f"the split of data set '{name}' holds out rows of {people.len():,} people, none of whom has a training row, so that nothing "
+            "is known of anybody who is judged; hold out a part of people's rows."
         )
     parts = Split(dataset.with_interactions(train), test)
     if not strangers.len():
         return parts
-    first = dataset.users["user_id"][int(strangers.min())]  # type: ignore[call-overload]
+    first = dataset.users["user_id"][int(strangers.to_numpy().min())]
     return _noted(
         parts,
         f"{strangers.len():,} of {people.len():,} people with held-out rows have no training row ({first!r} first): nothing is known of "

@@ -31,6 +31,8 @@ from simulator.errors import DataError
 
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=10_000)]
 
+FoldNumber = Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)]
+
 Kind = Literal["", "item_", "user_"]
 """Prefix of the settings of a file: of interactions, of items, of people."""
 
@@ -99,7 +101,7 @@ class InteractionTables:
         review: ColumnName | None = None
         held_out: Path | None = None
         fold: ColumnName | None = None
-        test_fold: Annotated[tuple[int, ...] | None, BeforeValidator(several), Field(min_length=1)] = None
+        test_fold: Annotated[tuple[FoldNumber, ...] | None, BeforeValidator(several), Field(min_length=1)] = None
 
         @model_validator(mode="after")
         def _one_split(self) -> InteractionTables.Config:

@@ -88,7 +88,8 @@ def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], N
     for name in names:
         started = time.perf_counter()
         try:
-            own = measure(shelf.experiment(name, folder), lambda what, name=name: say(f"{name}: {what}"))
+            say(name)
+            own = measure(shelf.experiment(name, folder), say)
         except UsersimError as error:
             own = {"not_measured": str(error)}
         found["data"][name] = own | {"seconds": round(time.perf_counter() - started, 1)}
@@ -274,9 +275,7 @@ def _expected(model: CalibratedDecisions, profiles: Mapping[int, UserProfile], r
 
 def _figures(parts: Sequence[Judged], dataset: Dataset, stream: Stream) -> dict[str, Any]:
     """All moments together; an item is another one at another moment, where it was as popular as it was then."""
-    rows = pl.concat(
-        [one.part.rows.with_columns(item=pl.col("item") + number * dataset.n_items) for number, one in enumerate(parts)]
-    )
+    rows = pl.concat([one.part.rows.with_columns(item=pl.col("item") + number * dataset.n_items) for number, one in enumerate(parts)])
     judge = Judge(rows, np.concatenate([one.part.counts for one in parts]), RESAMPLES, stream)
 
     def joined(cut: str, who: str, figure: str) -> np.ndarray | None:

@@ -197,6 +197,7 @@ def _validation(train: Dataset, roles: PeopleSplit, config: ExperimentConfig, st
 
 
 def fitted(config: ExperimentConfig, train: Dataset, profiles: Sequence[UserProfile]) -> tuple[CalibratedDecisions, float]:
+    """Calibrated users without a language model, fitted anew to a training part, and the seconds that took."""
     feed = config.recommender.feed_config()
     context = DecisionContext(train.catalog, build.actions(train), None, train.rating_scale, feed.page_size, feed.max_pages, config.seed)
     options = CalibratedDecisions.Config.model_validate({**config.decision.options, "weights": "fit"})
