@@ -7,6 +7,7 @@ import pytest
 from environments.datasets.tables import InteractionTables
 from experiments import config as configuration
 from experiments.fidelity import leaks, one_moment
+from experiments.fidelity.headline import headline
 from experiments.fidelity.leaks import HONEST, PER_USER, POPULARITY, PROFILES, RANDOM, training_rows
 from simulator.errors import ConfigError, DataError
 from simulator.seeds import Stream
@@ -107,3 +108,20 @@ def test_a_report_without_another_cut_says_why(folder):
 
     with pytest.raises(ConfigError, match="the report's own split is at one moment"):
         one_moment.measure(Context())
+
+
+def test_headline_figures_under_one_cut_stand_beside_the_others(folder):
+    class Context:
+        config = config_of(folder, 'split = "temporal"')
+        train = InteractionTables(InteractionTables.Config(path=folder, interactions="log.csv")).load()
+
+    found = one_moment.measure(Context())
+    lines = headline({"one_moment": found}, "experiment", ["experiment"])
+    for key, value in (("auc_matched", "auc_matched"), ("lift", "lift"), ("pairs", "auc_pairs"), ("rmse", "rmse")):
+        assert lines[f"one_moment_{key}"]["value"] == found[value]
+    assert lines["one_moment_auc_matched"]["controls"] == found["baselines"]
+    assert lines["one_moment_rmse"]["controls"] == {"biases": found["rmse_biases"]}
+    assert lines["one_moment_accuracy_1_1"]["controls"] == {"counts": found["accuracy_1_1_counts"]}
+    assert lines["one_moment_lift"]["low"] == found["lift_low"]
+    told = headline({"one_moment": {"not_measured": "no times"}}, "experiment", ["experiment"])
+    assert told["one_moment_auc_matched"]["value"] is None
