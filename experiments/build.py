@@ -123,13 +123,22 @@ def decides_with_language_model(config: ExperimentConfig) -> bool:
     return bool(asks(config.decision.options) if callable(asks) else asks)
 
 
-def data(config: ExperimentConfig) -> Split:
-    """The data set of an experiment, read and split; the log says how it was understood."""
+def dataset(config: ExperimentConfig) -> Dataset:
+    """The data set of an experiment, read and not split."""
     section = config.dataset
-    dataset: Dataset = build(section.use, section.options, where="dataset", methods=METHODS["dataset"]).load()
-    for line in told(dataset):
+    found: Dataset = build(section.use, section.options, where="dataset", methods=METHODS["dataset"], also=section.own_keys).load()
+    return found
+
+
+def data(config: ExperimentConfig) -> Split:
+    """The data set of an experiment, read and split; the log says how it was understood, and what of the split must be known."""
+    whole = dataset(config)
+    for line in told(whole):
         _LOG.info("%s", line)
-    return split(dataset, section.split_config(), Stream(config.seed).child("split"))
+    parts = split(whole, config.dataset.split_config(), Stream(config.seed).child("split"))
+    for note in parts.train.notes[len(whole.notes) :]:
+        _LOG.info("note: %s", note)
+    return parts
 
 
 def actions(dataset: Dataset) -> tuple[Action, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from agents.arrivals import History, Sessions
 from agents.population import PopulationConfig
@@ -58,6 +58,13 @@ class DatasetSection(Section):
     test_share: float = Field(0.2, gt=0, lt=1)
     k_core: int = Field(0, ge=0, le=1_000_000)
     min_rating: float | None = Field(None, ge=-1e9, le=1e9)
+
+    @model_validator(mode="after")
+    def _own_split_is_used(self) -> DatasetSection:
+        given = [key for key in ("fold", "held_out") if self.options.get(key) is not None]
+        if given and self.split != "own":
+            raise ValueError(f"{given[0]} says what is held out, and split = '{self.split}' would not use it; set split = 'own'")
+        return self
 
     def split_config(self) -> SplitConfig:
         """The split's own configuration."""

@@ -47,6 +47,10 @@ REVIEW = "review"
 """Column that the interactions may have besides: what the person wrote about the item, String, null where nothing was written."""
 
 
+HELD_OUT = "held_out"
+"""Column that the interactions may have besides: whether the data's own split holds a row out, Boolean; it is gone once they are split."""
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """The words of a domain, for prompts: *watch a film*, *listen to an artist*, *buy a book*.
@@ -137,8 +141,8 @@ class Dataset:
         name: short name for tables and figures.
         catalog: the items.
         users: one row per person, `USERS_SCHEMA`.
-        interactions: one row per interaction, `INTERACTIONS_SCHEMA` and perhaps `REVIEW`, sorted by user, then time. What has no
-            time, or the same one, is in an order that only the ids decide and that says nothing.
+        interactions: one row per interaction, `INTERACTIONS_SCHEMA` and perhaps `REVIEW` and `HELD_OUT`, sorted by user, then time. What
+            has no time, or the same one, is in an order that only the ids decide and that says nothing.
         rating_scale: (lowest, highest) rating that the data can hold, or None if there are no ratings.
         skipped: reason -> number of bad rows that were left out on request (`on_bad_rows = "skip"`).
         kept_share: share of each person's interactions that a random split left here, in (0, 1]; 1 if sittings are whole.
@@ -167,8 +171,8 @@ class Dataset:
         own = self.users["user_id"].to_numpy()
         if not np.array_equal(self.catalog.user_ids, own):
             object.__setattr__(self, "catalog", replace(self.catalog, user_ids=own))
-        reviews = {REVIEW: pl.String()} if REVIEW in self.interactions.columns else {}
-        _check(self.interactions, {**INTERACTIONS_SCHEMA, **reviews}, "interactions")
+        besides = {name: dtype for name, dtype in ((REVIEW, pl.String()), (HELD_OUT, pl.Boolean())) if name in self.interactions.columns}
+        _check(self.interactions, {**INTERACTIONS_SCHEMA, **besides}, "interactions")
         for name, size in (("user", self.users.height), ("item", len(self.catalog))):
             codes = self.interactions[name]
             if codes.null_count() or (codes.len() and not (0 <= int(codes.min()) and int(codes.max()) < size)):  # type: ignore[arg-type]

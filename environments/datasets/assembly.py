@@ -21,7 +21,7 @@ from environments.datasets.raw_table import LINE, RawTable
 from environments.datasets.reading import MANY, Reader
 from environments.datasets.times import EXACT
 from environments.datasets.values import decoded, known, plain_ids
-from simulator.dataset import INTERACTIONS_SCHEMA, ITEMS_SCHEMA, REVIEW, USERS_SCHEMA, Catalog, Dataset, Domain
+from simulator.dataset import HELD_OUT, INTERACTIONS_SCHEMA, ITEMS_SCHEMA, REVIEW, USERS_SCHEMA, Catalog, Dataset, Domain
 from simulator.errors import DataError
 
 ON_PURPOSE = ("earlier row of a repeated user and item", "without a rating", "weight below the least")
@@ -160,7 +160,8 @@ def assemble(
         reader: for the checks and the counts of skipped rows.
         name: of the data set.
         table: checked interactions: `user_id`, `item_id` (String), `rating` (Float64 or null), `timestamp` (Int64 or null),
-            `environments.datasets.times.EXACT` beside times, and perhaps `review` (String; empty ones become null).
+            `environments.datasets.times.EXACT` beside times, and perhaps `review` (String; empty ones become null) and `held_out`
+            (Boolean).
         items: table from `item_table`; None makes one from the ids in the interactions.
         users: table from `user_table`; None makes one likewise.
         domain: the words for the items.
@@ -207,7 +208,8 @@ def assemble(
             reader.skipped["earlier row of a repeated user and item"] = frame.height - last.height
         frame = last
     reviews = [known(pl.col(REVIEW))] if REVIEW in frame.columns else []
-    interactions = frame.select(*(pl.col(column).cast(dtype) for column, dtype in INTERACTIONS_SCHEMA.items()), *reviews)
+    own_split = [pl.col(HELD_OUT)] if HELD_OUT in frame.columns else []
+    interactions = frame.select(*(pl.col(column).cast(dtype) for column, dtype in INTERACTIONS_SCHEMA.items()), *reviews, *own_split)
     ratings = interactions["rating"].drop_nulls()
     if rating_scale is None and ratings.len() > 1 and ratings.n_unique() == 1:
         reader.note(

@@ -11,9 +11,12 @@ import polars as pl
 
 from environments.datasets.reading import Reader
 from environments.datasets.recognition import Recognised
+from environments.datasets.splits import SplitConfig, split
 from environments.datasets.understood import iso_time
 from simulator.dataset import REVIEW, Dataset
+from simulator.errors import DataError
 from simulator.plugins import build
+from simulator.seeds import Stream
 
 
 def unavailable(dataset: Dataset) -> list[str]:
@@ -35,8 +38,11 @@ def unavailable(dataset: Dataset) -> list[str]:
     return sentences
 
 
-def of_dataset(data: Dataset) -> dict[str, Any]:
+def of_dataset(data: Dataset, divided: SplitConfig, rng: Stream) -> dict[str, Any]:
     """What a data set holds, and what cannot be done with it.
+
+    Args:
+        data: the data set. divided: how it would be split, to say what must be known of that. rng: of that split.
 
     Returns:
         Counts, density (share of person-item pairs that interact), interactions per person and item (mean and median), rating histogram
@@ -49,6 +55,7 @@ def of_dataset(data: Dataset) -> dict[str, Any]:
     ratings = rows["rating"].drop_nulls()
     times = rows["timestamp"].drop_nulls()
     counts = ratings.value_counts().sort("rating")
+    of_split, refused = _of_split(data, divided, rng)
     return {
         "name": data.name,
         "holds": "interactions",
@@ -71,10 +78,20 @@ def of_dataset(data: Dataset) -> dict[str, Any]:
         "domain": data.catalog.domain.items,
         "skipped": dict(data.skipped),
         "understood": dict(data.understood),
-        "notes": list(data.notes),
-        "unavailable": unavailable(data),
+        "notes": [*data.notes, *of_split],
+        "unavailable": [*unavailable(data), *refused],
         "fingerprint": data.fingerprint(),
     }
+
+
+def _of_split(data: Dataset, divided: SplitConfig, rng: Stream) -> tuple[list[str], list[str]]:
+    """What must be known of a split, and why it is impossible where it is for another reason than missing times or ratings."""
+    if divided.method in ("temporal", "global_time") and not data.has_times:
+        return [], []
+    try:
+        return list(split(data, divided.model_copy(update={"min_rating": None, "k_core": 0}), rng).train.notes[len(data.notes) :]), []
+    except DataError as error:
+        return [], [str(error).removesuffix(".")]
 
 
 def of_list(found: Recognised) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _spelt_out(separator: str) -> str:
     return {name: sign for sign, name in NAMES.items()}.get(meant.lower(), meant)
 
 
-def _several(value: object) -> object:
+def several(value: object) -> object:
     """One value as a list of one."""
     return (value,) if isinstance(value, int | float | str) else value
 
@@ -158,7 +158,7 @@ class FieldsConfig(TimesConfig):
     name: DatasetName | None = None
     domain: Literal["film", "music", "product", "item"] | DomainWords = "item"
     rating_scale: tuple[RatingBound, RatingBound] | None = None
-    unrated: Annotated[tuple[RatingBound | str, ...], BeforeValidator(_several)] = ()
+    unrated: Annotated[tuple[RatingBound | str, ...], BeforeValidator(several)] = ()
     without_rating: Literal["keep", "leave-out"] = "keep"
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
     duplicates: Literal["error", "keep", "last"] = "last"

@@ -69,6 +69,14 @@ class Reader:
         read = [self._one(file, form) for file in files]
         return read[0] if files == [path] else _joined(path, read, form.prefix)
 
+    def together(self, tables: Sequence[RawTable], prefix: str) -> RawTable:
+        """Tables with the same columns as one, their rows one after another; `prefix` is that of their settings.
+
+        Raises:
+            DataError: their columns differ.
+        """
+        return _joined(tables[0].path, tables, prefix)
+
     def columns(self, path: Path, form: TextFormat) -> list[str]:
         """The names of the columns of a file or of the first of its parts, from its beginning.
 
@@ -307,7 +315,7 @@ def _joined(path: Path, read: Sequence[RawTable], prefix: str) -> RawTable:
                 f"'{part.path}' has the columns {listed(part.columns)}, but {first.path.name} has {listed(first.columns)}; "
                 "parts of one table have the same columns in the same order."
             )
-        starts.append((before, part.path))
+        starts += [(before + lines, file) for lines, file in part.parts or ((0, part.path),)]
         frames.append(part.frame.with_columns(pl.col(LINE) + before))
         before += int(part.frame[LINE].max() or 0)  # type: ignore[arg-type]
     try:

@@ -12,9 +12,11 @@ from typing import Any
 from environments.datasets.description import of_dataset, of_list
 from environments.datasets.known import KnownDataset
 from environments.datasets.recognition import recognise
+from environments.datasets.splits import SplitConfig
 from simulator.dataset import Dataset
 from simulator.downloads import Choice, Fetched, Progress, RemoteFile, Source, fetch
 from simulator.errors import ConfigError, DataError, with_suggestion
+from simulator.seeds import Stream
 
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens"
 _TERMS = "GroupLens terms: research use, no commercial use and no redistribution without permission; cite Harper and Konstan (2015)"
@@ -140,12 +142,18 @@ def open_dataset(name_or_path: str | Path, settings: Mapping[str, Any] | None = 
     return found.load()
 
 
-def describe(dataset: Dataset | str | Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def describe(
+    dataset: Dataset | str | Path,
+    settings: Mapping[str, Any] | None = None,
+    divided: SplitConfig | None = None,
+    rng: Stream | None = None,
+) -> dict[str, Any]:
     """What a data set holds, how it was understood, and what cannot be done with it.
 
     Args:
         dataset: a data set, or what `open_dataset` takes; or a file of items or of people alone.
         settings: options of the loader that go before what is recognised.
+        divided: how it would be split, to say what must be known of that; None as by default. rng: of that split.
 
     Returns:
         As `environments.datasets.description.of_dataset` or `of_list`.
@@ -154,6 +162,6 @@ def describe(dataset: Dataset | str | Path, settings: Mapping[str, Any] | None =
         ConfigError, DataError: as `open_dataset`.
     """
     if isinstance(dataset, Dataset):
-        return of_dataset(dataset)
+        return of_dataset(dataset, divided or SplitConfig(), rng or Stream(0))
     found = recognise(dataset, known(), settings)
-    return of_dataset(found.load()) if found.holds == "interactions" else of_list(found)
+    return of_dataset(found.load(), divided or SplitConfig(), rng or Stream(0)) if found.holds == "interactions" else of_list(found)

@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from simulator.dataset import INTERACTIONS_SCHEMA, Catalog, Dataset, require
+from simulator.dataset import HELD_OUT, INTERACTIONS_SCHEMA, Catalog, Dataset, require
 from simulator.errors import DataError
 from simulator.plugins import ComponentConfig
 from simulator.seeds import Stream
 
-Method = Literal["temporal", "leave-one-out", "random", "global_time"]
+Method = Literal["temporal", "leave-one-out", "random", "global_time", "own"]
 
 
 class SplitConfig(ComponentConfig):
@@ -24,9 +24,10 @@ class SplitConfig(ComponentConfig):
     Attributes:
         method: "temporal" holds out the latest share of each person's interactions, "leave-one-out" one interaction per
             person (the latest, or a random one for data without times), "random" a random share of each person's, "global_time" everything
-            after one moment, the same for everybody: the only one under which the training part knows nobody's future.
+            after one moment, the same for everybody: the only one under which the training part knows nobody's future. "own" holds out
+            what the data says itself (`simulator.dataset.HELD_OUT`), by files or by a column.
         test_share: share of a person's interactions to hold out, rounded to whole interactions, or with "global_time" of all; in (0, 1).
-            Not used by leave-one-out.
+            Not used by "leave-one-out" and "own".
         k_core: people and items with fewer interactions than this are left out, again and again until all have as many; 0 keeps all.
         min_rating: interactions rated lower are left out before anything else; None keeps all.
     """
@@ -56,10 +57,11 @@ class Split:
 
 
 def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
-    """Divides each person's interactions; at least one stays in the training part, but with "global_time", where newcomers have none.
+    """Divides each person's interactions; at least one stays in the training part, but with "global_time" and "own".
 
-    The last interactions are the last in time; which of several at one time are taken is decided by the ids alone, as if drawn. Whether a
-    row is held out depends on that person's rows alone.
+    What must be known of the split stands in the notes of the training part. The last interactions are the last in time; which of several
+    at one time are taken is decided by the ids alone, as if drawn. Whether a row is held out depends on that person's rows alone, but with
+    "global_time".
 
     Args:
         dataset: what to divide.
@@ -67,9 +69,19 @@ def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
         rng: randomness of the random choices; person u draws from ``rng.child(user_id)``, so other people cannot matter.
 
     Raises:
-        DataError: the method needs times or ratings that the data does not have, or nothing is left after filtering.
+        DataError: the method needs times or ratings that the data does not have, nothing is left after filtering, or the data's own split
+            holds nothing out, everything, or nothing of anybody who is known.
     """
-    dataset = filtered(dataset, config)
+    parts = _divided(filtered(dataset, config), config, rng)
+    known = future_known(parts, config.method)
+    return parts if known is None else _noted(parts, known)
+
+
+def _divided(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
+    if config.method == "own":
+        return _as_given(dataset)
+    if HELD_OUT in dataset.interactions.columns:
+        dataset = dataset.with_interactions(dataset.interactions.drop(HELD_OUT))
     if config.method in ("temporal", "global_time"):
         require(dataset, times="a temporal split")
     rows = dataset.interactions
@@ -85,6 +97,65 @@ def split(dataset: Dataset, config: SplitConfig, rng: Stream) -> Split:
     if config.method == "random":
         train = replace(train, kept_share=dataset.kept_share * (1.0 - config.test_share), split_seed=rng.seed)
     return Split(train, rows.filter(is_test).select(*INTERACTIONS_SCHEMA))
+
+
+def _as_given(dataset: Dataset) -> Split:
+    """The data's own split.
+
+    Raises:
+        DataError: it has none, holds nothing out, everything, or nothing of anybody with a training row.
+    """
+    rows, name = dataset.interactions, dataset.name
+    if HELD_OUT not in rows.columns:
+        raise DataError(
+            f"dataset.split = 'own', but data set '{name}' does not say what is held out; name the file of held-out interactions "
+            "(dataset.held_out) or the column that says so (dataset.fold)."
+        )
+    test = rows.filter(pl.col(HELD_OUT)).select(*INTERACTIONS_SCHEMA)
+    train = rows.filter(~pl.col(HELD_OUT)).drop(HELD_OUT)
+    for part, lacking, other in ((test, "held-out", "for training"), (train, "training", "held out")):
+        if part.is_empty():
+            raise DataError(f"the split of data set '{name}' has no {lacking} row: all {rows.height:,} are {other}; see dataset.test_fold.")
+    people, known = test["user"].unique(), train["user"].unique()
+    strangers = people.filter(~people.is_in(known.implode()))
+    if strangers.len() == people.len():
+        raise DataError(
+            f"the split of data set '{name}' holds out rows of {people.len():,} people, none of whom has a training row, so that nothing "
+            "is known of anybody who is judged; hold out a part of people's rows."
+        )
+    parts = Split(dataset.with_interactions(train), test)
+    if not strangers.len():
+        return parts
+    first = dataset.users["user_id"][int(strangers.to_numpy().min())]
+    return _noted(
+        parts,
+        f"{strangers.len():,} of {people.len():,} people with held-out rows have no training row ({first!r} first): nothing is known of "
+        "them, so they are neither simulated nor judged.",
+    )
+
+
+def _noted(parts: Split, note: str) -> Split:
+    return Split(replace(parts.train, notes=(*parts.train.notes, note)), parts.test)
+
+
+def future_known(parts: Split, method: Method) -> str | None:
+    """A sentence about what the training part knows of the future, or None if there is none or times are not known.
+
+    Whoever is judged on a held-out row is judged by somebody who may have learned from what others did later (Ji et al., "A critical study
+    on data leakage in recommender system offline evaluation", TOIS 2023).
+    """
+    if method == "global_time" or not parts.train.has_times or parts.test.is_empty() or parts.test["timestamp"].null_count():
+        return None
+    times, held_out = (rows["timestamp"].to_numpy() for rows in (parts.train.interactions, parts.test))
+    after_first = float((times > held_out.min()).mean())
+    if not after_first:
+        return None
+    after_median = float((times > np.quantile(held_out, 0.5, method="lower")).mean())
+    return (
+        f"the split '{method}' lets the training part know the future: {after_first:.0%} of its interactions are later than the earliest "
+        f"held-out one, {after_median:.0%} later than the median one; where nothing later may be known, set dataset.split = 'global_time' "
+        "(`usersim benchmark leaks` measures what it buys)."
+    )
 
 
 def _at_one_moment(dataset: Dataset, share: float) -> Split:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from environments.datasets.assembly import Files, assemble, item_table, user_table
 from environments.datasets.fields import (
@@ -18,9 +18,11 @@ from environments.datasets.fields import (
     find,
     item_text,
     ratings_and_times,
+    several,
     tell_columns,
 )
-from environments.datasets.raw_table import RawTable, listed
+from environments.datasets.folds import FOLD, by_fold, by_line
+from environments.datasets.raw_table import LINE, RawTable, listed
 from environments.datasets.reading import Reader
 from environments.datasets.text_files import TextFormat
 from environments.datasets.values import UNIT
@@ -28,6 +30,8 @@ from simulator.dataset import REVIEW, Dataset
 from simulator.errors import DataError
 
 Columns = Annotated[tuple[ColumnName, ...], Field(min_length=1, max_length=10_000)]
+
+FoldNumber = Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)]
 
 Kind = Literal["", "item_", "user_"]
 """Prefix of the settings of a file: of interactions, of items, of people."""
@@ -65,6 +69,9 @@ class InteractionTables:
                 and not kept.
             min_weight: interactions with a lower weight are left out.
             review: column of the interactions with what the person wrote about the item; None for data without.
+            held_out: file of the held-out interactions, written as `interactions` is, which then holds the others; None if the data has
+                no split of its own. fold: column that says so instead (`environments.datasets.folds`). Both need ``split = "own"``.
+            test_fold: the numbers that are held out where `fold` holds numbers; None takes the greatest.
         """
 
         path: Path | None = None
@@ -92,6 +99,17 @@ class InteractionTables:
         weight: ColumnName | None = None
         min_weight: float = Field(default=0.0, ge=0, le=1e18)
         review: ColumnName | None = None
+        held_out: Path | None = None
+        fold: ColumnName | None = None
+        test_fold: Annotated[tuple[FoldNumber, ...] | None, BeforeValidator(several), Field(min_length=1)] = None
+
+        @model_validator(mode="after")
+        def _one_split(self) -> InteractionTables.Config:
+            if self.fold is not None and self.held_out is not None:
+                raise ValueError("held_out and fold both say what is held out; keep one of them")
+            if self.test_fold is not None and self.fold is None:
+                raise ValueError("test_fold names values of a column; name that with fold")
+            return self
 
         @field_validator("columns", "item_columns", "user_columns", "item_genre_columns")
         @classmethod
@@ -149,10 +167,14 @@ class InteractionTables:
         """The whole file, and its picked and checked rows."""
         config = self.config
         raw = self._table(reader, config.interactions, "")
+        known = int(raw.frame[LINE].max() or 0)  # type: ignore[arg-type]
+        if config.held_out is not None:
+            raw = reader.together([raw, self._table(reader, config.held_out, "")], "")
         wanted = find(raw, "user", config.user, needed=True) | find(raw, "item", config.item, needed=True)
         wanted |= find(raw, "timestamp", config.timestamp)
         wanted |= {"weight": config.weight} if config.weight else find(raw, "rating", config.rating)
         wanted |= {REVIEW: config.review} if config.review else {}
+        wanted |= {FOLD: config.fold} if config.fold else {}
         table = raw.pick(wanted)
         roles = ("timestamp", REVIEW) if config.weight else ("rating", "timestamp", "weight", REVIEW)
         tell_columns(reader, raw, wanted, roles, [role for role in ("rating", "timestamp") if getattr(config, role) == ""])
@@ -162,6 +184,10 @@ class InteractionTables:
             if light.any():
                 reader.skipped["weight below the least"] = int(light.sum())
             table = replace(table, frame=table.frame.filter(~light).drop("weight"))
+        if config.fold is not None:
+            table = by_fold(reader, table, config.test_fold)
+        elif config.held_out is not None:
+            table = by_line(reader, table, known)
         return raw, ratings_and_times(reader, table, config)
 
     def _items(self, reader: Reader, raw: RawTable) -> pl.DataFrame:

@@ -212,6 +212,30 @@ def language_command(
     note(f"written to {target}")
 
 
+@app.command("leaks")
+def leaks_command(
+    folder: Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")],
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")
+    ] = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """What profiles from all data, per-user and random cuts and later popularity buy, on the same held-out rows (about 30 minutes)."""
+    from experiments.fidelity import leaks  # noqa: PLC0415
+
+    unknown = [name for name in data or () if name not in leaks.SETS]
+    if unknown:
+        raise ConfigError(f"leaks are not measured on '{unknown[0]}'; they are on: {', '.join(leaks.SETS)}.")
+    target = output or leaks.OUTPUT
+    result = leaks.run(folder, tuple(name for name in leaks.SETS if not data or name in data), target, note)
+    if json:
+        emit(result, as_json=True)
+        return
+    emit_table(leaks.table(result), as_json=False, title="What leaks buy: figures under each cut (and what they gain over one moment)")
+    note(f"written to {target}")
+
+
 @app.command("table")
 def table_command(
     document: Annotated[Path, typer.Argument(help="Markdown file with the marks of the table.")] = Path("README.md"),

@@ -17,6 +17,7 @@ from experiments.commands.options import Json, Set
 from experiments.console import emit, emit_table
 from simulator.errors import ConfigError
 from simulator.plugins import build
+from simulator.seeds import Stream
 
 app = typer.Typer(help="List, fetch and describe data sets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -76,9 +77,10 @@ def _is_experiment(name: str) -> bool:
 
 def _of_experiment(file: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The data of an experiment, without what its k-core and lowest rating leave out."""
-    section = configuration.read(file, overrides).dataset
+    config = configuration.read(file, overrides)
+    section, divided = config.dataset, config.dataset.split_config()
     loader = build(section.use, section.options, where="dataset", methods=("load",), also=section.own_keys)
-    return sources.describe(filtered(loader.load(), section.split_config()))
+    return sources.describe(filtered(loader.load(), divided), divided=divided, rng=Stream(config.seed).child("split"))
 
 
 def _settings(overrides: Sequence[str]) -> Mapping[str, Any]:

@@ -71,6 +71,18 @@ def _llm_alone(parts: Parts, model: str) -> Estimated | None:
     return found
 
 
+def _one_moment(value: str, low: str = "", high: str = "") -> Callable[[Parts, str], Estimated | None]:
+    def find(parts: Parts, model: str) -> Estimated | None:
+        found = _at(parts, "one_moment") or {}
+        return None if found.get(value) is None else {"value": found[value], "low": found.get(low), "high": found.get(high)}
+
+    return find
+
+
+def _named(name: str, value: float | None) -> dict[str, float]:
+    return {} if value is None else {name: value}
+
+
 FIGURES: Sequence[Figure] = (
     Figure("accuracy_1_1", "who would choose what, 1:1: accuracy", _choice("random_1_1", "accuracy"), "at least", 0.85),
     Figure("f1_1_1", "1:1: F1", _choice("random_1_1", "f1"), "at least", 0.85),
@@ -200,6 +212,40 @@ FIGURES: Sequence[Figure] = (
         "at least",
         0.7,
         floor=lambda parts, model: _at(parts, "ranking", "noise_floor", "value"),
+    ),
+    Figure(
+        "one_moment_auc_matched",
+        "one cut in time for everybody, no language model: taste, AUC",
+        _one_moment("auc_matched", "low", "high"),
+        per_model=False,
+        controls=lambda p: _at(p, "one_moment", "baselines") or {},
+    ),
+    Figure(
+        "one_moment_lift",
+        "one cut: its lift over the best tuned baseline",
+        _one_moment("lift", "lift_low", "lift_high"),
+        per_model=False,
+    ),
+    Figure(
+        "one_moment_pairs",
+        "one cut: chosen item before one of the same popularity",
+        _one_moment("auc_pairs", "auc_pairs_low", "auc_pairs_high"),
+        per_model=False,
+        controls=lambda p: _at(p, "one_moment", "baselines_pairs") or {},
+    ),
+    Figure(
+        "one_moment_accuracy_1_1",
+        "one cut: who would choose what, 1:1: accuracy",
+        _one_moment("accuracy_1_1"),
+        per_model=False,
+        controls=lambda p: _named("counts", _at(p, "one_moment", "accuracy_1_1_counts")),
+    ),
+    Figure(
+        "one_moment_rmse",
+        "one cut: expected rating: root mean squared error",
+        _one_moment("rmse"),
+        per_model=False,
+        controls=lambda p: _named("biases", _at(p, "one_moment", "rmse_biases")),
     ),
     Figure("tune_minutes", "minutes that tuning took", lambda p, m: _at(p, "tuning", "minutes"), "at most", 20.0, per_model=False),
 )

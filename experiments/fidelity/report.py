@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from environments.datasets.splits import future_known
 from experiments.analysis.figure_style import measurement
 from experiments.config import ExperimentConfig
 from experiments.fidelity import choices, distributions, ratings, realism, slots
@@ -23,13 +24,13 @@ from simulator.files import read_json, write_atomically
 from simulator.llm import adapters
 from simulator.run_directory import RunDirectory
 
-PARTS = ("choose", "ratings", "distributions", "realism", "probes", "ranking", "traits")
+PARTS = ("choose", "ratings", "distributions", "realism", "probes", "ranking", "traits", "one_moment")
 """Everything that can be measured, in order."""
 
 OF_A_LOG = ("distributions", "realism")
 """Parts that compare the log of a run."""
 
-ELSEWHERE = ("probes", "ranking", "traits")
+ELSEWHERE = ("probes", "ranking", "traits", "one_moment")
 """Parts that are modules beside this one, imported when they are asked for."""
 
 
@@ -116,10 +117,13 @@ def measure(config: ExperimentConfig, folder: Path, run: Path | None, options: O
 
 
 def _silent(context: FidelityContext) -> list[str]:
-    """What the data cannot say, which leaves a part of the report without figures."""
-    found = []
+    """What the data cannot say, which leaves a part of the report without figures, and what the training part should not know."""
+    found, config = [], context.config
     if not context.train.has_ratings:
         found.append(f"data set '{context.train.name}' has no ratings on all rows: nothing is measured of ratings")
+    known = future_known(context.split, config.dataset.split)
+    if known is not None:
+        found.append(known.removesuffix("."))
     if not context.train.has_times:
         found.append(f"data set '{context.train.name}' has no times on all rows: nothing is measured of sessions, gaps and what comes next")
     return found

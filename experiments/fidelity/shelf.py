@@ -75,7 +75,7 @@ def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], N
         try:
             config = experiment(name, folder)
             own = measure(config)
-            own["global_time"] = _at_one_moment(config)
+            own["global_time"] = at_one_moment(config)
         except UsersimError as error:
             own = {"not_measured": str(error)}
         found["data"][name] = own | {"seconds": round(time.perf_counter() - started, 1)}
@@ -130,12 +130,12 @@ def experiment(name: str, folder: Path) -> ExperimentConfig:
     return configuration.read(CONFIGS / f"{name}.toml", [f"dataset.path={place}"])
 
 
-def _at_one_moment(config: ExperimentConfig) -> dict[str, Any] | None:
-    """The figures where everything after one moment is held out; None where the data has no times."""
+def at_one_moment(config: ExperimentConfig) -> dict[str, Any] | None:
+    """The figures of users without a language model where everything after one moment is held out; None where the data has no times."""
     if not build.data(config).train.has_times:
         return None
     section = config.dataset.model_copy(update={"split": "global_time", "test_share": 0.2})
-    decision = config.decision.model_validate({**config.decision.model_dump(), "hide": "auto"})
+    decision = config.decision.model_validate({**config.decision.model_dump(), "hide": "auto", "language_model": False})
     try:
         return measure(config.model_copy(update={"dataset": section, "decision": decision}))
     except UsersimError as error:
@@ -149,11 +149,11 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
     train, roles, stream = divided.train, people_split(divided.train), Stream(config.seed).child("shelf")
     held_out = _held_out(train, divided.test, roles, stream)
     validation = _validation(train, roles, config, stream)
-    model, seconds = _fitted(config, train, list(held_out.profiles.values()))
+    model, seconds = fitted(config, train, list(held_out.profiles.values()))
     judge = Judge(held_out.rows, held_out.counts, RESAMPLES, stream.child("resamples"))
     tried = list(baselines.scored(validation.train, validation.profiles, validation.rows, baselines.settings(train.n_items)))
     best = baselines.best_of(tried, Judge(validation.rows, validation.counts, 0, stream), held_out)
-    taste, utility = _asked(model, held_out)
+    taste, utility = asked(model, held_out)
     matched = abs(judge.point("auc_matched", best["auc_matched"][COUNTS].scores) - 0.5) <= CHANCE
     figures: dict[str, Any] = {
         "users": train.n_users,
@@ -196,7 +196,8 @@ def _validation(train: Dataset, roles: PeopleSplit, config: ExperimentConfig, st
     return Part(parts.observed, profiles, pl.concat([found[user] for user in found if user in profiles]))
 
 
-def _fitted(config: ExperimentConfig, train: Dataset, profiles: Sequence[UserProfile]) -> tuple[CalibratedDecisions, float]:
+def fitted(config: ExperimentConfig, train: Dataset, profiles: Sequence[UserProfile]) -> tuple[CalibratedDecisions, float]:
+    """Calibrated users without a language model, fitted anew to a training part, and the seconds that took."""
     feed = config.recommender.feed_config()
     context = DecisionContext(train.catalog, build.actions(train), None, train.rating_scale, feed.page_size, feed.max_pages, config.seed)
     options = CalibratedDecisions.Config.model_validate({**config.decision.options, "weights": "fit"})
@@ -206,7 +207,7 @@ def _fitted(config: ExperimentConfig, train: Dataset, profiles: Sequence[UserPro
     return model, time.perf_counter() - started
 
 
-def _asked(model: CalibratedDecisions, part: Part) -> tuple[np.ndarray, np.ndarray]:
+def asked(model: CalibratedDecisions, part: Part) -> tuple[np.ndarray, np.ndarray]:
     """Taste and utility of rows."""
     taste, utility = [], []
     for (user,), rows in part.rows.group_by("user", maintain_order=True):
@@ -237,7 +238,7 @@ def _one_to_one(
     model: CalibratedDecisions, judge: Judge, utility: np.ndarray, validation: Part, best: Mapping[str, Mapping[str, Scored]]
 ) -> dict[str, Any]:
     """Accuracy among as many random items, each way at its own threshold from validation users, and its lift over counts."""
-    own = _accuracy(judge.rows, utility, validation.rows, _asked(model, validation)[1])
+    own = _accuracy(judge.rows, utility, validation.rows, asked(model, validation)[1])
     users = validation.rows["item"].to_numpy()
     counts = _accuracy(judge.rows, best["auc_random"][COUNTS].scores, validation.rows, validation.counts[users])
     return {

@@ -1,10 +1,13 @@
 """The rating model: trusted where it helps, on the data's own values, and kind to nobody's unpicked items without saying so."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from agents import kept_ratings
+from agents.rated_results import Raters
 from agents.rating_model import FEWEST, RatingModel, Ratings, spread_of_people
 from experiments.benchmarks.picked_ratings import Truth, judged
 from experiments.benchmarks.ratings import coded, read
@@ -105,6 +108,30 @@ def test_a_person_of_the_fit_is_known_and_anybody_else_is_folded_in(fitted):
     assert not np.array_equal(inside, folded)
     changed = model.rater(known.items[mine][1:], known.given[mine][1:], 5)
     assert np.array_equal(changed.factors, model.factors.folded_in(known.items[mine][1:], known.given[mine][1:]))
+
+
+def test_users_who_join_later_are_folded_in_by_their_history(fitted):
+    """Drawn users, and those whom the fit knows by their code alone, are rated like people of the fit, and better than by biases."""
+    everybody, known, test = fitted
+    joining = np.arange(70, 100)
+    with one_thread():
+        model = RatingModel.fit(known.part(np.flatnonzero(~np.isin(known.users, joining))), Stream(1))
+    assert model.factors is not None
+    assert model.counts[joining].sum() == 0
+    raters = Raters(model, Stream(3), np.eye(len(model.own.values)))
+    asked = test.part(np.flatnonzero(np.isin(test.users, joining)))
+    told, plain = np.zeros(len(asked)), np.zeros(len(asked))
+    for user in joining.tolist():
+        mine, here = known.users == user, asked.users == user
+        of = {"user_id": f"u{user}", "history": known.items[mine], "ratings": known.given[mine]}
+        told[here] = raters.expected(SimpleNamespace(**of, user=user, synthetic=False), asked.items[here])
+        drawn = SimpleNamespace(**{**of, "user_id": f"synthetic-{user}"}, user=0, synthetic=True)
+        assert np.array_equal(raters.expected(drawn, asked.items[here]), told[here])
+        level = model.biases.of_history(known.items[mine], known.given[mine])
+        plain[here] = model.biases.mean + level + model.biases.of_item[asked.items[here]]
+    inside = everybody.expected(asked.users, asked.items)
+    assert rmse(told, asked.given) < rmse(inside, asked.given) + 0.05
+    assert rmse(told, asked.given) < 0.9 * rmse(plain, asked.given)
 
 
 def test_the_fit_depends_on_the_seed_and_not_on_the_order_of_rows(fitted):

@@ -112,6 +112,36 @@ def test_few_validation_users_and_a_small_catalog_are_said(parts):
     assert any("9 validation users" in sentence for sentence in told["warnings"])
 
 
+def test_a_baseline_below_chance_is_said(parts, monkeypatch):
+    monkeypatch.setattr(baselines, "WORSE_THAN_CHANCE", 1.1)
+    told = beside(parts, parts, {"auc_matched": np.zeros(parts.rows.height)}, 5, Stream(3))
+    assert any(sentence.startswith("counts is worse than chance in auc_matched (0.") for sentence in told["warnings"])
+    monkeypatch.undo()
+    fair = beside(parts, parts, {"auc_matched": np.zeros(parts.rows.height)}, 5, Stream(3))
+    assert not any("worse than chance" in sentence for sentence in fair["warnings"])
+
+
+def test_baselines_do_not_depend_on_the_order_of_rows_and_items(folder, tmp_path):
+    """Files in another order, and items under other numbers, which are other codes inside."""
+    log = pl.read_csv(folder / "log.csv")
+    for name, table in (("made", log), ("sorted", log.sort("item_id", "user_id")), ("backwards", log.reverse())):
+        table.write_csv(tmp_path / f"{name}.csv")
+    names = {item: f"i{99 - int(item[1:])}" for item in log["item_id"].unique().to_list()}
+    log.with_columns(pl.col("item_id").replace_strict(names)).write_csv(tmp_path / "renamed.csv")
+    found = {}
+    for name in ("made", "sorted", "backwards", "renamed"):
+        data = InteractionTables(InteractionTables.Config(path=tmp_path, interactions=f"{name}.csv")).load()
+        ids = data.catalog.item_ids
+        asked = [names[item] if name == "renamed" else item for item in sorted(names)]
+        codes = [int(np.flatnonzero(ids == item)[0]) for item in asked]
+        rows = pl.DataFrame({"user": np.repeat(np.arange(5), len(codes)), "item": codes * 5}).cast(pl.Int32)
+        profiles = {profile.user: profile for profile in fit_profiles(data)}
+        found[name] = [one.scores for one in scored(data, profiles, rows, settings(data.n_items))]
+    for name in ("sorted", "backwards"):
+        assert all(np.array_equal(one, other) for one, other in zip(found["made"], found[name], strict=True))
+    assert all(np.allclose(one, other, atol=1e-4) for one, other in zip(found["made"], found["renamed"], strict=True))
+
+
 def test_a_data_set_of_the_shelf_has_all_its_figures(folder):
     lines = [
         'name = "small"', "seed = 7", "[dataset]", 'use = "environments.datasets.tables:InteractionTables"',
@@ -137,6 +167,7 @@ def test_a_data_set_of_the_shelf_has_all_its_figures(folder):
 def test_every_experiment_of_the_shelf_can_be_read_and_differs_in_names_only():
     allowed = {"path", "use", "interactions", "items", "columns", "separator", "weight", "domain", "encoding", "item_genres"}
     allowed |= {"item_genre_columns", "genre_names", "genre_ids", "genres", "duplicates", "list_separator", "split", "test_share"}
+    allowed |= {"timestamp", "time_format"}
     for name in shelf.SETS:
         document = configuration.document(shelf.CONFIGS / f"{name}.toml")
         assert set(document["dataset"]) <= allowed
