@@ -29,9 +29,9 @@ HIGH: Final[float] = 0.75
 class TraitsDecisions(RandomDecisions):
     """Users of traits alone, those of Agent4Rec (Zhang et al. 2024, section 3.1) and SimUSER's pickiness, without any taste.
 
-    ``logit P(choose) = logit(choose_rate) + a_u + g_u + f_u * popularity_i`` with activity a, mean rating g and conformity f of the user, each
-    ``2 * percentile - 1`` in [-1, 1] (f with the sign turned: those conform whose deviation from the items' means is small), and the
-    standardised log popularity of the item. Ratings are drawn from the user's own histogram. What an item is about does not matter.
+    ``logit P(choose) = logit(choose_rate) + a_u + g_u + f_u * popularity_i`` with activity a, mean rating g and conformity f of the user,
+    each ``2 * percentile - 1`` in [-1, 1] (f with the sign turned: those conform whose deviation from the items' means is small), and
+    the standardised log popularity of the item. Ratings are drawn from the user's own histogram. What an item is about does not matter.
     """
 
     def __init__(self, config: VisitConfig, *, context: DecisionContext) -> None:

@@ -26,6 +26,7 @@ from experiments.fidelity.models import CALIBRATED, OF_PRIORS
 from experiments.fidelity.pages import first_pages
 from experiments.recommender_names import import_path
 from experiments.sections import DecisionSection, RecommenderSection
+from simulator.dataset import Dataset
 from simulator.errors import ConfigError, with_suggestion
 from simulator.files import read_json, write_atomically
 from simulator.one_thread import one_thread
@@ -64,7 +65,8 @@ def run(
         populations: of `POPULATIONS`. size: how much. say: told of the progress.
 
     Returns:
-        ``data``, ``split``, ``seed``, ``users``, ``items``; ``populations``: name -> ``pages``: recommender -> `brief`, with ``same_verdict`` and ``overlap`` of `agreement`.
+        ``data``, ``split``, ``seed``, ``users``, ``items``; ``populations``: name -> ``pages``: recommender -> `brief`, with
+        ``same_verdict`` and ``overlap`` of `agreement`.
 
     Raises:
         UsersimError: there is no such recommender or population, or the data is not usable.
@@ -72,7 +74,7 @@ def run(
     uses = {name: import_path(name) for name in recommenders}
     for name in populations:
         if name not in POPULATIONS:
-            raise ConfigError(f"{with_suggestion('population', name, POPULATIONS)}")
+            raise ConfigError(with_suggestion("population", name, POPULATIONS))
     divided = build.data(config)
     train, profiles = divided.train, fit_profiles(divided.train)
     stream = Stream(config.seed).child("page policies")
@@ -82,13 +84,7 @@ def run(
     real, histories = held_out(divided.test, people), [profile.history for profile in judging]
     actions, page_size = build.actions(train), config.recommender.feed_config().page_size
     yes = next(action for action in actions if action.name == "choose").values.index(True)
-    models: dict[str, DecisionModel] = {}
-    for name in populations:
-        say(f"{train.name}: fitting {name}")
-        own = _of_population(config, name)
-        blueprint = build.Blueprint(own, train.catalog, actions, train.rating_scale, Path())
-        models[name] = build.decisions(own, blueprint.context(None))
-        models[name].fit(train, profiles, Stream(config.seed).child("decisions"))
+    models = {name: _fitted(config, name, train, profiles, say) for name in populations}
     found: dict[str, dict[str, Any]] = {name: {} for name in populations}
     for recommender, use in uses.items():
         filled = build.recommender(config.model_copy(update={"recommender": RecommenderSection(use=use)}))
@@ -148,16 +144,14 @@ def brief(found: Mapping[str, Any]) -> dict[str, Any]:
     """One cell: shares, sizes, verdict, and of each figure its means and the distance that is most surely too far."""
     figures = {}
     for name, figure in found["figures"].items():
-        distance, one = max(
-            ((kind, one) for kind, one in figure["distances"].items() if one["ratio"] is not None),
-            key=lambda pair: float(pair[1]["low"]),
-            default=(None, {}),
-        )
+        known = [(one["low"], kind) for kind, one in figure["distances"].items() if one["ratio"] is not None]
+        kind = max(known)[1] if known else None
+        one = figure["distances"][kind] if kind is not None else {}
         figures[name] = {
             "simulated": figure["simulated"]["mean"],
             "real": figure["real"]["mean"],
             "observations": figure["compared_observations"],
-            "which": distance,
+            "which": kind,
             **{key: one.get(key) for key in ("distance", "floor", "ratio", "low", "high")},
         }
     told = ("exposures", "share_chosen", "share_real", "shift", "effective_choices", "compared_users", "not_measured", "worst", "verdict")
@@ -204,12 +198,20 @@ def write(found: Mapping[str, Any], output: Path) -> None:
     write_atomically(output, (json.dumps(known, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _of_population(config: ExperimentConfig, name: str) -> ExperimentConfig:
-    """The experiment with the users of a population, who have those of its options that they know."""
+def _fitted(
+    config: ExperimentConfig, name: str, train: Dataset, profiles: Sequence[UserProfile], say: Callable[[str], None]
+) -> DecisionModel:
+    """The users of a population, who have those of the experiment's options that they know."""
+    say(f"{train.name}: fitting {name}")
     use, options = POPULATIONS[name]
     own = config.decision.options
     if options == WITHOUT:
         inherited = own if config.decision.use == CALIBRATED else {"hide": "random" if config.dataset.split == "random" else "auto"}
     else:
         inherited = {key: value for key, value in own.items() if key in OF_PRIORS}
-    return config.model_copy(update={"decision": DecisionSection.model_validate({"use": use, **inherited, **options})})
+    section = DecisionSection.model_validate({"use": use, **inherited, **options})
+    experiment = config.model_copy(update={"decision": section})
+    blueprint = build.Blueprint(experiment, train.catalog, build.actions(train), train.rating_scale, Path())
+    model = build.decisions(experiment, blueprint.context(None))
+    model.fit(train, profiles, Stream(config.seed).child("decisions"))
+    return model

@@ -91,15 +91,15 @@ def compared(pool: Shown, real: Kept, features: Mapping[str, np.ndarray], people
     given = np.full(len(pool.person), np.nan)
     given[row[row >= 0]] = real.rating[row >= 0]
     found: dict[str, Any] = {
-        "users": int(len(np.unique(pool.person))),
-        "exposures": int(len(pool.person)),
+        "users": len(np.unique(pool.person)),
+        "exposures": len(pool.person),
         "share_chosen": float(pool.chosen.mean()) if len(pool.person) else None,
         "share_real": float(is_real.mean()) if len(pool.person) else None,
     }
     keep, shift = at_rate(pool, int(is_real.sum()))
     found |= {"shift": shift, "effective_choices": float(keep.sum() ** 2 / np.square(keep).sum()) if keep.any() else 0.0}
     mine, theirs = _drawn(pool, keep, is_real, people, stream.child("drawn"))
-    found["compared_users"] = int(len(np.unique(pool.person[theirs])))
+    found["compared_users"] = len(np.unique(pool.person[theirs]))
     figures: dict[str, Any] = {}
     missing: dict[str, str] = {}
     sides = {

@@ -1,7 +1,7 @@
 """Repeated consumption, simulated against real, with a noise floor where nobody real repeats anything.
 
-Many logs hold each pair of user and item once, so two halves of the real users do not differ at all and their distance is no floor. There the
-floor is what one repeat in one half would make: a log with none is not known more precisely.
+Many logs hold each pair of user and item once, so two halves of the real users do not differ at all and their distance is no floor.
+There the floor is what one repeat in one half would make: a log with none is not known more precisely.
 """
 
 from __future__ import annotations
