@@ -120,7 +120,7 @@ def distributions(document: Document) -> Figure | None:
         "wasserstein": ("s", REAL, "Wasserstein"),
         "kolmogorov_smirnov": ("D", THIRD, "Kolmogorov-Smirnov"),
     }
-    names = [name for name, entry in found.items() if any(result["ratio"] is not None for result in entry["distances"].values())]
+    names = [name for name, entry in found.items() if any(result["ratio"] for result in entry["distances"].values())]
     if not names:
         return None
     figure, axes = _figure(0.9 + 0.36 * len(names))

@@ -236,6 +236,39 @@ def leaks_command(
     note(f"written to {target}")
 
 
+@app.command("pages")
+def pages_command(
+    config: Config = Path("movielens"),
+    set_: Set = None,
+    recommender: Annotated[
+        list[str] | None, typer.Option("--recommender", help="Whose pages; may be repeated [default: ease, random, popularity].")
+    ] = None,
+    population: Annotated[
+        list[str] | None,
+        typer.Option("--population", help="Which users; may be repeated [default: calibrated, traits, popularity, one-rating]."),
+    ] = None,
+    people: Annotated[int, typer.Option("--people", min=20, max=100_000, help="Held-out users judged at most.")] = 300,
+    items: Annotated[int, typer.Option("--items", min=20, max=100_000, help="Items that each user is shown at most.")] = 400,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Whether the verdict on users, given what they were shown, depends on who fills the pages; wrong users beside the right ones."""
+    from experiments import config as configuration  # noqa: PLC0415
+    from experiments.benchmarks import page_policies  # noqa: PLC0415
+
+    names, users = recommender or page_policies.RECOMMENDERS, population or tuple(page_policies.POPULATIONS)
+    size = page_policies.Size(people, items)
+    result = page_policies.run(configuration.read(config, set_ or []), names, users, size, note)
+    target = output or page_policies.OUTPUT
+    page_policies.write(result, target)
+    if json:
+        emit(result, as_json=True)
+        return
+    title = f"{result['data']}: {result['users']} held-out users, worst distance in noise floors"
+    emit_table(page_policies.table(result), as_json=False, title=title)
+    note(f"written to {target}")
+
+
 @app.command("table")
 def table_command(
     document: Annotated[Path, typer.Argument(help="Markdown file with the marks of the table.")] = Path("README.md"),

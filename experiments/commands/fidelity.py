@@ -29,7 +29,7 @@ Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes
 People = Annotated[int | None, typer.Option("--people", min=1, help="Held-out people at most [default: 300; 1000 with --benchmark].")]
 Parts = Annotated[
     str | None,
-    typer.Option("--parts", help="Some of choose,ratings,distributions,realism,probes,ranking,traits,one_moment [default: all]."),
+    typer.Option("--parts", help="Some of choose,ratings,distributions,given,realism,probes,ranking,traits,one_moment [default: all]."),
 ]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of people behind every interval.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the report, instead of the experiment's.")]
@@ -81,6 +81,9 @@ def fidelity(
         emit({"file": str(folder / "fidelity.json"), **document}, as_json=True)
         return
     emit_table(table(document), as_json=False, title=_title(document))
+    given = document["parts"].get("given", {}).get("verdict")
+    if given is not None:
+        note(given["sentence"])
     for sentence in [*document["warnings"], *of_report(document["parts"].get("traits", {}), document["model"])]:
         note(sentence)
     for part, reason in document["not_measured"].items():

@@ -77,12 +77,14 @@ def matched(first: Observed, second: Observed, people: int, stream: Stream) -> t
     return _drawn(first, wanted, stream.child("first")), _drawn(second, wanted, stream.child("second"))
 
 
-def ratio_to_floor(simulated: Histograms, real: Histograms, distance: Distance, stream: Stream) -> dict[str, float | None]:
+def ratio_to_floor(
+    simulated: Histograms, real: Histograms, distance: Distance, stream: Stream, *, least: float = 0.0
+) -> dict[str, float | None]:
     """A distance as a multiple of the noise floor.
 
     Args:
         simulated, real: counts of the same people, in the same order. distance: of stacks of counts.
-        stream: randomness of the divisions.
+        stream: randomness of the divisions. least: noise floor below which none is taken for known, in the unit of the distance.
 
     Returns:
         ``distance`` (simulated half against real half), ``floor`` (real against real), ``ratio``, and the limits ``low`` and
@@ -94,6 +96,7 @@ def ratio_to_floor(simulated: Histograms, real: Histograms, distance: Distance, 
     n = len(real)
     sides = halves(n, SPLITS, stream.child("halves"))
     away, floor = _means(simulated, real, sides, 1.0 - sides, distance)
+    floor = max(floor, least)
     if not (np.isfinite(away) and np.isfinite(floor)) or floor <= 0:
         return {
             "distance": away if np.isfinite(away) else None,
@@ -106,9 +109,10 @@ def ratio_to_floor(simulated: Histograms, real: Histograms, distance: Distance, 
     drawn = stream.child("people").generator().multinomial(n, np.full(n, 1.0 / n), size=REPLICATES)
     for number in range(REPLICATES):
         sides = halves(n, SPLITS_EACH, stream.child("replicate", number))
-        one = _means(simulated, real, sides * drawn[number], (1.0 - sides) * drawn[number], distance)
-        if min(one) > 0:
-            logs.append(np.log(one[0] / one[1]))
+        far, near = _means(simulated, real, sides * drawn[number], (1.0 - sides) * drawn[number], distance)
+        near = max(near, least)
+        if min(far, near) > 0:
+            logs.append(np.log(far / near))
     spread = float(np.std(logs)) if len(logs) > 1 else 0.0
     ratio = away / floor
     z = float(norm.ppf((1 + LEVEL) / 2))

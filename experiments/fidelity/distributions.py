@@ -9,6 +9,7 @@ import numpy as np
 from experiments.fidelity.behaviour import FEWEST_FOR_ENTROPY, NOT_TOLD, Behaviour, Log, Observed
 from experiments.fidelity.context import FidelityContext
 from experiments.fidelity.distances import compare, jensen_shannon, matched, ratio_to_floor, worst
+from experiments.fidelity.repeats import repeated
 from simulator.seeds import Stream
 
 
@@ -29,7 +30,8 @@ def measure(context: FidelityContext) -> dict[str, Any]:
     pairs = observations(behaviour, missing)
     for number, (name, (simulated, real)) in enumerate(pairs.items()):
         context.report("distributions", number, len(pairs) + 1)
-        compared = compare(simulated, real, n, stream.child(name)) if len(simulated.values) and len(real.values) else None
+        measured = repeated if name == "repeat_share" else compare
+        compared = measured(simulated, real, n, stream.child(name)) if len(simulated.values) and len(real.values) else None
         if compared is None:
             missing[name] = "fewer than four people have any of it in both logs"
         else:

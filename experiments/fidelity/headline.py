@@ -66,6 +66,11 @@ def _worst(parts: Parts, model: str) -> Estimated | None:
     return None if found is None else {"value": found["ratio"], "low": found["low"], "high": found["high"]}
 
 
+def _worst_given(parts: Parts, model: str) -> Estimated | None:
+    found = _at(parts, "given", "worst")
+    return None if found is None else {"value": found["ratio"], "low": found["low"], "high": found["high"]}
+
+
 def _llm_alone(parts: Parts, model: str) -> Estimated | None:
     found: Estimated | None = _at(parts, "choose", "models", "llm", "matched_1_1", "auc")
     return found
@@ -154,6 +159,13 @@ FIGURES: Sequence[Figure] = (
         _worst,
         "at most",
         2.0,
+        per_model=False,
+        floor=lambda p, m: 1.0,
+    ),
+    Figure(
+        "worst_given_shown_ratio",
+        "the same given what was shown, repeats with it",
+        _worst_given,
         per_model=False,
         floor=lambda p, m: 1.0,
     ),

@@ -13,7 +13,7 @@ from typing import Any
 from environments.datasets.splits import future_known
 from experiments.analysis.figure_style import measurement
 from experiments.config import ExperimentConfig
-from experiments.fidelity import choices, distributions, ratings, realism, slots
+from experiments.fidelity import choices, distributions, given, ratings, realism, slots
 from experiments.fidelity.context import FidelityContext, Report, make_context
 from experiments.fidelity.headline import headline, summary
 from experiments.fidelity.models import COMPARED, WITHOUT
@@ -24,10 +24,10 @@ from simulator.files import read_json, write_atomically
 from simulator.llm import adapters
 from simulator.run_directory import RunDirectory
 
-PARTS = ("choose", "ratings", "distributions", "realism", "probes", "ranking", "traits", "one_moment")
+PARTS = ("choose", "ratings", "distributions", "given", "realism", "probes", "ranking", "traits", "one_moment")
 """Everything that can be measured, in order."""
 
-OF_A_LOG = ("distributions", "realism")
+OF_A_LOG = ("distributions", "given", "realism")
 """Parts that compare the log of a run."""
 
 ELSEWHERE = ("probes", "ranking", "traits", "one_moment")
@@ -208,7 +208,7 @@ def _measured(context: FidelityContext, name: str) -> dict[str, Any]:
     if name in ELSEWHERE:
         found: dict[str, Any] = importlib.import_module(f"experiments.fidelity.{name}").measure(context)
         return found
-    module = {"ratings": ratings, "distributions": distributions, "realism": realism}[name]
+    module = {"ratings": ratings, "distributions": distributions, "given": given, "realism": realism}[name]
     result: dict[str, Any] = module.measure(context)
     return result
 

@@ -13,10 +13,13 @@ from experiments.analysis.fidelity_figures import PARTS as FIGURE_OF
 from experiments.analysis.fidelity_figures import make_figures
 from experiments.analysis.fidelity_section import section
 from experiments.analysis.figure_style import measurement, measurement_in
+from experiments.analysis.finished_run import FinishedRun
 from experiments.cli import call
 from experiments.fidelity import report as reports
+from experiments.fidelity.behaviour import Behaviour
 from experiments.fidelity.choices import worse_than_chance
 from experiments.fidelity.context import make_context, silent
+from experiments.fidelity.given import first_shown
 from experiments.fidelity.headline import headline, table
 from experiments.fidelity.report import Options, add_to_benchmark, measure
 from experiments.fidelity.scores import HELD_OUT, held_out_pages, scored, validation_pages
@@ -342,3 +345,23 @@ def test_a_benchmark_keeps_its_order_and_says_of_what_each_part_was_measured(fin
     assert (first["data"], second["data"]) == (document["data"], "other")
     assert first["measurements"] == {name: measurement(part) for name, part in document["parts"].items()}
     assert first["not_measured"].keys() >= document["not_measured"].keys() - {"choose"}
+
+
+def test_choices_given_what_was_shown_are_judged_on_first_exposures_outside_of_the_training_part(finished):
+    run = FinishedRun(finished)
+    context = make_context(configuration.read(finished / "config.toml"), finished / "fidelity", run=finished, people=300, bootstrap=50)
+    behaviour = Behaviour(context)
+    histories = [context.profiles[user].history for user in behaviour.people.tolist()]
+    pool = first_shown(behaviour, histories)
+    assert len(set(zip(pool.person.tolist(), pool.item.tolist(), strict=True))) == len(pool.item) > 0
+    assert all(item not in histories[person] for person, item in zip(pool.person.tolist(), pool.item.tolist(), strict=True))
+    first = run.impressions.sort("round", "user", "session", "page", "position").unique(["user", "item"], keep="first")
+    names, ids = context.user_ids, behaviour.train.catalog.item_ids
+    chosen = dict(zip(first.select("user", "item").iter_rows(), first["chosen"], strict=True))
+    assert [chosen[names[behaviour.people[person]], ids[item]] for person, item in zip(pool.person, pool.item, strict=True)] == list(
+        pool.chosen
+    )
+    found = measured(finished, "given")
+    assert found["parts"]["given"]["verdict"]["good"] is None  # too few held-out users in this world
+    assert found["parts"]["given"]["figures"]["repeats"]["real"]["mean"] == 0.0
+    assert found["headline"]["worst_given_shown_ratio"]["value"] is not None
