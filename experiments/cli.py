@@ -100,6 +100,7 @@ def application() -> Any:
     import typer  # noqa: PLC0415
 
     from experiments.commands import (  # noqa: PLC0415
+        ask,
         augment,
         benchmark,
         compare,
@@ -134,6 +135,7 @@ def application() -> Any:
         study,
         dashboard,
         interview,
+        ask,
         plot,
         export,
         verify,
