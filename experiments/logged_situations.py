@@ -43,7 +43,7 @@ def situations_of(
     before: dict[tuple[str, int], tuple[int, int, int]] = {}
     situations = []
     for (user, session, number), page in turns.group_by(KEY, maintain_order=True):
-        name, at = str(user), (str(user), int(session))  # type: ignore[call-overload]
+        name, at = str(user), (str(user), int(session))
         _known(name, users, run.path)
         items = [codes[item] for item in page["item"].to_list()]
         taken, time = page["chosen"].to_numpy().astype(bool), int(page["time"][0])
@@ -62,12 +62,12 @@ def situations_of(
             picked,
             mean,
             float(page["fatigue"][0]),
-            history,  # type: ignore[call-overload]
+            history,
         )
         places = page.select("position", "score", "propensity").fill_null(float("nan")).iter_rows()
         impressions = tuple(Impression(place, item, score, share) for item, (place, score, share) in zip(items, places, strict=True))
-        whole = Page(int(number), page["policy"][0], impressions)  # type: ignore[call-overload]
-        stream = page_stream(person, at[1], int(number))  # type: ignore[call-overload]
+        whole = Page(int(number), page["policy"][0], impressions)
+        stream = page_stream(person, at[1], int(number))
         situations.append(Situation(users[name], (), whole, state, stream, visit=person.child("session", at[1])))
         before[at] = (start, met + len(items), picked + int(taken.sum()))
         if "rating" in page.columns:

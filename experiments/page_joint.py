@@ -24,7 +24,7 @@ def chosen_given_number(chances: np.ndarray) -> np.ndarray:
         for place in range(n):
             both[1:, place] += row[place] * _counted(np.delete(row, place))
     whole = number_chosen(chances)[:, None] * len(chances)
-    return np.divide(both, whole, out=np.full(both.shape, np.nan), where=whole > 0)
+    return np.asarray(np.divide(both, whole, out=np.full(both.shape, np.nan), where=whole > 0))
 
 
 def sets_chosen(chances: np.ndarray) -> list[tuple[tuple[int, ...], float]]:
