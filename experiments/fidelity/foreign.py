@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
+from pydantic import ValidationError
 
 from agents.exposures import people_split
 from agents.profiles import fit_profiles
@@ -20,10 +22,12 @@ from experiments.config import ExperimentConfig
 from experiments.stored_settings import config_of
 from simulator.errors import ConfigError, DataError
 from simulator.files import read_table, reading
+from simulator.plugins import explain
 from simulator.run_directory import RunDirectory
 from simulator.seeds import Stream
 
 Matching = Literal["id", "table", "none"]
+_SETTING: Final[re.Pattern[str]] = re.compile(r"dataset\.(\w+)")
 DAY: Final[int] = 86_400
 
 OF_A_HISTORY: Final[str] = "users of the log are not matched with users of the data, and this depends on what the user did before"
@@ -115,7 +119,7 @@ def read_foreign(
         options: dict[str, Any] = {"log": log, "on_bad_rows": "skip" if skip else "error", **columns}
         if data.train.rating_scale is not None:
             options.setdefault("rating_scale", data.train.rating_scale)
-        table, name = read_log(BehaviourLog.model_validate(options), Reader(options["on_bad_rows"])), str(log)
+        table, name = _read(options), str(log)
     left_out: dict[str, int] = {}
     table = _known(table, "item", {str(one) for one in data.train.catalog.item_ids}, log, left_out, skip)
     table = _renamed(table, data, users, log, left_out, skip, stream)
@@ -127,6 +131,21 @@ def read_foreign(
     matching: Matching = "table" if isinstance(users, Path) else users
     people = table.select(pl.col("user").unique().sort(), synthetic=pl.lit(value=False))
     return ForeignLog(people, table, name, matching, days or max(1.0, float(np.ceil(seconds / DAY))), given, left_out)
+
+
+def _read(options: Mapping[str, Any]) -> pl.DataFrame:
+    """The rows of a file; what the loader says of settings of an experiment file is said of the options of the command.
+
+    Raises:
+        DataError: as `read_log`.
+    """
+    try:
+        return read_log(BehaviourLog.model_validate(options), Reader(options["on_bad_rows"]))
+    except DataError as error:
+        told = str(error).replace("dataset.on_bad_rows = 'skip'", "--skip-unknown")
+        raise DataError(_SETTING.sub(r"--column \1=NAME", told)) from error
+    except ValidationError as error:
+        raise ConfigError(explain(error, "column", BehaviourLog)) from error
 
 
 def _of_run(run: RunDirectory) -> pl.DataFrame:
