@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import Field
 from scipy.special import expit, logit
 
-from agents import kept_ratings
+from agents import addends, kept_ratings
+from agents.addends import evidence_parts
 from agents.behaviour import Behaviour
 from agents.calibration import Calibration, weights_table
 from agents.calibration_fit import activity, estimate, evidence_log_odds, expected_ratings, expected_stars, fit_said, gather, log_odds
@@ -325,8 +326,35 @@ class CalibratedDecisions:
 
     def decide(self, situations: Sequence[Situation]) -> list[Decision]:
         """See `simulator.protocols.DecisionModel.decide`. One scored prompt per page, if the language model is asked."""
-        readings: Sequence[Reading | None] = self._model.read(situations) if self._model is not None else [None] * len(situations)
-        return [self._decision(situation, reading) for situation, reading in zip(situations, readings, strict=True)]
+        return [self._decision(situation, reading) for situation, reading in zip(situations, self._readings(situations), strict=True)]
+
+    def explained(self, situations: Sequence[Situation]) -> list[tuple[Decision, dict[str, np.ndarray]]]:
+        """Decisions, each with the parts that the log-odds of choosing are the sum of (`agents.addends`), shape (n_impressions,) each."""
+        pairs = list(zip(situations, self._readings(situations), strict=True))
+        return [(self._decision(situation, reading), self._parts(situation, reading)) for situation, reading in pairs]
+
+    def _readings(self, situations: Sequence[Situation]) -> Sequence[Reading | None]:
+        return self._model.read(situations) if self._model is not None else [None] * len(situations)
+
+    def _parts(self, situation: Situation, reading: Reading | None) -> dict[str, np.ndarray]:
+        """What `_decision` adds up, term by term; nothing where the language model's answer could not be used."""
+        if reading is not None and reading.status != "ok":
+            return {}
+        assert self._behaviour is not None
+        profile, state, items = situation.profile, situation.state, situation.page.items
+        parts = evidence_parts(self.calibration, self._behaviour.features(profile, state.history, items), state.history)
+        nothing, visit = np.zeros(len(items)), self._visit(situation)
+        place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
+        said = None if reading is None else log_odds(self._choose, reading.logprobs["choose"])
+        parts[addends.LEVEL] = parts[addends.LEVEL] + self._intercept
+        parts[addends.OWN_LEVEL] = nothing + self._own_level(profile)
+        parts[addends.SAMPLING] = self._sampled[items]
+        parts[addends.SITE] = self._exposed[items] if situation.visit is not None else nothing
+        parts[addends.MOOD] = self._moods.log_odds(items, visit) if self._moods is not None and visit is not None else nothing
+        parts[addends.PLACE] = self._weighted(nothing, None, place, 0.0)
+        parts[addends.FATIGUE] = self._weighted(nothing, None, np.ones(len(items)), state.fatigue)
+        parts[addends.SAID] = nothing if said is None else self._weighted(nothing, said, np.ones(len(items)), 0.0)
+        return parts
 
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
         """See `simulator.protocols.DecisionModel.close_sessions`."""

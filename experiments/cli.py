@@ -100,6 +100,7 @@ def application() -> Any:
     import typer  # noqa: PLC0415
 
     from experiments.commands import (  # noqa: PLC0415
+        ask,
         augment,
         benchmark,
         compare,
@@ -135,6 +136,7 @@ def application() -> Any:
         study,
         dashboard,
         interview,
+        ask,
         plot,
         export,
         verify,

@@ -269,6 +269,42 @@ def pages_command(
     note(f"written to {target}")
 
 
+@app.command("users")
+def users_command(
+    folder: Annotated[Path | None, typer.Argument(help="Folder with the data sets, each in a folder of its own.")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="This data set only; may be repeated [default: ml-100k].")] = None,
+    population: Annotated[list[str] | None, typer.Option("--population", help="These users only; may be repeated.")] = None,
+    add: Annotated[list[str] | None, typer.Option("--add", metavar="NAME=FILE", help="Add the report of `usersim fidelity --log`.")] = None,
+    page: Annotated[Path | None, typer.Option("--page", help="Also write the table into this document, between its marks.")] = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """The leaderboard of user simulators: populations on the same pages, judged by their logs."""
+    from experiments.benchmarks import user_simulators as simulators  # noqa: PLC0415
+    from experiments.fidelity import shelf  # noqa: PLC0415
+
+    known = (*simulators.POPULATIONS, simulators.EVERYTHING)
+    for given, allowed, what in ((data, shelf.SETS, "data set"), (population, known, "population")):
+        unknown = [name for name in given or () if name not in allowed]
+        if unknown:
+            raise ConfigError(f"there is no {what} '{unknown[0]}' here; there are: {', '.join(allowed)}.")
+    target = output or simulators.OUTPUT
+    if folder is None and not add and page is None:
+        raise ConfigError("give the folder with the data sets, or --add with a report, or --page to write the table.")
+    result = simulators.read(target)
+    for entry in add or ():
+        result = simulators.add(entry, target)
+    if folder is not None:
+        result = simulators.run(folder, data or ["ml-100k"], population or known, target, note)
+    if page is not None:
+        simulators.write_page(result, page)
+    if json:
+        emit(result, as_json=True)
+        return
+    emit_table(simulators.table(result), as_json=False, title="User simulators, by their logs")
+    note(f"figures: {target}")
+
+
 @app.command("table")
 def table_command(
     document: Annotated[Path, typer.Argument(help="Markdown file with the marks of the table.")] = Path("README.md"),

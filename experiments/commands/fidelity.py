@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from experiments.commands.fidelity_log import Columns, Data, Days, LogFile, SkipUnknown, Users, judge_log
 from experiments.commands.options import LARGEST_SEED, Json, opens_runs
 from experiments.console import emit, emit_table, note, stages
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from experiments.fidelity.context import Report
 
 Target = Annotated[
-    Path,
+    Path | None,
     typer.Argument(metavar="RUN|CONFIG", help="Folder of a complete run; or an experiment file, whose people are then simulated first."),
 ]
 Set = Annotated[
@@ -45,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 @opens_runs
 def fidelity(
-    target: Target,
+    target: Target = None,
     set_: Set = None,
     output: Output = None,
     workers: Workers = None,
@@ -54,9 +55,22 @@ def fidelity(
     bootstrap: Bootstrap = 1_000,
     seed: Seed = None,
     benchmark: Benchmark = False,
+    log: LogFile = None,
+    data: Data = None,
+    column: Columns = None,
+    users: Users = "id",
+    days: Days = None,
+    skip_unknown: SkipUnknown = False,
     json: Json = False,
 ) -> None:
     """Measures whether to believe a simulation."""
+    _check_options(target, log, {"--data": data, "--column": column, "--days": days, "--skip-unknown": skip_unknown}, parts, benchmark)
+    if log is not None:
+        size: dict[str, Any] = {"people": people or 300, "bootstrap": bootstrap, "seed": seed}
+        with reporting() as tell:
+            judge_log(log, data, column, users, days, set_=set_, skip=skip_unknown, output=output, json=json, tell=tell, **size)
+        return
+    assert target is not None
     from experiments.fidelity import report as reports  # noqa: PLC0415 - slow imports, and only here
     from experiments.fidelity.headline import table  # noqa: PLC0415
     from experiments.run_work import working_in  # noqa: PLC0415
@@ -90,6 +104,23 @@ def fidelity(
         for what, why in reason.items() if isinstance(reason, Mapping) else [("", reason)]:
             note(f"not measured: {part}{': ' if what else ''}{what}: {why}")
     note(f"all figures: {folder / 'fidelity.json'}; drawings: {', '.join(path.name for path in figures.values())} in {folder / 'figures'}")
+
+
+def _check_options(target: Path | None, log: Path | None, of_a_log: Mapping[str, Any], parts: str | None, benchmark: bool) -> None:
+    """Either a run or an experiment is judged, or a log.
+
+    Raises:
+        ConfigError: neither or both are given, or an option that goes with the other.
+    """
+    from simulator.errors import ConfigError  # noqa: PLC0415
+
+    if (target is None) == (log is None):
+        raise ConfigError("give a run or an experiment file, or --log with a log of somebody else and --data; one of the two.")
+    wrong = next((name for name, value in of_a_log.items() if value), None)
+    if log is None and wrong is not None:
+        raise ConfigError(f"{wrong} goes with --log, which judges a log of somebody else.")
+    if log is not None and (parts is not None or benchmark):
+        raise ConfigError("--parts and --benchmark go with a run; of a log everything is judged that it can tell.")
 
 
 def _prepared(

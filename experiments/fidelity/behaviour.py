@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -71,11 +72,11 @@ class Behaviour:
     """
 
     def __init__(self, context: FidelityContext) -> None:
-        if context.run is None:
+        if context.run is None and context.log is None:
             raise DataError("needs the log of a run; give the folder of a complete run instead of an experiment file.")
         self.context = context
         self.train: Dataset = context.train
-        self.run = FinishedRun(context.run)
+        self.run = context.log if context.log is not None else FinishedRun(context.run or Path())
         people = self.run.people.filter(~pl.col("synthetic"))["user"].to_list()
         code = {name: number for number, name in enumerate(context.user_ids)}
         known = np.array(sorted(code[name] for name in people if name in code), dtype=np.int32)

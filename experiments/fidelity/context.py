@@ -18,6 +18,7 @@ from agents.exposures import PeopleSplit, people_split
 from agents.profiles import fit_profiles
 from environments.datasets.splits import Split
 from experiments.config import ExperimentConfig
+from experiments.fidelity.foreign import ForeignLog
 from experiments.fidelity.models import DecisionModels
 from experiments.fidelity.pages import MOST_ASKED
 from experiments.run_data import data_of
@@ -46,7 +47,7 @@ class FidelityContext:
         models: name -> fitted decision model (`experiments.fidelity.models`), made when first asked for, with one shared
             language model behind a cache. `models.available` lists the names, `models.main` is the experiment's own.
         folder: where the report is written and intermediate results are kept (``parts/``).
-        run: folder of the complete run whose log is compared, or None.
+        run: folder of the complete run whose log is compared, or None. log: a log of somebody else that is compared instead, or None.
         stream: randomness of the whole report; take a child named after the part.
         bootstrap: resamples of people behind every interval.
         report: told of the progress.
@@ -62,6 +63,7 @@ class FidelityContext:
     stream: Stream
     bootstrap: int
     report: Report = field(default=silent)
+    log: ForeignLog | None = None
 
     @property
     def train(self) -> Dataset:

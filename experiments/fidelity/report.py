@@ -186,7 +186,7 @@ def _part(context: FidelityContext, name: str) -> dict[str, Any]:
     started = time.perf_counter()
     context.report(name, 0, 0)
     try:
-        result = _measured(context, name)
+        result = measured_part(context, name)
     except UsersimError as error:
         return {"not_measured": str(error)}
     result = {**result, "seconds": round(time.perf_counter() - started, 1)}
@@ -202,7 +202,8 @@ def _may_change(result: Mapping[str, Any]) -> bool:
     return any(reasons.get(name, WITHOUT) != WITHOUT for name in (*COMPARED, "experiment"))
 
 
-def _measured(context: FidelityContext, name: str) -> dict[str, Any]:
+def measured_part(context: FidelityContext, name: str) -> dict[str, Any]:
+    """One part of `PARTS`, measured now."""
     if name == "choose":
         return {**choices.measure(context), "slots": slots.measure(context)}
     if name in ELSEWHERE:
