@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -149,7 +150,8 @@ class CalibratedDecisions:
         self._sampled = np.zeros(0)
         self._exposed = np.zeros(0)
         self._key: dict[str, Any] = {}
-        self._intercept = 0.0
+        self._intercept = self._shift = 0.0
+        self._asks = True
         self._usual_pages = np.full(1, logit(config.choose_rate))
         self._usual_activity = 0.0
 
@@ -325,12 +327,14 @@ class CalibratedDecisions:
 
     def decide(self, situations: Sequence[Situation]) -> list[Decision]:
         """See `simulator.protocols.DecisionModel.decide`. One scored prompt per page, if the language model is asked."""
-        readings: Sequence[Reading | None] = self._model.read(situations) if self._model is not None else [None] * len(situations)
+        readings: Sequence[Reading | None] = [None] * len(situations)
+        if self._model is not None and self._asks:
+            readings = self._model.read(situations)
         return [self._decision(situation, reading) for situation, reading in zip(situations, readings, strict=True)]
 
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
         """See `simulator.protocols.DecisionModel.close_sessions`."""
-        if self._model is not None:
+        if self._model is not None and self._asks:
             return self._model.close_sessions(situations)
         scale = self._context.rating_scale
         return [
@@ -393,10 +397,11 @@ class CalibratedDecisions:
         assert self._behaviour is not None
         profile, state, items = situation.profile, situation.state, situation.page.items
         features = self._behaviour.features(profile, state.history, items)
-        said = None if reading is None else log_odds(self._choose, reading.logprobs["choose"])
+        evidence = self._from(features, state.history)
+        said = self._stand_in(situation, evidence) if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
-        index = self._weighted(self._from(features, state.history), said, place, state.fatigue)
-        index = index + self._own_level(profile) + self._sampled[items] + self._intercept
+        index = self._weighted(evidence, said, place, state.fatigue)
+        index = index + self._own_level(profile) + self._sampled[items] + self._intercept + self._shift
         visit = self._visit(situation)
         if situation.visit is not None:
             index = index + self._exposed[items]
@@ -477,6 +482,31 @@ class CalibratedDecisions:
         level, slope, _ = self.calibration.background
         said = level + slope * evidence if self._model is not None else None
         return self._weighted(evidence, said, np.ones_like(evidence), 0.0)
+
+    def _stand_in(self, situation: Situation, evidence: np.ndarray) -> np.ndarray | None:
+        """What a language model that is not asked could say of a page; None without one."""
+        level, slope, spread = self.calibration.background
+        drawn = situation.stream.child("not asked").generator().standard_normal(len(evidence))
+        return None if self._model is None else level + slope * evidence + spread * drawn
+
+    @property
+    def asked_share(self) -> float | None:
+        """See `simulator.protocols.Anchorable`; true exposures tell it, and then `choose_rate` is not used."""
+        return None if self.calibration.sampled_share is None else self.config.choose_rate
+
+    def rehearsing(self) -> CalibratedDecisions:
+        """See `simulator.protocols.Anchorable`."""
+        found = copy(self)
+        found._asks = False
+        return found
+
+    def own_level(self, profile: UserProfile) -> float:
+        """See `simulator.protocols.Anchorable`."""
+        return self._own_level(profile)
+
+    def anchor(self, shift: float, usual: np.ndarray) -> None:
+        """See `simulator.protocols.Anchorable`."""
+        self._shift, self._usual_pages = shift, usual
 
     def _own_level(self, profile: UserProfile) -> float:
         known = self.calibration.people_effects.get(profile.user_id, 0.0)
