@@ -436,7 +436,8 @@ class CalibratedDecisions:
     def _knows(self, behaviour: Behaviour) -> None:
         """Takes the evidence, and what the sampling of non-choices took from popular items."""
         self._behaviour = behaviour
-        self._sampled = catalog_log_odds(behaviour.popularity) if self._from_a_sample else np.zeros(len(behaviour.popularity))
+        taken = catalog_log_odds(behaviour.popularity) if self._from_a_sample else np.zeros(len(behaviour.popularity))
+        self._sampled = self.calibration.slope * taken
         self._exposed = np.zeros(len(behaviour.popularity))
 
     @property
@@ -475,7 +476,7 @@ class CalibratedDecisions:
         for name, weight in zip(choice.names[1:], choice.weights[1:].tolist(), strict=True):
             if name in columns:
                 index = index + weight * columns[name]
-        return index
+        return self.calibration.slope * index
 
     def _unasked(self, evidence: np.ndarray) -> np.ndarray:
         """Log-odds where no page is made: what the language model would say is stood for by its mean at the same evidence."""

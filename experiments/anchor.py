@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from experiments.config import ExperimentConfig
+from experiments.sections import RecommenderSection
 from simulator.errors import RunError
 from simulator.files import read_document, write_document
 from simulator.protocols import Anchorable
@@ -28,7 +30,7 @@ class Anchor:
     Attributes:
         asked: share of shown items that people are to choose, or None where true exposures tell it.
         anchored_on: id of the policy whose pages it is met on. people, pages: of the rehearsal.
-        expected: mean probability of choosing on those pages.
+        expected: mean probability of choosing on those pages, None without any.
         shift: log-odds that are added to everybody's. usual: see `simulator.protocols.Anchorable.anchor`.
         made_from: what all this depends on besides the decision model and the people.
     """
@@ -37,10 +39,17 @@ class Anchor:
     anchored_on: str
     people: int
     pages: int
-    expected: float
+    expected: float | None
     shift: float
     usual: tuple[float, ...]
     made_from: dict[str, Any]
+
+
+def with_common_anchor(config: ExperimentConfig, recommender: RecommenderSection) -> ExperimentConfig:
+    """An arm of several whose people are to be the same: its `choose_rate` is met on pages of one recommender, unless it says whose."""
+    if config.anchor is not None or config.recommender == recommender:
+        return config
+    return config.model_copy(update={"anchor": recommender})
 
 
 def write(folder: Path, anchor: Anchor) -> None:

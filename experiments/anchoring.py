@@ -39,13 +39,13 @@ from simulator.files import reading
 from simulator.log import CohortLog
 from simulator.one_thread import one_thread
 from simulator.plugins import load
-from simulator.protocols import Anchorable, LanguageModel
+from simulator.protocols import Anchorable, DecisionModel, LanguageModel
 from simulator.records import Action, Closing, Decision, Past, Situation, UserProfile
 from simulator.run_directory import RunDirectory
 from simulator.seeds import Stream
 from simulator.session import Cohort
 
-MOST_PEOPLE, FEW_PEOPLE = 200, 50
+MOST_PEOPLE, FEW_PEOPLE = 400, 50
 """People of a rehearsal, and of the first ones, which find about where the level is."""
 
 MOST_TURNS = 15
@@ -102,6 +102,43 @@ def make(
     run.made_once(run.path / anchors.FOLDER, find_and_keep, rest_on_it=run.has_shards())
 
 
+def anchored(
+    blueprint: build.Blueprint, decisions: DecisionModel, train: Dataset, people: Sequence[UserProfile], origin: int
+) -> Anchor | None:
+    """Moves a fitted decision model to where that of a run of this experiment would be; None if there is nothing to move.
+
+    Args:
+        blueprint, train, people, origin: as in `make`. decisions: fitted, from now on at that level.
+    """
+    own = anchor_of(blueprint.config)
+    if not isinstance(decisions, Anchorable) or decisions.asked_share is None:
+        return None
+    feed = Feed(fitted(own, train, 0), build.policy_id(own), own.recommender.feed_config(), train.n_items)
+    anchor = found(replace(blueprint, config=own, interventions=()), decisions, feed, people, origin)
+    decisions.anchor(anchor.shift, np.array(anchor.usual))
+    return anchor
+
+
+@one_thread()
+def met(
+    blueprint: build.Blueprint,
+    decisions: Anchorable,
+    feed: Feed,
+    people: Sequence[UserProfile],
+    judged: Sequence[UserProfile],
+    origin: int,
+) -> float:
+    """The share of what they are shown that some people choose in a first round, once everybody was asked for it.
+
+    Args:
+        blueprint, decisions, feed, people, origin: as in `found`. judged: whose choices count; they draw as in a run.
+    """
+    anchor, moved = found(blueprint, decisions, feed, people, origin), decisions.rehearsing()
+    moved.anchor(anchor.shift, np.array(anchor.usual))
+    seen = rehearse(blueprint, moved, feed, judged, origin, Stream(blueprint.config.seed))
+    return float(np.concatenate(seen.chosen).mean()) if seen.chosen else float("nan")
+
+
 def _made_from(own: ExperimentConfig) -> dict[str, Any]:
     """What pages of a rehearsal depend on besides the decision model, its data and the people."""
     told = settings(own)
@@ -133,7 +170,7 @@ def _find(
         decisions.load(run.path / "decisions")
     assert isinstance(decisions, Anchorable)
     if decisions.asked_share is None:
-        return Anchor(None, "", 0, 0, float("nan"), 0.0, (), made_from)
+        return Anchor(None, "", 0, 0, None, 0.0, (), made_from)
     if config.anchor is None:
         fit_recommender(run, config, train, 0, pl.DataFrame())
         recommender = loaded(config, run.recommender_folder(0))
@@ -153,15 +190,18 @@ def found(blueprint: build.Blueprint, decisions: Anchorable, feed: Feed, people:
     """
     asked = decisions.asked_share
     assert asked is not None
-    everybody = sample_of(people, MOST_PEOPLE, Stream(blueprint.config.seed).child("anchor", "people"))
+    draws = Stream(blueprint.config.seed).child("anchor")
+    everybody = sample_of(people, MOST_PEOPLE, draws.child("people"))
     few = everybody[:: max(1, len(everybody) // FEW_PEOPLE)]
     rehearsed = decisions.rehearsing()
     shift, expected, usual, pages = 0.0, asked, np.full(len(QUANTILES), logit(asked)), 0
     for some in (few, everybody) if len(few) < len(everybody) else (everybody,):
         for _ in range(PASSES):
-            log_odds, levels, pages = _rehearse(blueprint, rehearsed, feed, some, origin)
-            if not pages:
+            seen = rehearse(blueprint, rehearsed, feed, some, origin, draws)
+            if not seen.chances:
                 break
+            pages, levels = len(seen.chances), np.concatenate(seen.levels)
+            log_odds = logit(np.concatenate(seen.chances).clip(LEAST, 1.0 - LEAST))
             before = float(expit(log_odds).mean())
             step = intercept_for(log_odds, asked)
             shift, expected = shift + step, float(expit(log_odds + step).mean())
@@ -172,13 +212,13 @@ def found(blueprint: build.Blueprint, decisions: Anchorable, feed: Feed, people:
     return Anchor(asked, build.policy_id(blueprint.config), len(everybody), pages, expected, shift, tuple(usual.tolist()), {})
 
 
-def _rehearse(
-    blueprint: build.Blueprint, decisions: Anchorable, feed: Feed, people: Sequence[UserProfile], origin: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sessions as in the first round, with other draws; log-odds of choosing each shown item, levels of who saw it, and pages."""
+def rehearse(
+    blueprint: build.Blueprint, decisions: Anchorable, feed: Feed, people: Sequence[UserProfile], origin: int, draws: Stream
+) -> _Watched:
+    """Sessions as in the first round; what was decided on each page, of which nothing is logged."""
     config = blueprint.config
     habits = replace(build.habits(config, blueprint.catalog, blueprint.rating_scale), remembers=False)
-    window, draws = Window(origin, origin + int(config.round_days * 86_400)), Stream(config.seed).child("anchor")
+    window = Window(origin, origin + int(config.round_days * 86_400))
     watched = _Watched(decisions, blueprint.actions)
 
     def users(model: mesa.Model) -> list[UserAgent]:
@@ -192,10 +232,7 @@ def _rehearse(
     for _ in range(MOST_TURNS):
         if cohort.running:
             cohort.step()
-    if not watched.chances:
-        return np.zeros(0), np.zeros(0), 0
-    log_odds = logit(np.concatenate(watched.chances).clip(LEAST, 1.0 - LEAST))
-    return log_odds, np.concatenate(watched.levels), len(watched.chances)
+    return watched
 
 
 def sample_of(people: Sequence[UserProfile], most: int, stream: Stream) -> list[UserProfile]:
@@ -212,12 +249,13 @@ def sample_of(people: Sequence[UserProfile], most: int, stream: Stream) -> list[
 
 
 class _Watched:
-    """People whose probabilities of choosing are kept, an array for each page, with their own level at each item."""
+    """People who are watched: probabilities of choosing, what was chosen and whoever's own level, an array for each page."""
 
     def __init__(self, people: Anchorable, actions: Sequence[Action]) -> None:
         choose = next(action for action in actions if action.name == "choose")
         self._people, self._yes = people, choose.values.index(True)
         self.chances: list[np.ndarray] = []
+        self.chosen: list[np.ndarray] = []
         self.levels: list[np.ndarray] = []
 
     def decide(self, situations: Sequence[Situation]) -> list[Decision]:
@@ -225,6 +263,7 @@ class _Watched:
         decided = self._people.decide(situations)
         for situation, decision in zip(situations, decided, strict=True):
             self.chances.append(decision.outcomes["choose"].probabilities[:, self._yes])
+            self.chosen.append(decision.outcomes["choose"].values)
             self.levels.append(np.full(len(self.chances[-1]), self._people.own_level(situation.profile)))
         return decided
 

@@ -237,12 +237,16 @@ def _carry_out(
         finally:
             workforce.close()
         seconds = time.perf_counter() - simulating
-        summary |= anchor.told(run.path) | asdict(read_told(run.path)) | {
-            "seconds": round(time.perf_counter() - started, 3),
-            "simulation_seconds": round(seconds, 3),
-            "pages_per_second": round(here / seconds, 3),
-            "workers": workers,
-        }
+        summary |= (
+            anchor.told(run.path)
+            | asdict(read_told(run.path))
+            | {
+                "seconds": round(time.perf_counter() - started, 3),
+                "simulation_seconds": round(seconds, 3),
+                "pages_per_second": round(here / seconds, 3),
+                "workers": workers,
+            }
+        )
         run.write_json("manifest", {**run.read_json("manifest"), "finished": manifest.now()})
         run.write_json("summary", {**summary, "hashes_sha256": run.write_hashes()})
     report("drawing figures", 0, 0, None)
