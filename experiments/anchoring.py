@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mesa
 import numpy as np
@@ -120,22 +120,15 @@ def anchored(
 
 
 @one_thread()
-def met(
-    blueprint: build.Blueprint,
-    decisions: Anchorable,
-    feed: Feed,
-    people: Sequence[UserProfile],
-    judged: Sequence[UserProfile],
-    origin: int,
-) -> float:
-    """The share of what they are shown that some people choose in a first round, once everybody was asked for it.
+def met(blueprint: build.Blueprint, decisions: Anchorable, feed: Feed, people: Sequence[UserProfile], origin: int) -> float:
+    """The share of what they are shown that people choose in the first round of a run, which draws otherwise than the rehearsal did.
 
     Args:
-        blueprint, decisions, feed, people, origin: as in `found`. judged: whose choices count; they draw as in a run.
+        blueprint, decisions, feed, people, origin: as in `found`.
     """
     anchor, moved = found(blueprint, decisions, feed, people, origin), decisions.rehearsing()
     moved.anchor(anchor.shift, np.array(anchor.usual))
-    seen = rehearse(blueprint, moved, feed, judged, origin, Stream(blueprint.config.seed))
+    seen = rehearse(blueprint, moved, feed, people, origin, Stream(blueprint.config.seed))
     return float(np.concatenate(seen.chosen).mean()) if seen.chosen else float("nan")
 
 
@@ -228,7 +221,7 @@ def rehearse(
             for person in people
         ]
 
-    cohort = Cohort(users, feed, watched, CohortLog(blueprint.actions, blueprint.catalog.item_ids), draws)
+    cohort = Cohort(users, feed, cast(DecisionModel, watched), CohortLog(blueprint.actions, blueprint.catalog.item_ids), draws)
     for _ in range(MOST_TURNS):
         if cohort.running:
             cohort.step()

@@ -51,7 +51,7 @@ FEWEST_RATED, FEWEST_VARIED = 5, 20
 """Ratings of a user whose mean is compared, and users whose variance is."""
 
 MOST_PAGES, MOST_EASE_PAGES, MOST_BPR = 300, 5_000, 200_000
-"""Users whose first round is looked at; items and interactions above which EASE and BPR do not fill any, for their time."""
+"""Users of a first round that is looked at; items and interactions above which EASE and BPR do not fill any, for their time."""
 
 RECOMMENDERS: Final[Mapping[str, str]] = {
     "Random": "environments.recommenders.random:Random",
@@ -171,7 +171,7 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
     figures["calibration_slope"] = _slope(held_out.rows, utility)
     varied = _varied(model, held_out, divided.test, stream.child("varied"))
     figures |= _rated(model, held_out, divided.test, varied, stream.child("rated")) | varied
-    figures |= _rates_on_pages(model, config, held_out)
+    figures |= _rates_on_pages(model, config, held_out, stream.child("pages"))
     return figures
 
 
@@ -353,13 +353,13 @@ def _rated(
     }
 
 
-def _rates_on_pages(model: CalibratedDecisions, config: ExperimentConfig, held_out: Part) -> dict[str, Any]:
-    """The share that held-out users choose in a first round of each recommender's pages, beside the one that was asked for.
+def _rates_on_pages(model: CalibratedDecisions, config: ExperimentConfig, held_out: Part, stream: Stream) -> dict[str, Any]:
+    """The share that users choose in the first round of a run with each recommender, beside the one that was asked for.
 
-    As in a run, the level is met on the recommender's own pages by a sample of all users (`experiments.anchoring`).
+    `MOST_PAGES` of all users take part, as in ``population.users``; the level is met as a run meets it (`experiments.anchoring`).
     """
     train, everybody = held_out.train, list(held_out.profiles.values())
-    judged = list(held_out.rows["user"].unique(maintain_order=True).to_list()[:MOST_PAGES])
+    people = [everybody[place] for place in np.sort(stream.generator().permutation(len(everybody))[:MOST_PAGES]).tolist()]
     got: dict[str, float] = {}
     for name, use in RECOMMENDERS.items():
         if (name == "EASE" and train.n_items > MOST_EASE_PAGES) or (name == "BPR" and train.interactions.height > MOST_BPR):
@@ -368,7 +368,7 @@ def _rates_on_pages(model: CalibratedDecisions, config: ExperimentConfig, held_o
         own = config.model_copy(update={"recommender": section})
         blueprint = build.Blueprint(own, train.catalog, build.actions(train), train.rating_scale, Path())
         feed = Feed(fitted(own, train, 0), build.policy_id(own), section.feed_config(), train.n_items)
-        got[name] = anchoring.met(blueprint, model, feed, everybody, [held_out.profiles[user] for user in judged], origin(train))
+        got[name] = anchoring.met(blueprint, model, feed, people, origin(train))
     return {"choose_rate_asked": model.config.choose_rate, "choose_rate_got": got}
 
 
