@@ -29,6 +29,8 @@ cohort_size = {cohort}
 language_model = false
 [dataset]
 path = "{data}"
+[population]
+users = 20
 [decision]
 use = "agents.{use}"
 choose_rate = 0.25
