@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -150,7 +151,8 @@ class CalibratedDecisions:
         self._sampled = np.zeros(0)
         self._exposed = np.zeros(0)
         self._key: dict[str, Any] = {}
-        self._intercept = 0.0
+        self._intercept = self._shift = 0.0
+        self._asks = True
         self._usual_pages = np.full(1, logit(config.choose_rate))
         self._usual_activity = 0.0
 
@@ -334,7 +336,7 @@ class CalibratedDecisions:
         return [(self._decision(situation, reading), self._parts(situation, reading)) for situation, reading in pairs]
 
     def _readings(self, situations: Sequence[Situation]) -> Sequence[Reading | None]:
-        return self._model.read(situations) if self._model is not None else [None] * len(situations)
+        return self._model.read(situations) if self._model is not None and self._asks else [None] * len(situations)
 
     def _parts(self, situation: Situation, reading: Reading | None) -> dict[str, np.ndarray]:
         """What `_decision` adds up, term by term; nothing where the language model's answer could not be used."""
@@ -358,7 +360,7 @@ class CalibratedDecisions:
 
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
         """See `simulator.protocols.DecisionModel.close_sessions`."""
-        if self._model is not None:
+        if self._model is not None and self._asks:
             return self._model.close_sessions(situations)
         scale = self._context.rating_scale
         return [
@@ -421,10 +423,11 @@ class CalibratedDecisions:
         assert self._behaviour is not None
         profile, state, items = situation.profile, situation.state, situation.page.items
         features = self._behaviour.features(profile, state.history, items)
-        said = None if reading is None else log_odds(self._choose, reading.logprobs["choose"])
+        evidence = self._from(features, state.history)
+        said = self._stand_in(situation, evidence) if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
-        index = self._weighted(self._from(features, state.history), said, place, state.fatigue)
-        index = index + self._own_level(profile) + self._sampled[items] + self._intercept
+        index = self._weighted(evidence, said, place, state.fatigue)
+        index = index + self._own_level(profile) + self._sampled[items] + self._intercept + self._shift
         visit = self._visit(situation)
         if situation.visit is not None:
             index = index + self._exposed[items]
@@ -459,7 +462,8 @@ class CalibratedDecisions:
     def _knows(self, behaviour: Behaviour) -> None:
         """Takes the evidence, and what the sampling of non-choices took from popular items."""
         self._behaviour = behaviour
-        self._sampled = catalog_log_odds(behaviour.popularity) if self._from_a_sample else np.zeros(len(behaviour.popularity))
+        taken = catalog_log_odds(behaviour.popularity) if self._from_a_sample else np.zeros(len(behaviour.popularity))
+        self._sampled = self.calibration.slope * taken
         self._exposed = np.zeros(len(behaviour.popularity))
 
     @property
@@ -498,13 +502,38 @@ class CalibratedDecisions:
         for name, weight in zip(choice.names[1:], choice.weights[1:].tolist(), strict=True):
             if name in columns:
                 index = index + weight * columns[name]
-        return index
+        return self.calibration.slope * index
 
     def _unasked(self, evidence: np.ndarray) -> np.ndarray:
         """Log-odds where no page is made: what the language model would say is stood for by its mean at the same evidence."""
         level, slope, _ = self.calibration.background
         said = level + slope * evidence if self._model is not None else None
         return self._weighted(evidence, said, np.ones_like(evidence), 0.0)
+
+    def _stand_in(self, situation: Situation, evidence: np.ndarray) -> np.ndarray | None:
+        """What a language model that is not asked could say of a page; None without one."""
+        level, slope, spread = self.calibration.background
+        drawn = situation.stream.child("not asked").generator().standard_normal(len(evidence))
+        return None if self._model is None else level + slope * evidence + spread * drawn
+
+    @property
+    def asked_share(self) -> float | None:
+        """See `simulator.protocols.Anchorable`; true exposures tell it, and then `choose_rate` is not used."""
+        return None if self.calibration.sampled_share is None else self.config.choose_rate
+
+    def rehearsing(self) -> CalibratedDecisions:
+        """See `simulator.protocols.Anchorable`."""
+        found = copy(self)
+        found._asks = False
+        return found
+
+    def own_level(self, profile: UserProfile) -> float:
+        """See `simulator.protocols.Anchorable`."""
+        return self._own_level(profile)
+
+    def anchor(self, shift: float, usual: np.ndarray) -> None:
+        """See `simulator.protocols.Anchorable`."""
+        self._shift, self._usual_pages = shift, usual
 
     def _own_level(self, profile: UserProfile) -> float:
         known = self.calibration.people_effects.get(profile.user_id, 0.0)

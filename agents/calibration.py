@@ -95,6 +95,7 @@ class Calibration:
         design, evidence: of the first step. choice: of the second: the evidence's log-odds and, where there is one, the language
             model's; with true exposures also place and fatigue.
         sampled_share: share of chosen rows among those that `choice` was fitted on; None if these were true exposures.
+        slope: what all log-odds are multiplied by, so that they are as far apart as choices say (`agents.choice_model.slope_above_one`).
         background: mean and slope on the evidence's log-odds, and spread, of the language model's log-odds.
         people_effects: user id -> log-odds above the typical person's, shrunk; from true exposures only.
         rating_said: what is added to expected ratings where the language model is asked for stars, and per star above 3 that it says.
@@ -107,6 +108,7 @@ class Calibration:
     evidence: Logit
     choice: Logit
     sampled_share: float | None
+    slope: float = 1.0
     background: tuple[float, float, float] = (0.0, 0.0, 0.0)
     people_effects: dict[str, float] = field(default_factory=dict)
     rating_said: tuple[float, float] = (0.0, 0.0)
@@ -124,6 +126,7 @@ class Calibration:
             "evidence": asdict(self.evidence),
             "choice": asdict(self.choice),
             "sampled_share": self.sampled_share,
+            "slope": self.slope,
             "background": self.background,
             "people_effects": self.people_effects,
             "rating_said": self.rating_said,
@@ -153,6 +156,7 @@ class Calibration:
                 evidence=_logit(document["evidence"]),
                 choice=_logit(document["choice"]),
                 sampled_share=document["sampled_share"],
+                slope=float(document.get("slope", 1.0)),  # weights of before had none
                 background=tuple(document["background"]),
                 people_effects=document["people_effects"],
                 rating_said=tuple(document.get("rating_said", (0.0, 0.0))),

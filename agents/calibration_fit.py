@@ -12,9 +12,9 @@ from scipy.special import expit
 from agents import kept_ratings
 from agents.behaviour import FEATURES, Behaviour
 from agents.calibration import Calibration, fit_evidence, identity, weights_table
-from agents.choice_model import Logit, calibration, fit_logit, likelihood_ratio
+from agents.choice_model import Logit, calibration, fit_logit, likelihood_ratio, slope_above_one
 from agents.decisions import Reading, first_page
-from agents.sampled_pages import Exposures
+from agents.sampled_pages import Exposures, catalog_log_odds
 from agents.stars import STARS
 from simulator.dataset import Dataset
 from simulator.records import Action, Situation
@@ -39,6 +39,7 @@ class Rows:
         place, fatigue: of true exposures. log_odds, said_stars: what the language model said, NaN where it was not asked.
         names: of the features, `agents.behaviour.FEATURES` and those of related items behind them.
         alike: whether the item was drawn for being as popular as one that was chosen, bool; None where none was.
+        sampled: what sampling took from popular items (`agents.sampled_pages.catalog_log_odds`); None where nothing was sampled.
     """
 
     features: np.ndarray
@@ -52,6 +53,7 @@ class Rows:
     said_stars: np.ndarray
     names: tuple[str, ...] = FEATURES
     alike: np.ndarray | None = None
+    sampled: np.ndarray | None = None
 
 
 def log_odds(action: Action, logprobs: np.ndarray) -> np.ndarray:
@@ -105,6 +107,7 @@ def gather(exposures: Sequence[Exposures], behaviour: Behaviour, actions: Sequen
         said_stars=spoken[:, 1],
         names=behaviour.names,
         alike=stacked([one.matched for one in exposures]).astype(bool),
+        sampled=stacked([catalog_log_odds(behaviour.popularity)[one.items] for one in exposures]),
     )
 
 
@@ -140,6 +143,11 @@ def estimate(
     )
     report: dict[str, Any] = {"evidence": told | {"weights": weights_table(evidence)}}
     choice, background, effects, told = _second_step(rows, index, true, with_model, ids)
+    slope = 1.0
+    if rows.alike is not None and rows.alike.any() and rows.sampled is not None:
+        drawn = ~rows.alike  # what is drawn at random from the catalog, as a recommender's pages are made from it
+        slope = slope_above_one((index + rows.sampled)[drawn], rows.chosen[drawn], rows.people[drawn])
+        report["evidence"]["slope"] = slope
     report["choice"] = told | {"weights": weights_table(choice)}
     report["warnings"] = [
         f"{what} of calibrated people: {model.trouble}."
@@ -151,6 +159,7 @@ def estimate(
         evidence=evidence,
         choice=choice,
         sampled_share=None if true else float(rows.chosen.mean()) if len(rows.chosen) else 0.5,
+        slope=slope,
         background=background,
         people_effects=effects,
         report=report,

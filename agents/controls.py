@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,24 @@ class EvidenceDecisions(RandomDecisions):
         self._scale = context.rating_scale
         self._evidence: Evidence | None = None
         self._weights = np.zeros(len(FEATURES))
-        self._intercept = 0.0
+        self._intercept = self._shift = 0.0
+
+    @property
+    def asked_share(self) -> float:
+        """See `simulator.protocols.Anchorable`."""
+        return self._choose_rate
+
+    def rehearsing(self) -> EvidenceDecisions:
+        """See `simulator.protocols.Anchorable`."""
+        return copy(self)
+
+    def own_level(self, profile: UserProfile) -> float:
+        """See `simulator.protocols.Anchorable`; nobody has one."""
+        return 0.0
+
+    def anchor(self, shift: float, usual: np.ndarray) -> None:
+        """See `simulator.protocols.Anchorable`; what is usual is the rate itself."""
+        self._shift = shift
 
     @one_thread()
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
@@ -183,7 +201,7 @@ class EvidenceDecisions(RandomDecisions):
         assert self._evidence is not None
         probabilities = super()._probabilities(situation)
         items, profile = situation.page.items, situation.profile
-        utility = self._evidence.features(profile.history, items) @ self._weights + self._intercept
+        utility = self._evidence.features(profile.history, items) @ self._weights + self._intercept + self._shift
         positive = 1.0 / (1.0 + np.exp(-utility))
         for action in self._actions:
             if action.name == "choose":

@@ -25,6 +25,7 @@ from environments.datasets.splits import Split, split
 from environments.datasets.understood import told
 from environments.feed import Feed
 from environments.interventions import Intervened, Intervention
+from experiments import anchor
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.sections import Section
@@ -74,12 +75,14 @@ def resolved(config: ExperimentConfig) -> dict[str, dict[str, Any]]:
         "decision": (config.decision, config.decision.options),
         "recommender": (config.recommender, _recommender_options(config)),
     }
+    if config.anchor is not None:
+        sections["anchor"] = (config.anchor, config.anchor.options_of_recommender)
     if config.language_model is not None:
         sections["language_model"] = (config.language_model, config.language_model.options)
     refuse_switch(config.decision, asks=decides_with_language_model(config))
     options = {
         name: {
-            **resolve(section.use, given, where=name, methods=METHODS[name], also=section.own_keys),
+            **resolve(section.use, given, where=name, methods=METHODS[name.replace("anchor", "recommender")], also=section.own_keys),
             "use": portable(section.use),
         }
         for name, (section, given) in sections.items()
@@ -88,6 +91,8 @@ def resolved(config: ExperimentConfig) -> dict[str, dict[str, Any]]:
         raise ConfigError(other_switches(config, decides=decides_with_language_model(config)))
     _check_interventions(config)
     options["recommender"] |= feed
+    if config.anchor is not None:
+        options["anchor"] |= config.anchor.feed_config().model_dump(mode="json")
     if config.language_model is not None and config.language_model.cache_path is not None:
         options["language_model"]["cache_path"] = str(config.language_model.cache_path.expanduser().resolve())
     return options
@@ -297,6 +302,8 @@ def restore(part: DecisionModel | Recommender, folder: Path, *, check: bool = Tr
         raise RunError(f"{folder} is damaged ({problem}); {way_out}.")
     with reading(folder, way_out):
         part.load(folder)
+    if folder.name == "decisions":
+        anchor.put_in_force(part, folder.parent)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import build
 from experiments.analysis.finished_run import FinishedRun
+from experiments.anchoring import anchor_of, can_be_anchored
 from experiments.config import ExperimentConfig
 from experiments.same_settings import difference, settings
 from experiments.stored_settings import config_of
@@ -23,6 +25,7 @@ NEEDED: Mapping[str, str] = {
 """Section or key in which arms must agree -> what is wrong if they do not."""
 
 NO_MATTER = ("name", "tuning", "recommender")
+ANCHOR = "pages on which decision.choose_rate is met"
 PAGES = ("recommender.page_size", "recommender.max_pages", "recommender.repeat")
 
 
@@ -122,7 +125,10 @@ def _comparable(config: ExperimentConfig) -> dict[str, Any]:
     found = settings(config)
     if "dataset.path" in found:
         found["dataset.path"] = str(Path(str(found["dataset.path"])).expanduser().resolve())
-    return {key: portable(value) if key.endswith(".use") else value for key, value in found.items() if key not in ("name", "cohort_size")}
+    found = {key: value for key, value in found.items() if key not in ("name", "cohort_size") and not key.startswith("anchor.")}
+    if can_be_anchored(config) and not config.decision.options.get("exposures"):
+        found[ANCHOR] = build.policy_id(anchor_of(config))
+    return {key: portable(value) if key.endswith(".use") else value for key, value in found.items()}
 
 
 def _same_set(here: str, there: str, what: str, mine: Sequence[str], theirs: Sequence[str], remedy: str) -> None:

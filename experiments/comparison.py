@@ -95,7 +95,9 @@ def compare(arms: Mapping[str, Sequence[FinishedRun]], baseline: str, margin: fl
         "margin": margin,
         "power": POWER,
         "comparisons": sum(reason is None for reason in silent.values()),
-        "arms": {name: {"policy": runs[0].manifest.get("policy"), "counts": _counts(runs)} for name, runs in arms.items()},
+        "arms": {
+            name: {"policy": runs[0].manifest.get("policy"), "counts": _counts(runs), **_level(runs[0])} for name, runs in arms.items()
+        },
         "metrics": [
             {
                 "key": metric.key,
@@ -165,6 +167,11 @@ def _row(name: str, metric: Metric, found: Difference, adjusted: float, base: fl
         "people_needed": found.people_needed if of_people else None,
         "people_needed_unpaired": found.people_needed_unpaired if of_people else None,
     }
+
+
+def _level(run: FinishedRun) -> dict[str, Any]:
+    """How often people were to choose, on whose pages, and how often they did; nothing where it is not moved."""
+    return {"choose_rate": run.summary["choose_rate"]} if "choose_rate" in run.summary else {}
 
 
 def _counts(runs: Sequence[FinishedRun]) -> dict[str, int]:

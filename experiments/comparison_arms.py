@@ -14,6 +14,7 @@ from typing import Any
 from experiments import build
 from experiments import config as configuration
 from experiments.analysis.finished_run import FinishedRun
+from experiments.anchor import with_common_anchor
 from experiments.component_names import import_path
 from experiments.config import ExperimentConfig
 from experiments.sections import RecommenderSection
@@ -45,7 +46,8 @@ def from_recommenders(file: Path, names: str, overrides: Sequence[str]) -> dict[
     """One experiment with several recommenders.
 
     The feed's settings in [recommender] (the size of pages, refitting, exploration) stay; the recommender's own options are those of the
-    file where it is the file's, and defaults otherwise.
+    file where it is the file's, and defaults otherwise. How often people choose is the same for all: `choose_rate` is met on the pages of
+    the file's own recommender.
 
     Args:
         file: an experiment file, or the name of one that comes with usersim.
@@ -69,12 +71,12 @@ def from_recommenders(file: Path, names: str, overrides: Sequence[str]) -> dict[
         arm = use.rpartition(":")[2]
         if arm in arms:
             raise ConfigError(f"--recommenders {names}: {arm} is named twice; to compare two settings of one recommender, give two files.")
-        arms[arm] = config.model_copy(update={"recommender": made})
+        arms[arm] = with_common_anchor(config.model_copy(update={"recommender": made}), section)
     return _checked(arms)
 
 
 def from_files(files: Sequence[Path], overrides: Sequence[str]) -> dict[str, ExperimentConfig]:
-    """One arm per experiment file, named after the file, or numbered where two have one name.
+    """One arm per experiment file, named after the file, or numbered where two have one name; `choose_rate` is met on the first's pages.
 
     Raises:
         ConfigError, PluginError: a file is wrong.
@@ -86,7 +88,9 @@ def from_files(files: Sequence[Path], overrides: Sequence[str]) -> dict[str, Exp
         )
     found = [configuration.find(file) for file in files]
     names = _unique([file.stem for file in found])
-    return _checked({name: configuration.read(file, overrides) for name, file in zip(names, found, strict=True)})
+    arms = {name: configuration.read(file, overrides) for name, file in zip(names, found, strict=True)}
+    first = next(iter(arms.values()))
+    return _checked({name: with_common_anchor(config, first.anchor or first.recommender) for name, config in arms.items()})
 
 
 def from_runs(folders: Sequence[Path]) -> dict[str, FinishedRun]:

@@ -47,6 +47,8 @@ class ExperimentConfig(BaseModel):
         seed: of all randomness.
         rounds: periods between two fits of the recommender; round_days: their simulated length.
         cohort_size: people simulated together, at most.
+        anchor: whose pages `decision.choose_rate` is met on, as a recommender with its pages; None is the experiment's own
+            (`experiments.anchoring`).
         interventions: adverts, prices and explanations beside some items for some people, by name.
     """
 
@@ -63,6 +65,7 @@ class ExperimentConfig(BaseModel):
     decision: DecisionSection = DecisionSection()
     language_model: LanguageModelSection | None = LanguageModelSection()
     recommender: RecommenderSection = RecommenderSection()
+    anchor: RecommenderSection | None = None
     interventions: dict[Name, InterventionConfig] = Field(default_factory=dict)
     tuning: TuningSection = TuningSection()
     augmentation: AugmentationSection = AugmentationSection()
@@ -319,7 +322,7 @@ def _sentence(error: ValidationError) -> str:
         return _of_intervention(first, rest)
     if rest and section in ExperimentConfig.model_fields:
         annotation = ExperimentConfig.model_fields[section].annotation
-        model = LanguageModelSection if section == "language_model" else annotation
+        model = {"language_model": LanguageModelSection, "anchor": RecommenderSection}.get(section, annotation)
         assert isinstance(model, type)
         return explain(error, section, model, skip=1)
     if first["type"] == "extra_forbidden":

@@ -15,6 +15,7 @@ import numpy as np
 from experiments import manifest
 from experiments import run as runs
 from experiments.analysis.finished_run import FinishedRun
+from experiments.anchor import with_common_anchor
 from experiments.arms import run_once
 from experiments.config import ExperimentConfig
 from experiments.offline_evaluation import Evaluation, Options, evaluate, reward_of
@@ -105,6 +106,7 @@ def bench(path: Path, target: ExperimentConfig, options: Options, seeds: int, wo
 
         kept = path / OFFLINE / "truth"
         own, aimed = (config.model_copy(update={"seed": seed}) for config in (logged, target))
+        aimed = with_common_anchor(aimed, logged.recommender)  # the same people as in the log
         log = path if turn == 0 else _run_again(own, kept / "logging" / f"seed-{seed}", workers, tell)
         evaluations.append(evaluate(log, aimed, options, tell))
         folders.append(_run_again(aimed, kept / policy_name(target, logged) / f"seed-{seed}", workers, tell, log))

@@ -80,6 +80,7 @@ def write(run: RunDirectory, config: ExperimentConfig, parts: Split, model: Lang
             "split": config.dataset.split_config().model_dump(mode="json"),
             "held_out": {"interactions": parts.test.height, "sha256": parts.test_sha256()},
             "policy": build.policy_id(config),
+            "anchor": build.policy_id(config.model_copy(update={"recommender": config.anchor or config.recommender})),
             "rating_scale": train.rating_scale,
             "understood": dict(train.understood),
             "notes": list(train.notes),
@@ -200,7 +201,7 @@ def check_training_data(run: RunDirectory, train: Dataset) -> None:
 def code_of(config: ExperimentConfig) -> dict[str, str]:
     """SHA-256 of the source files that a run is made by: those of a run itself, and of each section's components (see `provenance`)."""
     found = {"run": code_sha256("experiments.run")}
-    for section in ("dataset", "memory", "decision", "language_model", "recommender"):
+    for section in ("dataset", "memory", "decision", "language_model", "recommender", *(["anchor"] if config.anchor else [])):
         named = flat({section: config.model_dump(mode="json")[section]})
         modules = {portable(str(value)).rpartition(":")[0] for key, value in named if key.endswith(".use")}
         if modules:

@@ -48,7 +48,12 @@ def mend(run: RunDirectory) -> None:
     problems = {name: problem for name in (*tables, *others) if (problem := run.table_problem(name, to_the_byte=True))}
     for problem in problems.values():
         _log.warning("%s", problem)
-    for folder in (run.path / "decisions", *(run.path / "recommenders").glob("round-*"), *(run.path / "rounds").glob("*/cohort-*")):
+    for folder in (
+        run.path / "decisions",
+        run.path / "anchor",
+        *(run.path / "recommenders").glob("round-*"),
+        *(run.path / "rounds").glob("*/cohort-*"),
+    ):
         problem = run.problem_of(folder) if folder.exists() else ""
         if problem:
             told = "the tables of the run are whole; without summary.json, `usersim resume` makes it again"

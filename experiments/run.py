@@ -22,7 +22,7 @@ from agents.synthetic import synthesise
 from agents.taste import write_tastes
 from environments.datasets.splits import Split
 from environments.interventions import aimed, assignments
-from experiments import build, manifest, memory
+from experiments import anchor, anchoring, build, manifest, memory
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.mending import mend
@@ -237,12 +237,16 @@ def _carry_out(
         finally:
             workforce.close()
         seconds = time.perf_counter() - simulating
-        summary |= asdict(read_told(run.path)) | {
-            "seconds": round(time.perf_counter() - started, 3),
-            "simulation_seconds": round(seconds, 3),
-            "pages_per_second": round(here / seconds, 3),
-            "workers": workers,
-        }
+        summary |= (
+            anchor.told(run.path)
+            | asdict(read_told(run.path))
+            | {
+                "seconds": round(time.perf_counter() - started, 3),
+                "simulation_seconds": round(seconds, 3),
+                "pages_per_second": round(here / seconds, 3),
+                "workers": workers,
+            }
+        )
         run.write_json("manifest", {**run.read_json("manifest"), "finished": manifest.now()})
         run.write_json("summary", {**summary, "hashes_sha256": run.write_hashes()})
     report("drawing figures", 0, 0, None)
@@ -356,6 +360,8 @@ def _prepare(
             write_told(folder, decisions)
 
         run.made_once(run.path / "decisions", decide, rest_on_it=run.has_shards())
+        report("finding how often people choose", 0, 0, None)
+        anchoring.make(run, blueprint, train, people, model, origin(train, config.population.sessions), prepared)
     finally:
         if model is not None:
             model.close()

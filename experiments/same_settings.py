@@ -17,7 +17,7 @@ from simulator.errors import UsersimError
 from simulator.files import SUMS, write_atomically
 from simulator.run_directory import PLACE, RunDirectory
 
-NOT_PREPARED_FROM = ("name", "rounds", "round_days", "cohort_size", "tuning", "augmentation", "recommender", "interventions")
+NOT_PREPARED_FROM = ("name", "rounds", "round_days", "cohort_size", "tuning", "augmentation", "recommender", "anchor", "interventions")
 """Keys and sections that what is done before the first round does not depend on, but for the shape of pages in [recommender]."""
 
 
@@ -48,7 +48,7 @@ def take_over(run: RunDirectory, config: ExperimentConfig, prepared: Sequence[Pa
     """
     if (run.path / "decisions").is_dir():
         return None
-    source = next((other for other in prepared if _prepared_alike(run, config, RunDirectory(other))), None)
+    source = next((other for other in prepared if prepared_alike(run, config, RunDirectory(other))), None)
     if source is None:
         return None
     if (source / "tastes.json").is_file() and not (run.path / "tastes.json").is_file():
@@ -62,7 +62,7 @@ def made_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two manifests are of runs by the same code (but for the recommender's) and packages, on the same kind of processor, of the
     same data and files and with the same model."""
     names = ("usersim", "packages", "files", "data", "model")
-    codes = [{**(manifest.get("code") or {}), "recommender": ""} for manifest in (one, other)]
+    codes = [{**(manifest.get("code") or {}), "recommender": "", "anchor": ""} for manifest in (one, other)]
     machines = [manifest.get("machine") or {} for manifest in (one, other)]
     return (
         all(one.get(name) == other.get(name) for name in names)
@@ -84,7 +84,8 @@ def made_by_others(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | No
     return None
 
 
-def _prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirectory) -> bool:
+def prepared_alike(run: RunDirectory, config: ExperimentConfig, other: RunDirectory) -> bool:
+    """Whether another run has a whole fitted decision model that would come out the same for a run with its manifest."""
     if not (other.config_path.is_file() and (other.path / "manifest.json").is_file()) or not (other.path / "decisions").is_dir():
         return False
     mine = run.read_json("manifest")

@@ -211,6 +211,38 @@ class DecisionModel(Protocol):
 
 
 @runtime_checkable
+class Anchorable(Protocol):
+    """A decision model whose people can be made to choose a wanted share of what they are shown (`experiments.anchoring`).
+
+    The share is met on pages that a recommender fills, and a decision model knows no recommender when it is fitted.
+    """
+
+    @property
+    def asked_share(self) -> float | None:
+        """The share of shown items that is wanted, in (0, 1); None where the data tells it and nothing is to be moved."""
+
+    def rehearsing(self) -> Anchorable:
+        """The same people, fitted, who move on their own and ask no language model: what it says is stood for."""
+
+    def own_level(self, profile: UserProfile) -> float:
+        """Log-odds by which somebody chooses more often than the usual person."""
+
+    def anchor(self, shift: float, usual: np.ndarray) -> None:
+        """Moves everybody.
+
+        Args:
+            shift: log-odds of choosing that are added to those that were fitted or loaded; replaces an earlier shift.
+            usual: quantiles of the log-odds of choosing what is usually shown, without people's own levels, with the shift.
+        """
+
+    def decide(self, situations: Sequence[Situation]) -> list[Decision]:
+        """As `DecisionModel.decide`."""
+
+    def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
+        """As `DecisionModel.close_sessions`."""
+
+
+@runtime_checkable
 class Candid(Protocol):
     """What a decision model may say of itself after `DecisionModel.fit` or `load`; reports, summaries and data cards repeat it."""
 

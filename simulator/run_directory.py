@@ -377,7 +377,7 @@ class RunDirectory:
     def parts(self) -> list[str]:
         """The files that a complete run is made of, by their path in its folder, sorted; what is derived from them is not among them."""
         top = [*(self.path / name for name in ("config.toml", "manifest.json", "tastes.json")), *self.path.glob("*.parquet")]
-        below = [file for name in ("decisions", "recommenders", "rounds") for file in (self.path / name).rglob("*")]
+        below = [file for name in ("decisions", "anchor", "recommenders", "rounds") for file in (self.path / name).rglob("*")]
         return sorted(file.relative_to(self.path).as_posix() for file in (*top, *below) if file.is_file())
 
     def remove_leftovers(self) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+from experiments.anchor import sentence
+
 Document = Mapping[str, Any]
 
 
@@ -67,6 +69,8 @@ def notes(document: Document) -> list[str]:
     ]
     if len(seeds) == 1:
         found.append("One seed was run; --seeds 3 shows how much the differences move from seed to seed.")
+    levels = {name: arm["choose_rate"] for name, arm in document["arms"].items() if "choose_rate" in arm}
+    found += [f"How often people choose, {name}: {sentence(level)}." for name, level in levels.items()]
     found += [f"{key}: not compared, because {reason}." for key, reason in document["missing"].items()]
     found += silences(document)
     return found + [f"Warning: {warning}" for warning in document["warnings"]]

@@ -10,6 +10,7 @@ from experiments.analysis import metrics
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.intervals import Estimate
 from experiments.analysis.reactions import constant
+from experiments.anchor import sentence
 from simulator.seeds import Stream
 
 UNMOVED = "tells nothing: everybody draws it from the same chances, whatever is shown"
@@ -70,6 +71,8 @@ def notes(run: FinishedRun) -> list[str]:
     who = f"with the language model {model['name']}" if model else "without a language model"
     found = [f"Decisions were made by {decision} {who}. The people are simulated; nothing here was observed of anybody."]
     found += run.told.sentences
+    if "choose_rate" in run.summary:
+        found.append(f"How often people choose: {sentence(run.summary['choose_rate'])}.")
     share = metrics.fallback_share(run.pages, run.sessions)
     if share > 0:
         found.append(

@@ -82,6 +82,8 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         emit({"run": str(path), **summary}, as_json=True)
         return
+    from experiments.anchor import sentence  # noqa: PLC0415 - slow imports
+
     tokens = summary["tokens"]
     share = tokens["computed_tokens"] / tokens["prompt_tokens"] if tokens["prompt_tokens"] else 0.0
     kinds = sum((Counter(counts) for counts in summary.get("repairs", ())), Counter[str]())
@@ -97,6 +99,7 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
             "interactions",
             f"{summary['interactions']:,}  ({summary['interactions'] / max(1, summary['impressions']):.1%} of the items shown)",
         ),
+        *([("how often people choose", sentence(summary["choose_rate"]))] if "choose_rate" in summary else []),
         ("ratings", f"{summary['ratings']:,}"),
         ("unusable replies", f"{summary['fallback_share']:.2%} of the pages"),
         *([("unusable answers about sessions", failures)] if failures else []),

@@ -19,6 +19,7 @@ import polars as pl
 from environments.feed import FeedConfig
 from experiments import build
 from experiments import config as configuration
+from experiments.anchor import with_common_anchor
 from experiments.config import ExperimentConfig
 from experiments.dashboard.changeable import check_change
 from experiments.interview import Conversation, interview_model, interview_prompts
@@ -138,7 +139,7 @@ class World:
                     f"{key} cannot be changed here; what can be is {names}. For anything else start the dashboard anew with --set."
                 )
             check_change(key, value, self.began_with.recommender.use)
-        config = changed(self.parts.config, overrides, self.began_with)
+        config = with_common_anchor(changed(self.parts.config, overrides, self.began_with), self.began_with.recommender)
         build.resolved(config)
         before = self.parts
         with own(self.began_with, before.config):

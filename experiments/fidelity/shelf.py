@@ -16,18 +16,19 @@ import polars as pl
 
 from agents.calibrated import CalibratedDecisions
 from agents.choice_model import fit_logit
-from agents.decisions import first_page
 from agents.exposures import PeopleSplit, hide, items_by_user, people_split
 from agents.profiles import fit_profiles
 from agents.rating_model import Ratings
-from experiments import build
+from environments.feed import Feed
+from experiments import anchoring, build
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.fidelity import baselines, shelf_data
 from experiments.fidelity.baselines import CHANCE, COUNTS, Judge, Part, Scored
 from experiments.fidelity.candidates import MATCHED, MIXES, POSITIVE, in_mix, nested_candidates
 from experiments.fidelity.choices import best_threshold
-from experiments.fidelity.pages import ask
+from experiments.round_recommender import fitted
+from experiments.run import origin
 from simulator.dataset import Dataset
 from simulator.errors import UsersimError
 from simulator.files import write_atomically
@@ -49,8 +50,8 @@ RESAMPLES: Final[int] = 200
 FEWEST_RATED, FEWEST_VARIED = 5, 20
 """Ratings of a user whose mean is compared, and users whose variance is."""
 
-MOST_PAGES, MOST_EASE_PAGES, MOST_BPR = 100, 5_000, 200_000
-"""Users whose first pages are looked at; items and interactions above which EASE and BPR do not fill any, for their time."""
+MOST_PAGES, MOST_EASE_PAGES, MOST_BPR = 300, 5_000, 200_000
+"""Users of a first round that is looked at; items and interactions above which EASE and BPR do not fill any, for their time."""
 
 RECOMMENDERS: Final[Mapping[str, str]] = {
     "Random": "environments.recommenders.random:Random",
@@ -354,22 +355,21 @@ def _rated(
 
 
 def _rates_on_pages(model: CalibratedDecisions, config: ExperimentConfig, held_out: Part, stream: Stream) -> dict[str, Any]:
-    """The share chosen of first pages that recommenders fill, beside the one that was asked for."""
-    train, size = held_out.train, config.recommender.feed_config().page_size
-    people = held_out.rows["user"].unique(maintain_order=True).to_list()[:MOST_PAGES]
-    profiles = [held_out.profiles[user] for user in people]
+    """The share that users choose in the first round of a run with each recommender, beside the one that was asked for.
+
+    `MOST_PAGES` of all users take part, as in ``population.users``; the level is met as a run meets it (`experiments.anchoring`).
+    """
+    train, everybody = held_out.train, list(held_out.profiles.values())
+    people = [everybody[place] for place in np.sort(stream.generator().permutation(len(everybody))[:MOST_PAGES]).tolist()]
     got: dict[str, float] = {}
     for name, use in RECOMMENDERS.items():
         if (name == "EASE" and train.n_items > MOST_EASE_PAGES) or (name == "BPR" and train.interactions.height > MOST_BPR):
             continue
         section = config.recommender.model_copy(update={"use": use})
-        recommender = build.recommender(config.model_copy(update={"recommender": section}))
-        recommender.fit(train.interactions, train.catalog, stream.child("fit", name))
-        codes = np.array([profile.user for profile in profiles])
-        slates = recommender.recommend(codes, [profile.history for profile in profiles], size, stream.child("recommend", name))
-        pages = [first_page(one, slate.items, stream.child("page", one.user_id)) for one, slate in zip(profiles, slates, strict=True)]
-        shares = [answer.choose for answer in ask(model, pages, build.actions(train))]
-        got[name] = float(np.concatenate(shares).mean())
+        own = config.model_copy(update={"recommender": section})
+        blueprint = build.Blueprint(own, train.catalog, build.actions(train), train.rating_scale, Path())
+        feed = Feed(fitted(own, train, 0), build.policy_id(own), section.feed_config(), train.n_items)
+        got[name] = anchoring.met(blueprint, model, feed, people, origin(train))
     return {"choose_rate_asked": model.config.choose_rate, "choose_rate_got": got}
 
 

@@ -19,6 +19,7 @@ from environments.interventions import Intervention, aimed
 from environments.recommenders.ranking import popularity_share
 from experiments import build
 from experiments import config as configuration
+from experiments.anchoring import anchored
 from experiments.config import ExperimentConfig
 from experiments.reinforcement.features import ItemFeatures, item_features
 from experiments.round_recommender import fitted, loaded
@@ -149,6 +150,7 @@ def open_world(
             build.restore(decisions, run.path / "decisions")
         else:
             decisions.fit(train, profiles, Stream(config.seed).child("decisions"))
+            anchored(blueprint, decisions, train, people, origin(train, config.population.sessions))
         shares = popularity_share(train.interactions, train.n_items)
         order = np.lexsort((np.arange(train.n_items), -shares)).astype(np.int32)
         return World(

@@ -38,6 +38,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from environments.feed import FeedConfig
 from experiments import build
 from experiments import config as configuration
+from experiments.anchor import with_common_anchor
 from experiments.config import ExperimentConfig
 from experiments.sections import Name, Section
 from simulator.errors import ConfigError, with_suggestion
@@ -139,7 +140,7 @@ def read(file: Path) -> StudyConfig:
 
 
 def arms_of(study: StudyConfig, overrides: Sequence[str]) -> dict[str, ExperimentConfig]:
-    """The experiment of each arm, checked.
+    """The experiment of each arm, checked; how often people choose is the same for all, met on the pages of the control.
 
     Args:
         study: as read.
@@ -160,7 +161,8 @@ def arms_of(study: StudyConfig, overrides: Sequence[str]) -> dict[str, Experimen
         except ConfigError as error:
             told = str(error)
             raise ConfigError(told if told.startswith(f"arm {name}") else f"arm {name}: {told}") from error
-    return found
+    control = found[study.control]
+    return {name: with_common_anchor(config, control.anchor or control.recommender) for name, config in found.items()}
 
 
 def layered(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
