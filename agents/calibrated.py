@@ -32,6 +32,7 @@ from agents.rating_model import FORESEEN, RatingModel
 from agents.rhythm import SESSION_GAP
 from agents.sampled_pages import Exposures, catalog_log_odds, recommended_exposures, sampled_exposures, true_exposures
 from agents.staying import Staying
+from agents.user_slopes import UserSlopes
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.one_thread import one_thread
@@ -103,13 +104,13 @@ class CalibratedConfig(VisitConfig):
 class CalibratedDecisions:
     """A discrete-choice model over the language model's log-odds and behavioural evidence, estimated on the training part.
 
-    Choosing: ``logit p = c + a_u + s_i + w_e * e(u, i) + w_m * m(u, i) + v_i``, with e the log-odds of the evidence (`agents.behaviour`), m
-    the language model's corrected log-odds, a_u the person's own level, v_i the mood of the visit (`agents.moods`) and, with
-    `whole_log`, what the site itself puts before everybody (`agents.margins.over_catalog`; both are 0 for a page outside of a visit), and
-    s_i what sampling took from popular items
-    (`agents.sampled_pages.catalog_log_odds`; 0 with recommended and with true exposures). Where nothing was truly shown, sampling
-    decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for
-    place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
+    Choosing: ``logit p = c + a_u + s_i + b_ui + w_e * e(u, i) + w_m * m(u, i) + v_i``, with e the log-odds of the evidence
+    (`agents.behaviour`), m the language model's corrected log-odds, a_u the person's own level, b_ui what their own slope of popularity
+    adds (`agents.user_slopes`), v_i the mood of the visit (`agents.moods`) and, with `whole_log`, what the site itself puts before
+    everybody (`agents.margins.over_catalog`; both are 0 for a page outside of a visit), and s_i what sampling took from popular items
+    (`agents.sampled_pages.catalog_log_odds`; s and b are 0 with recommended and with true exposures). Where nothing was truly shown,
+    sampling decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`,
+    and w for place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
 
     Ratings: `agents.rating_model`, on the data's own values; what is picked keeps the level of the log. Leaving: a hazard of fatigue,
     satisfaction and the appeal of the page around the person's own expected pages (`agents.staying`); the language model's answer to that
@@ -146,6 +147,7 @@ class CalibratedDecisions:
         self._behaviour: Behaviour | None = None
         self._raters: Raters | None = None
         self._moods: Moods | None = None
+        self._slopes: UserSlopes | None = None
         self._sampled = np.zeros(0)
         self._exposed = np.zeros(0)
         self._key: dict[str, Any] = {}
@@ -214,6 +216,8 @@ class CalibratedDecisions:
             same = self.config.whole_log and self._order(train) == "random"
             self._moods = Moods.fit(train, behaviour, SESSION_GAP, whole=self.config.whole_log, centred=same)
         self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
+        if self._from_a_sample:
+            self._slopes = UserSlopes.fit(train, self._before_slopes, rng.child("slopes"), self._context.seed)
         self._intercept = self._anchored(profiles, rng.child("anchor").generator())
 
     def _stored(self) -> Calibration | None:
@@ -302,9 +306,9 @@ class CalibratedDecisions:
                 continue
             pool = np.sort(generator.choice(len(weights), size=size, replace=False, p=weights / weights.sum()))
             evidence = self._evidence(profile, profile.history, pool)
-            order = np.argsort(evidence + of_items[pool], kind="stable")[-ANCHOR_PAGE:]
+            order = np.argsort(evidence + of_items[pool] + self._own_slope(profile, pool), kind="stable")[-ANCHOR_PAGE:]
             best.append(evidence[order])
-            own.append(of_items[pool[order]])
+            own.append(of_items[pool[order]] + self._own_slope(profile, pool[order]))
             levels.append(np.full(len(order), self._own_level(profile)))
         if not best:
             return float(logit(self.config.choose_rate) if calibration.sampled_share is not None else calibration.choice.weights[0])
@@ -343,7 +347,13 @@ class CalibratedDecisions:
 
         No page is made, no language model is asked and nothing is drawn: it is what the evidence alone would recommend of the catalog.
         """
+        return np.asarray(self._before_slopes(profile, items) + self._own_slope(profile, items))
+
+    def _before_slopes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         return np.asarray(self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items])
+
+    def _own_slope(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
+        return np.zeros(len(items)) if self._slopes is None else self._slopes.log_odds(profile, items, self._before_slopes)
 
     def tastes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         """The taste alone, which tells items of the same popularity apart: log-odds up to a constant of all, shape (len(items),)."""
@@ -359,6 +369,8 @@ class CalibratedDecisions:
             kept_ratings.save(self._raters.model, folder / kept_ratings.FILE)
         if self._moods is not None:
             self._moods.save(folder)
+        if self._slopes is not None:
+            self._slopes.save(folder)
         np.save(folder / EXPOSED_FILE, self._exposed)
         document = {
             "typical_items": self._priors.typical_items,
@@ -379,6 +391,7 @@ class CalibratedDecisions:
         if (folder / EXPOSED_FILE).is_file():  # runs of before had none
             self._exposed = np.load(folder / EXPOSED_FILE)
         self._moods = Moods.load(folder) if self.config.moods else None
+        self._slopes = UserSlopes.load(folder, self._context.seed)
         document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._intercept, self._usual_activity = document["intercept"], document["usual_activity"]
@@ -396,7 +409,7 @@ class CalibratedDecisions:
         said = None if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
         index = self._weighted(self._from(features, state.history), said, place, state.fatigue)
-        index = index + self._own_level(profile) + self._sampled[items] + self._intercept
+        index = index + self._own_level(profile) + self._own_slope(profile, items) + self._sampled[items] + self._intercept
         visit = self._visit(situation)
         if situation.visit is not None:
             index = index + self._exposed[items]
