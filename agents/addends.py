@@ -10,13 +10,14 @@ from agents.behaviour import FEATURES
 from agents.calibration import RELATED, Calibration
 from agents.calibration_fit import activity
 
-LEVEL, OWN_LEVEL, SAMPLING, SITE = "level", "user's level", "sampling", "site"
+LEVEL, OWN_LEVEL, OWN_SLOPE, SAMPLING, SITE = "level", "user's level", "user's slope", "sampling", "site"
 MOOD, PLACE, FATIGUE, SAID, OTHER = "visit", "place", "fatigue", "language model", "other terms"
 RELATED_LEVEL = f"{RELATED}: level"
 
 KINDS: Mapping[str, str] = {
     LEVEL: "level",
     OWN_LEVEL: "level",
+    OWN_SLOPE: "traits",
     "popularity": "popularity",
     SAMPLING: "popularity",
     SITE: "popularity",

@@ -34,6 +34,7 @@ from agents.rating_model import FORESEEN, RatingModel
 from agents.rhythm import SESSION_GAP
 from agents.sampled_pages import Exposures, catalog_log_odds, recommended_exposures, sampled_exposures, true_exposures
 from agents.staying import Staying
+from agents.user_slopes import UserSlopes
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
 from simulator.one_thread import one_thread
@@ -105,13 +106,13 @@ class CalibratedConfig(VisitConfig):
 class CalibratedDecisions:
     """A discrete-choice model over the language model's log-odds and behavioural evidence, estimated on the training part.
 
-    Choosing: ``logit p = c + a_u + s_i + w_e * e(u, i) + w_m * m(u, i) + v_i``, with e the log-odds of the evidence (`agents.behaviour`), m
-    the language model's corrected log-odds, a_u the person's own level, v_i the mood of the visit (`agents.moods`) and, with
-    `whole_log`, what the site itself puts before everybody (`agents.margins.over_catalog`; both are 0 for a page outside of a visit), and
-    s_i what sampling took from popular items
-    (`agents.sampled_pages.catalog_log_odds`; 0 with recommended and with true exposures). Where nothing was truly shown, sampling
-    decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`, and w for
-    place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
+    Choosing: ``logit p = c + a_u + s_i + b_ui + w_e * e(u, i) + w_m * m(u, i) + v_i``, with e the log-odds of the evidence
+    (`agents.behaviour`), m the language model's corrected log-odds, a_u the person's own level, b_ui what their own slope of popularity
+    adds (`agents.user_slopes`), v_i the mood of the visit (`agents.moods`) and, with `whole_log`, what the site itself puts before
+    everybody (`agents.margins.over_catalog`; both are 0 for a page outside of a visit), and s_i what sampling took from popular items
+    (`agents.sampled_pages.catalog_log_odds`; s and b are 0 with recommended and with true exposures). Where nothing was truly shown,
+    sampling decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`,
+    and w for place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
 
     Ratings: `agents.rating_model`, on the data's own values; what is picked keeps the level of the log. Leaving: a hazard of fatigue,
     satisfaction and the appeal of the page around the person's own expected pages (`agents.staying`); the language model's answer to that
@@ -148,6 +149,7 @@ class CalibratedDecisions:
         self._behaviour: Behaviour | None = None
         self._raters: Raters | None = None
         self._moods: Moods | None = None
+        self._slopes: UserSlopes | None = None
         self._sampled = np.zeros(0)
         self._exposed = np.zeros(0)
         self._key: dict[str, Any] = {}
@@ -217,6 +219,8 @@ class CalibratedDecisions:
             same = self.config.whole_log and self._order(train) == "random"
             self._moods = Moods.fit(train, behaviour, SESSION_GAP, whole=self.config.whole_log, centred=same)
         self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
+        if self._from_a_sample:
+            self._slopes = UserSlopes.fit(train, self._before_slopes, rng.child("slopes"), self._context.seed)
         self._intercept = self._anchored(profiles, rng.child("anchor").generator())
 
     def _stored(self) -> Calibration | None:
@@ -305,9 +309,9 @@ class CalibratedDecisions:
                 continue
             pool = np.sort(generator.choice(len(weights), size=size, replace=False, p=weights / weights.sum()))
             evidence = self._evidence(profile, profile.history, pool)
-            order = np.argsort(evidence + of_items[pool], kind="stable")[-ANCHOR_PAGE:]
+            order = np.argsort(evidence + of_items[pool] + self._own_slope(profile, pool), kind="stable")[-ANCHOR_PAGE:]
             best.append(evidence[order])
-            own.append(of_items[pool[order]])
+            own.append(of_items[pool[order]] + self._own_slope(profile, pool[order]))
             levels.append(np.full(len(order), self._own_level(profile)))
         if not best:
             return float(logit(self.config.choose_rate) if calibration.sampled_share is not None else calibration.choice.weights[0])
@@ -344,12 +348,15 @@ class CalibratedDecisions:
             return {}
         assert self._behaviour is not None
         profile, state, items = situation.profile, situation.state, situation.page.items
-        parts = evidence_parts(self.calibration, self._behaviour.features(profile, state.history, items), state.history)
+        features = self._behaviour.features(profile, state.history, items)
+        parts = evidence_parts(self.calibration, features, state.history)
         nothing, visit = np.zeros(len(items)), self._visit(situation)
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
-        said = None if reading is None else log_odds(self._choose, reading.logprobs["choose"])
-        parts[addends.LEVEL] = parts[addends.LEVEL] + self._intercept
+        evidence = self._from(features, state.history)
+        said = self._stand_in(situation, evidence) if reading is None else log_odds(self._choose, reading.logprobs["choose"])
+        parts[addends.LEVEL] = parts[addends.LEVEL] + self._intercept + self._shift
         parts[addends.OWN_LEVEL] = nothing + self._own_level(profile)
+        parts[addends.OWN_SLOPE] = self._own_slope(profile, items)
         parts[addends.SAMPLING] = self._sampled[items]
         parts[addends.SITE] = self._exposed[items] if situation.visit is not None else nothing
         parts[addends.MOOD] = self._moods.log_odds(items, visit) if self._moods is not None and visit is not None else nothing
@@ -373,7 +380,13 @@ class CalibratedDecisions:
 
         No page is made, no language model is asked and nothing is drawn: it is what the evidence alone would recommend of the catalog.
         """
+        return np.asarray(self._before_slopes(profile, items) + self._own_slope(profile, items))
+
+    def _before_slopes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         return np.asarray(self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items])
+
+    def _own_slope(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
+        return np.zeros(len(items)) if self._slopes is None else self._slopes.log_odds(profile, items, self._before_slopes)
 
     def tastes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         """The taste alone, which tells items of the same popularity apart: log-odds up to a constant of all, shape (len(items),)."""
@@ -389,6 +402,8 @@ class CalibratedDecisions:
             kept_ratings.save(self._raters.model, folder / kept_ratings.FILE)
         if self._moods is not None:
             self._moods.save(folder)
+        if self._slopes is not None:
+            self._slopes.save(folder)
         np.save(folder / EXPOSED_FILE, self._exposed)
         document = {
             "typical_items": self._priors.typical_items,
@@ -409,6 +424,7 @@ class CalibratedDecisions:
         if (folder / EXPOSED_FILE).is_file():  # runs of before had none
             self._exposed = np.load(folder / EXPOSED_FILE)
         self._moods = Moods.load(folder) if self.config.moods else None
+        self._slopes = UserSlopes.load(folder, self._context.seed)
         document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._intercept, self._usual_activity = document["intercept"], document["usual_activity"]
@@ -427,7 +443,7 @@ class CalibratedDecisions:
         said = self._stand_in(situation, evidence) if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
         index = self._weighted(evidence, said, place, state.fatigue)
-        index = index + self._own_level(profile) + self._sampled[items] + self._intercept + self._shift
+        index = index + self._own_level(profile) + self._own_slope(profile, items) + self._sampled[items] + self._intercept + self._shift
         visit = self._visit(situation)
         if situation.visit is not None:
             index = index + self._exposed[items]

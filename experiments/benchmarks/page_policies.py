@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from experiments.recommender_names import import_path
 
 from agents.profiles import fit_profiles
 from experiments import build
+from experiments.component_names import import_path
 from experiments.config import ExperimentConfig
 from experiments.fidelity.conditional import Shown, compared
 from experiments.fidelity.context import judged_people

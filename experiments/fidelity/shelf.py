@@ -20,14 +20,13 @@ from agents.exposures import PeopleSplit, hide, items_by_user, people_split
 from agents.profiles import fit_profiles
 from agents.rating_model import Ratings
 from environments.feed import Feed
-from experiments import anchoring, build
+from experiments import anchoring, build, round_recommender
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.fidelity import baselines, shelf_data
 from experiments.fidelity.baselines import CHANCE, COUNTS, Judge, Part, Scored
 from experiments.fidelity.candidates import MATCHED, MIXES, POSITIVE, in_mix, nested_candidates
 from experiments.fidelity.choices import best_threshold
-from experiments.round_recommender import fitted
 from experiments.run import origin
 from simulator.dataset import Dataset
 from simulator.errors import UsersimError
@@ -368,7 +367,7 @@ def _rates_on_pages(model: CalibratedDecisions, config: ExperimentConfig, held_o
         section = config.recommender.model_copy(update={"use": use})
         own = config.model_copy(update={"recommender": section})
         blueprint = build.Blueprint(own, train.catalog, build.actions(train), train.rating_scale, Path())
-        feed = Feed(fitted(own, train, 0), build.policy_id(own), section.feed_config(), train.n_items)
+        feed = Feed(round_recommender.fitted(own, train, 0), build.policy_id(own), section.feed_config(), train.n_items)
         got[name] = anchoring.met(blueprint, model, feed, people, origin(train))
     return {"choose_rate_asked": model.config.choose_rate, "choose_rate_got": got}
 
