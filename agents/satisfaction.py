@@ -84,11 +84,13 @@ class SessionFacts:
     """What happened in sessions.
 
     Attributes:
-        columns: fact (of `STATED`) -> value of each session, shape (n,). mean: mean rating, the data's units, NaN without one, shape (n,).
+        columns: fact (of `STATED`) -> value of each session, shape (n,).
+        mean: mean rating; level: the user's own level before the session; the data's units, shape (n,).
     """
 
     columns: Mapping[str, np.ndarray]
     mean: np.ndarray
+    level: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +205,7 @@ def real_sessions(interactions: pl.DataFrame, items: Satisfaction) -> tuple[Sess
     ]
     columns = {name: np.array([row[name] for row in rows]) for name in ("disconfirmation", "hope", "peak", "end")}
     columns["fatigue"] = 1.0 - np.exp(-sessions.sizes / np.maximum(LEAST_ITEMS, usual))
-    return sessions, SessionFacts(columns, np.add.reduceat(ratings, first) / sessions.sizes)
+    return sessions, SessionFacts(columns, np.add.reduceat(ratings, first) / sessions.sizes, level)
 
 
 def returns(sessions: Sessions) -> tuple[np.ndarray, np.ndarray]:
@@ -309,9 +311,12 @@ def _estimates(model: Logit) -> dict[str, list[float]]:
 
 
 def _completed(model: Logit, slope: float) -> dict[str, float]:
-    """Weights of `TOLD`: normal estimates with the stated weights as normal prior, of the stated sign or 0."""
+    """Weights of `TOLD`: normal estimates with the stated weights as normal prior, of the stated sign or 0; stated without an estimate."""
     found = {}
     for name, weight, error in zip(model.names[-len(TOLD) :], model.weights[-len(TOLD) :], model.errors[-len(TOLD) :], strict=True):
+        if not 0.0 < error < np.inf:
+            found[name] = STATED[name]
+            continue
         sure, prior = (slope / error) ** 2, PRIOR_SPREAD**-2
         mixed = (weight / slope * sure + STATED[name] * prior) / (sure + prior)
         found[name] = float(mixed if mixed * STATED[name] > 0 else 0.0)
