@@ -143,15 +143,13 @@ def test_only_named_users_are_learned_from(make_dataset):
     data = log_of(make_dataset, 2.0)
     some = fit_satisfaction(data, np.arange(30))
     assert some.report["users"] == 30
-    # Others coming again at other times changes nothing; these users doing so changes much.
-    later = pl.col("timestamp") * pl.when(pl.col("user") >= 30).then(3).otherwise(1)
-    assert (
-        fit_satisfaction(replace(data, interactions=data.interactions.with_columns(timestamp=later)), np.arange(30)).weights == some.weights
-    )
-    later = pl.col("timestamp") * pl.when(pl.col("user") < 15).then(3).otherwise(1)
-    assert (
-        fit_satisfaction(replace(data, interactions=data.interactions.with_columns(timestamp=later)), np.arange(30)).weights != some.weights
-    )
+
+    def with_times_of(users):
+        later = pl.col("timestamp") * pl.when(users).then(3).otherwise(1)
+        return fit_satisfaction(replace(data, interactions=data.interactions.with_columns(timestamp=later)), np.arange(30))
+
+    assert with_times_of(pl.col("user") >= 30).weights == some.weights
+    assert with_times_of(pl.col("user") < 15).weights != some.weights
 
 
 def test_without_times_or_ratings_the_stated_weights_stand(make_dataset):
