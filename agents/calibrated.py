@@ -33,6 +33,7 @@ from agents.rated_results import Raters, onto_results
 from agents.rating_model import FORESEEN, RatingModel
 from agents.rhythm import SESSION_GAP
 from agents.sampled_pages import Exposures, catalog_log_odds, recommended_exposures, sampled_exposures, true_exposures
+from agents.satisfaction import Satisfaction, fit_satisfaction
 from agents.staying import Staying
 from agents.user_slopes import UserSlopes
 from simulator.dataset import Dataset
@@ -116,8 +117,8 @@ class CalibratedDecisions:
 
     Ratings: `agents.rating_model`, on the data's own values; what is picked keeps the level of the log. Leaving: a hazard of fatigue,
     satisfaction and the appeal of the page around the person's own expected pages (`agents.staying`); the language model's answer to that
-    question would have nothing it could be weighed against and is not asked for. Looking back is done by the language model, or by the
-    ratings given.
+    question would have nothing it could be weighed against and is not asked for. Satisfaction follows from what happened in the session
+    (`agents.satisfaction`); the language model is not asked for it, since no data gives its answer weight, and writes the texts.
 
     Weights are fitted on people of whom no language model was tuned (`agents.exposures.people_split`).
 
@@ -150,6 +151,7 @@ class CalibratedDecisions:
         self._raters: Raters | None = None
         self._moods: Moods | None = None
         self._slopes: UserSlopes | None = None
+        self._satisfaction: Satisfaction | None = None
         self._sampled = np.zeros(0)
         self._exposed = np.zeros(0)
         self._key: dict[str, Any] = {}
@@ -172,7 +174,8 @@ class CalibratedDecisions:
     def assumptions(self) -> tuple[str, ...]:
         """See `simulator.protocols.Candid`."""
         selection = self._raters.model.selection if self._raters is not None else None
-        return (*self.config.assumptions(), *([] if selection is None or not round(selection.gap, 2) else [selection.sentence()]))
+        glad = self._satisfaction.assumptions if self._satisfaction is not None else ()
+        return (*self.config.assumptions(), *glad, *([] if selection is None or not round(selection.gap, 2) else [selection.sentence()]))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -221,6 +224,9 @@ class CalibratedDecisions:
         self._usual_activity = float(np.median([activity(profile.history) for profile in profiles]))
         if self._from_a_sample:
             self._slopes = UserSlopes.fit(train, self._before_slopes, rng.child("slopes"), self._context.seed)
+        split = people_split(train)
+        self._satisfaction = fit_satisfaction(train, np.concatenate([split.fit, split.validation]))
+        self.calibration.report["satisfaction"] = dict(self._satisfaction.report)
         self._intercept = self._anchored(profiles, rng.child("anchor").generator())
 
     def _stored(self) -> Calibration | None:
@@ -367,13 +373,13 @@ class CalibratedDecisions:
 
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
         """See `simulator.protocols.DecisionModel.close_sessions`."""
-        if self._model is not None and self._asks:
-            return self._model.close_sessions(situations)
-        scale = self._context.rating_scale
-        return [
-            close(self._actions, situation, closing_probabilities(self._actions, self._priors, scale, situation))
-            for situation in situations
-        ]
+        assert self._satisfaction is not None
+        closings = []
+        for situation in situations:
+            usual = self._usual_share(situation.profile)
+            found = closing_probabilities(self._actions, self._priors, self._satisfaction, situation, usual)
+            closings.append(close(self._actions, situation, found))
+        return closings if self._model is None or not self._asks else self._model.written(closings, situations)
 
     def preferences(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         """Log-odds, up to a constant of the person, of choosing each item by the evidence alone, before a session; shape (len(items),).
@@ -404,6 +410,8 @@ class CalibratedDecisions:
             self._moods.save(folder)
         if self._slopes is not None:
             self._slopes.save(folder)
+        assert self._satisfaction is not None
+        self._satisfaction.save(folder)
         np.save(folder / EXPOSED_FILE, self._exposed)
         document = {
             "typical_items": self._priors.typical_items,
@@ -425,6 +433,7 @@ class CalibratedDecisions:
             self._exposed = np.load(folder / EXPOSED_FILE)
         self._moods = Moods.load(folder) if self.config.moods else None
         self._slopes = UserSlopes.load(folder, self._context.seed)
+        self._satisfaction = Satisfaction.load(folder, len(self._context.catalog))
         document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._intercept, self._usual_activity = document["intercept"], document["usual_activity"]
@@ -595,6 +604,10 @@ class CalibratedDecisions:
         glad, share = self._moods.gladness(visit) if self._moods is not None and visit is not None else (0.0, 0.0)
         return self._raters.probabilities(profile, situation.page.items, moved + glad * model.shape.spread, share)
 
+    def _usual_share(self, profile: UserProfile) -> float:
+        """Share of the items that a user usually chooses on a good recommender's pages."""
+        return float(expit(self._usual_pages + self._own_level(profile)).mean())
+
     def _staying(self, profile: UserProfile) -> Staying:
         """How a person leaves pages."""
         leaving = self.calibration.leaving
@@ -603,7 +616,7 @@ class CalibratedDecisions:
             self._priors.expected_pages(profile),
             self._context.max_pages,
             self._context.page_size,
-            float(expit(self._usual_pages + self._own_level(profile)).mean()),
+            self._usual_share(profile),
             profile.rhythm.items_per_session,
             self.config.leave_response,
             tired,

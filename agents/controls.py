@@ -15,6 +15,7 @@ from agents.choices import close, decide, unusable
 from agents.evidence import FEATURES, Evidence, choice_examples, star_probabilities
 from agents.exposures import people_split
 from agents.priors import PriorConfig, Priors, VisitConfig, intercept_for, leaving_by_visits, visits_known
+from agents.satisfaction import Satisfaction, fit_satisfaction
 from agents.staying import Staying
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError
@@ -27,24 +28,21 @@ from simulator.seeds import Stream
 
 
 def closing_probabilities(
-    actions: Sequence[Action], priors: Priors, scale: tuple[float, float] | None, situation: Situation
+    actions: Sequence[Action], priors: Priors, satisfaction: Satisfaction, situation: Situation, usual_share: float
 ) -> dict[str, np.ndarray]:
-    """Every session action by its prior, satisfaction by the ratings given in the session.
-
-    Satisfaction is normal around 5.5 plus 4.5 times the mean given rating's distance from the middle of the scale (in
-    half-ranges), with a standard deviation of 1, rounded to 1..10; without a rating, the prior.
+    """Every session action by its prior, satisfaction by what happened in the session (`agents.satisfaction`).
 
     Args:
-        actions: of the experiment. priors: of them. scale: (lowest, highest) rating, or None. situation: the last of the session.
+        actions: of the experiment. priors: of them. satisfaction: the model. situation: the last of the session.
+        usual_share: share of the shown items that the user usually chooses, in (0, 1).
     """
-    probabilities = {action.name: priors.of(action, situation.profile)[None, :] for action in actions if action.scope == "session"}
-    mean = situation.state.mean_rating
-    if mean is not None and scale is not None and "satisfaction" in probabilities:
-        low, high = scale
-        action = next(action for action in actions if action.name == "satisfaction")
-        centre = 5.5 + 4.5 * (mean - (low + high) / 2) / ((high - low) / 2)
-        probabilities["satisfaction"] = star_probabilities(np.array([centre]), 1.0, [float(value) for value in action.values])
-    return probabilities
+    return {
+        action.name: satisfaction.probabilities(action, situation, usual_share)
+        if action.name == "satisfaction"
+        else priors.of(action, situation.profile)[None, :]
+        for action in actions
+        if action.scope == "session"
+    }
 
 
 SPREAD_STRENGTH = 10.0
@@ -125,8 +123,7 @@ class EvidenceDecisions(RandomDecisions):
     The intercept is then set so that the mean probability over first pages of typical items is the prior's `choose_rate`,
     since sampled negatives say nothing about how often shown items are taken. Ratings are normal around the overall mean plus
     item bias plus the person's own bias, with the person's own spread (`own_spread`), rounded to stars.
-    Satisfaction is normal around the person's own scale: 5.5 plus 4.5 times the mean given rating's distance from the middle
-    of the scale (in half-ranges), 1 to 10; without a rating, the prior.
+    Satisfaction follows from what happened in the session (`agents.satisfaction`).
     """
 
     used: tuple[str, ...] = FEATURES
@@ -135,8 +132,8 @@ class EvidenceDecisions(RandomDecisions):
     def __init__(self, config: VisitConfig, *, context: DecisionContext) -> None:
         super().__init__(config, context=context)
         self._choose_rate = config.choose_rate
-        self._scale = context.rating_scale
         self._evidence: Evidence | None = None
+        self._satisfaction: Satisfaction | None = None
         self._weights = np.zeros(len(FEATURES))
         self._intercept = self._shift = 0.0
 
@@ -157,6 +154,11 @@ class EvidenceDecisions(RandomDecisions):
         """See `simulator.protocols.Anchorable`; what is usual is the rate itself."""
         self._shift = shift
 
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """See `simulator.protocols.Candid`."""
+        return (*super().assumptions, *(self._satisfaction.assumptions if self._satisfaction is not None else ()))
+
     @one_thread()
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Estimates the weights on the training part."""
@@ -169,13 +171,16 @@ class EvidenceDecisions(RandomDecisions):
         self._weights = np.zeros(len(FEATURES))
         self._weights[columns] = model.weights[1:]
         self._evidence = Evidence(train.interactions, train.n_users, train.n_items)
+        self._satisfaction = fit_satisfaction(train, learns_from)
         self._intercept = self._matched_intercept(profiles, rng.child("intercept").generator())
 
     def save(self, folder: Path) -> None:
         """Writes the weights and the evidence."""
         super().save(folder)
         assert self._evidence is not None
+        assert self._satisfaction is not None
         self._evidence.save(folder)
+        self._satisfaction.save(folder)
         document = {"weights": dict(zip(FEATURES, self._weights.tolist(), strict=True)), "intercept": self._intercept}
         (folder / "choice_model.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
@@ -183,6 +188,7 @@ class EvidenceDecisions(RandomDecisions):
         """Restores what `save` wrote."""
         super().load(folder)
         self._evidence = Evidence.load(folder)
+        self._satisfaction = Satisfaction.load(folder, len(self._context.catalog))
         document = json.loads((folder / "choice_model.json").read_text(encoding="utf-8"))
         self._weights = np.array([document["weights"][name] for name in FEATURES])
         self._intercept = document["intercept"]
@@ -216,7 +222,8 @@ class EvidenceDecisions(RandomDecisions):
         return probabilities
 
     def _closing_probabilities(self, situation: Situation) -> dict[str, np.ndarray]:
-        return closing_probabilities(self._actions, self._priors, self._scale, situation)
+        assert self._satisfaction is not None
+        return closing_probabilities(self._actions, self._priors, self._satisfaction, situation, self._choose_rate)
 
 
 def own_spread(profile: UserProfile, offset: float, usual: float) -> float:

@@ -161,7 +161,10 @@ class LanguageModelDecisions:
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
         """See `simulator.protocols.DecisionModel.close_sessions`. One scored prompt per session, then the texts."""
         answers = self._model.score([self.prompts.closing(situation) for situation in situations])
-        closings = [self._closing(situation, scores) for situation, scores in zip(situations, answers, strict=True)]
+        return self.written([self._closing(situation, scores) for situation, scores in zip(situations, answers, strict=True)], situations)
+
+    def written(self, closings: Sequence[Closing], situations: Sequence[Situation]) -> list[Closing]:
+        """The same closings with the texts of the language model, which answers nothing else; one situation for each."""
         reasons, insights = self._write(situations, closings)
         return [
             replace(closing, reason=reason, reason_status=how_reason, insight=insight, insight_status=how_insight)

@@ -250,6 +250,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
             mean_rating=float(np.mean(visit.ratings)) if visit.ratings else None,
             fatigue=float(1.0 - np.exp(-len(visit.shown) / max(10.0, self.profile.rhythm.items_per_session))),
             history=self._history,
+            ratings=tuple(visit.ratings),
         )
 
     def _page_stream(self) -> Stream:

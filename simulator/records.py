@@ -353,6 +353,7 @@ class SessionState:
         mean_rating: mean rating given so far in this session, in the data's units, or None.
         fatigue: in [0, 1): 1 - exp(-shown / impressions this person usually takes).
         history: training history, earlier rounds and this session, item codes, oldest first.
+        ratings: given so far in this session, in order, the data's units.
     """
 
     round: int
@@ -365,6 +366,7 @@ class SessionState:
     mean_rating: float | None
     fatigue: float
     history: np.ndarray
+    ratings: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

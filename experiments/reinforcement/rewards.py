@@ -41,7 +41,7 @@ REWARDS: Mapping[str, str] = {
     "choices": "items chosen on the page",
     "likes": "items chosen on the page and rated at least three quarters up the scale",
     "rating": "sum of the ratings given on the page, the data's units",
-    "satisfaction": "satisfaction with the session when it ends, 1 to 10; otherwise 0; nothing moves it without ratings or language model",
+    "satisfaction": "satisfaction with the session when it ends, 1 to 10; otherwise 0; its weights are assumed (agents/satisfaction.py)",
     "session_length": "1 for each page that is looked at",
 }
 """Name -> meaning of the rewards that come with usersim; any other is an import path."""

@@ -277,8 +277,6 @@ def bare_experiment(folder, film_files, people, *, ratings=False):
 @pytest.mark.parametrize(
     ("people", "ratings", "silent"),
     [
-        ("agents.controls:EvidenceDecisions", False, {"satisfaction"}),
-        ("agents.controls:PopularityDecisions", False, {"satisfaction"}),
         ("agents.controls:RandomDecisions", False, {"watch_rate", "satisfaction"}),
         ("agents.controls:RandomDecisions", True, {"watch_rate", "likes", "rating", "satisfaction"}),
     ],
