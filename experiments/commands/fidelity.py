@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import LARGEST_SEED, Json, opens_runs
+from experiments.commands.options import LARGEST_SEED, Json, opens_runs, takes_settings
 from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
 
 
 @opens_runs
+@takes_settings
 def fidelity(
     target: Target,
     set_: Set = None,

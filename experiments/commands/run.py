@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import Config, Json, Seed, Set, Workers, opens_runs
+from experiments.commands.options import Config, Json, Seed, Set, Workers, opens_runs, takes_settings
 from experiments.console import emit, stages
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 @opens_runs
+@takes_settings
 def run(config: Config, set_: Set = None, output: Output = None, workers: Workers = None, seed: Seed = None, json: Json = False) -> None:
     """Runs an experiment."""
     from experiments import config as configuration  # noqa: PLC0415
