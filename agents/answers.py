@@ -18,19 +18,20 @@ REFUSAL = "I do not know: nothing that I remember, and nothing that is known of 
 MOST = 4
 """Sentences of an answer."""
 
-_PLAIN = frozenset(
-    "a about after again all am an and any are as at be been but by can could did do does doing ever for from give gave had has have hello hi "
-    "how i if in is it its just last like made many me more most much my name of on one or other our please recently say so some tell than "
-    "that the them then there these they thing things think this those time to today told too us very visit visits was we were what when "
-    "which who whom whose why will with would you your yours yourself session site page pages shown show really often usually best least "
-    "out really find found was".split()
-)
+_PLAIN_WORDS = """
+a about after again all am an and any are as at be been best but by can could did do does doing ever find for found from give gave had has
+have hello hi how i if in is it its just last least made many me more most much my name of often on one or other our out page pages please
+really recently say session show shown site so some tell than that the them then there these they thing things think this those time to
+today told too us usually very visit visits was we were what when which who whom whose why will with would you your yours yourself
+"""
+_PLAIN = frozenset(_PLAIN_WORDS.split())
 _ASKED = {
     "age": "old age born year years",
     "work": "job work occupation profession living",
     "gender": "man woman gender sex male female",
     "who": "introduce describe person yourself",
-    "taste": "like love liked loved favourite favorite favourites favorites enjoy enjoyed prefer taste genre genres kind kinds type types sort sorts interested interests",
+    "taste": "like love liked loved favourite favorite favourites favorites enjoy enjoyed prefer taste genre genres kind kinds type types "
+    "interested interests",
     "dislike": "dislike disliked hate hated worst least bad",
     "chose": "watch watched watching choose chose chosen pick picked saw see seen buy bought listen listened took take",
     "skipped": "skip skipped ignore ignored pass passed",
@@ -107,7 +108,9 @@ def _skipped(facts: Facts, memories: Sequence[MemoryRecord]) -> list[str]:
 
 def _rated(facts: Facts, memories: Sequence[MemoryRecord]) -> list[str]:
     mean = facts.mean_rating
-    return ([] if mean is None else [f"My average rating was {mean:.1f} stars."]) + [one.text for one in memories if one.kind == "rated"][:2]
+    return ([] if mean is None else [f"My average rating was {mean:.1f} stars."]) + [one.text for one in memories if one.kind == "rated"][
+        :2
+    ]
 
 
 def _felt(_: Facts, memories: Sequence[MemoryRecord]) -> list[str]:

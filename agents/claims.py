@@ -112,7 +112,10 @@ def objects(items: str, genres: str) -> str:
         rf"(?: (?P<genre>{genres}))?{noun}?(?: of (?:the |all )?(?P<total>\d+){noun}?| of (?:the |them|all)?{noun}?)?{shown}"
         rf"(?:(?::|,|, namely) (?P<detail>{LIST}))?"
     )
-    share = rf"(?P<share>all|every|everything|nothing|anything|any|most|half|some|several)(?: (?P<kind>{genres}))?(?: of(?: the)?)?{noun}?{shown}"
+    share = (
+        rf"(?P<share>all|every|everything|nothing|anything|any|most|half|some|several)(?: (?P<kind>{genres}))?(?: of(?: the)?)?"
+        rf"{noun}?{shown}"
+    )
     listed = rf"(?P<alone>only |just )?(?P<list>{LIST})(?:,? and (?P<more>\d+) (?:more|others?)(?: (?:{items}))?)?"
     return rf"(?:{listed}|{count}|{share}|(?P<pronoun>it|them|both|both of them|each of them|each))"
 
@@ -132,19 +135,22 @@ def about(match: re.Match[str], context: Context, true: frozenset[int], everythi
         if isinstance(found, str):
             return found
         exact = len(found) + int(group["more"] or 0)
-        if (group["alone"] or group["more"]) and (exact != len(true) or not found <= true):
-            return "another number"
-        return replace(context, last=found)
+        wrong = (group["alone"] or group["more"]) and (exact != len(true) or not found <= true)
+        return "another number" if wrong else replace(context, last=found)
     if group["pronoun"]:
-        word = group["pronoun"]
-        size = {"it": len(context.last) == 1, "both": len(context.last) == 2, "both of them": len(context.last) == 2}
-        if not size.get(word, len(context.last) > 1):
-            return "a word that points nowhere"
-        return context if context.last <= listed else "not what happened to the item"
+        return _pointed(group["pronoun"], context, listed)
     if group["share"]:
         pool, hit = _of(group["kind"], everything, facts), _of(group["kind"], true, facts)
         return replace(context, last=hit) if _share(group["share"], len(hit), len(pool)) else "another share"
     return _counted(group, context, true, everything)
+
+
+def _pointed(word: str, context: Context, true: frozenset[int]) -> Checked:
+    """What a pronoun says of the items named before."""
+    wanted = {"it": len(context.last) == 1, "both": len(context.last) == 2, "both of them": len(context.last) == 2}
+    if not wanted.get(word, len(context.last) > 1):
+        return "a word that points nowhere"
+    return context if context.last <= true else "not what happened to the item"
 
 
 def _counted(group: dict[str, str | None], context: Context, true: frozenset[int], everything: frozenset[int]) -> Checked:
@@ -201,7 +207,7 @@ def _skipped(match: re.Match[str], context: Context) -> Checked:
 
 
 def _not_chosen(match: re.Match[str], context: Context) -> Checked:
-    """"did not watch ..." of a list, or of anything at all."""
+    """ "did not watch ..." of a list, or of anything at all."""
     facts = context.facts
     if match["named"]:
         never = facts.skipped - (facts.known if facts.whole_life else frozenset())
@@ -286,7 +292,7 @@ def _felt_about(wanted: bool) -> Callable[[re.Match[str], Context], Checked]:
 
 
 def _extreme(best: bool) -> Callable[[re.Match[str], Context], Checked]:
-    """"my favourite was ...": rated higher (or lower) than everything else of the visit."""
+    """ "my favourite was ...": rated higher (or lower) than everything else of the visit."""
 
     def check(match: re.Match[str], context: Context) -> Checked:
         given = context.facts.given
@@ -399,6 +405,7 @@ def forms(items: str, genres: str, chosen: str, choose: str) -> list[Form]:
         (rf"{i}left after (?P<pages>\d+) pages?", _pages),
         (rf"{i}{also}(?:gave|rated) {which} (?:with |at )?{rating}", _rated),
         (rf"{i}{also}gave {rating} to {which}", _rated),
+        (rf"{which} (?:got|was given) {rating}(?: from me)?", _rated),
         (rf"(?:my|the) (?:average|mean) rating was {stars}(?: stars?)?", _average),
         (rf"{i}gave (?:an average of )?{stars} stars?(?: on average)", _average),
         (rf"{i}{also}(?:liked|loved|enjoyed|like|love|enjoy) {which}{VISIT}", _felt_about(wanted=True)),
@@ -421,7 +428,7 @@ def forms(items: str, genres: str, chosen: str, choose: str) -> list[Form]:
         (r"(?:i )?am an? (?P<age>\d+)(?:-| )years?(?:-| )old(?P<words>(?:,? [\w]+){1,5})", _person),
         (r"(?:i )?(?:am|work as) (?:an? )?(?P<words>[\w]+(?: [\w]+){0,4})", _person),
         (r"my (?:occupation|job|profession|gender) is (?:an? )?(?P<words>[\w]+(?: [\w]+){0,3})", _person),
-        (rf"(?:i )?(?:like|love|enjoy|prefer)(?: to {choose.split('|')[0]})? (?P<genres>{kinds}){item_noun}?", _favourite_genres),
+        (rf"(?:i )?(?:like|love|enjoy|prefer) (?P<genres>{kinds}){item_noun}?", _favourite_genres),
         (rf"my favourite (?:genres? (?:is|are|include)|{items} are) (?P<genres>{kinds})", _favourite_genres),
         (rf"my (?:first|strongest) favourite genre is (?P<single>(?P<genres>{kinds}))", _favourite_genres),
         (rf"(?P<genres>{kinds}) (?:is|are) (?:1 of |among )?my favourite genres?", _favourite_genres),

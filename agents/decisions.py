@@ -161,7 +161,8 @@ class LanguageModelDecisions:
         if self.config.texts and self.config.least_texts_share:
             pages = reference_situations(train, profiles, self._context.page_size, self.config.texts_trial, rng.child("texts"))
             visits = [made_up_visit(page, self._actions) for page in pages]
-            drawn = {action.name: self._priors.of(action, visits[0].profile)[None, :] for action in self._actions if action.scope == "session"}
+            asked = [action for action in self._actions if action.scope == "session"]
+            drawn = {action.name: self._priors.of(action, visits[0].profile)[None, :] for action in asked}
             self._texts.test(visits, [close(self._actions, visit, drawn) for visit in visits])
 
     @property
@@ -194,7 +195,8 @@ class LanguageModelDecisions:
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
         """See `simulator.protocols.DecisionModel.close_sessions`. One scored prompt per session, then the texts."""
         answers = self._model.score([self.prompts.closing(situation) for situation in situations])
-        return self._texts.write(situations, [self._closing(situation, scores) for situation, scores in zip(situations, answers, strict=True)])
+        closings = [self._closing(situation, scores) for situation, scores in zip(situations, answers, strict=True)]
+        return self._texts.write(situations, closings)
 
     def save(self, folder: Path) -> None:
         """Writes ``language_model_decisions.json``."""

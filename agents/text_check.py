@@ -9,6 +9,7 @@ sentences of unusual form; it never has to foresee a lie.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from agents.claims import WORDS, Context, Form, forms
@@ -102,7 +103,7 @@ def _true(text: str, start: int, context: Context, known: list[Form], reasons: l
             if (end["next"] or "") in (" because ", " since ") and not checked.leaning:
                 reasons.append("a reason that is no fact")
                 continue
-            if context_because(text, start) and checked.leaning != context.leaning:
+            if _is_reason(text, start) and checked.leaning != context.leaning:
                 reasons.append("a reason that is no fact")
                 continue
             if end["next"] is None or _true(text, end.end(), replace(checked), known, reasons, depth + 1):
@@ -110,7 +111,7 @@ def _true(text: str, start: int, context: Context, known: list[Form], reasons: l
     return False
 
 
-def context_because(text: str, start: int) -> bool:
+def _is_reason(text: str, start: int) -> bool:
     """Whether the clause that begins at a place is given as the reason of the one before."""
     return text[:start].endswith((" because ", " since "))
 
@@ -124,7 +125,10 @@ def _normal(text: str, named: list[Named]) -> str:
     line = "".join([*parts, _words(text[last:])])
     line = re.sub(r"[\"“”'](«\d+»)[\"“”']", r"\1", line)
     # "I watched X, which I gave 4 stars" says the same as "..., and gave it 4 stars".
-    return _WHICH.sub(r" and \1 it ", line)
+    line = _WHICH.sub(r" and \1 it ", line)
+    line = re.sub(r"^of the (\d+)((?: [\w-]+){1,3}?),? i ([\w ]+?) (\d+)(?=[.,]| and )", r"i \3 \4 of the \1\2", line)
+    line = re.sub(r"^(?:today|this time|in this (?:visit|session)),? (?=i )", "", line)
+    return re.sub(r"^there were (\d+) (\w+)(?=,? and i )", r"i was shown \1 \2", line)
 
 
 def _words(text: str) -> str:
@@ -151,11 +155,12 @@ def _forms(catalog: Catalog) -> list[Form]:
     """The forms in the words of a catalog's domain."""
     domain = catalog.domain
     nouns = {*WORDS.get(domain.item, ()), domain.item, domain.items, "item", "items"}
-    genres = sorted((genre.lower() for genre in catalog.genre_names if genre), key=len, reverse=True) or ["no genre"]
+    genres = [genre for genre in catalog.genre_names if genre] or ["no genre"]
     past = {domain.chosen, "chose", "picked", "took", "selected", "chosen"}
-    plain = [domain.choose, *sorted({"choose", "pick", "take", "select"} - {domain.choose})]
-    return forms(_either(sorted(nouns, key=len, reverse=True)), _either(genres), _either(sorted(past, key=len, reverse=True)), "|".join(map(re.escape, plain)))
+    plain = {domain.choose, "choose", "pick", "take", "select"}
+    return forms(_either(nouns), _either(genres), _either(past), _either(plain))
 
 
-def _either(words: list[str]) -> str:
-    return "|".join(re.escape(word.lower()) for word in words)
+def _either(words: Iterable[str]) -> str:
+    """An expression of any of some words, the longest first."""
+    return "|".join(re.escape(word.lower()) for word in sorted(words, key=lambda word: (-len(word), word)))

@@ -60,7 +60,8 @@ class Conversation:
     """Questions to one person, who answers from profile and memories; what was said before is remembered within it.
 
     Args:
-        model: writes the answers, of which true sentences are kept; None leaves facts. prompts: of the people's data. profile: who is asked.
+        model: writes the answers, of which true sentences are kept; None leaves facts.
+        prompts: of the people's data. profile: who is asked.
         memories: everything the person remembers or forgot.
         seed: of the run, from which the sampler's randomness comes. scale: of the ratings, or None.
 

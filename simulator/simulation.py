@@ -351,6 +351,7 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
         **_texts(frames[TEXTS.name]),
         **_compared(pages),
         "model_seconds": round(sum(result.model_seconds for result in results), 3),
+        "cohort_seconds": round(sum(result.seconds for result in results), 3),
         "tokens": {
             name: sum(getattr(result.usage, name) for result in results)
             for name in ("prompt_tokens", "computed_tokens", "generated_tokens", "calls")

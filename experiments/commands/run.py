@@ -107,9 +107,15 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
     ]
     if tokens["prompt_tokens"]:
         rows.append(("tokens", f"{tokens['prompt_tokens']:,} in prompts ({share:.0%} computed), {tokens['generated_tokens']:,} generated"))
+    from experiments.model_effect import text_words  # noqa: PLC0415
+
+    if words := text_words(summary):
+        rows.append(("texts", words))
     if summary.get("text_failures"):
         from experiments.analysis.report_sections import failed_texts  # noqa: PLC0415 - slow imports
 
-        rows.append(("texts that failed", failed_texts(summary)))
+        rows.append(("texts of the model that failed", failed_texts(summary)))
+    if did := summary.get("language_model"):
+        rows.append(("language model", did["said"]))
     rows += [("log", f"{path}/impressions.parquet"), ("report", f"{path}/report.html"), ("run", str(path))]
     emit({}, as_json=False, title="What happened", rows=rows)
