@@ -447,7 +447,7 @@ class CalibratedDecisions:
     @property
     def _weight_of_model(self) -> float:
         choice = self.calibration.choice
-        return dict(zip(choice.names, choice.weights.tolist(), strict=True)).get("language model", 0.0)
+        return float(sum(weight for name, weight in zip(choice.names, choice.weights, strict=True) if name == "language model"))
 
     def _usually_said(self, evidence: np.ndarray) -> np.ndarray:
         """What the language model says on average of items with this evidence."""
