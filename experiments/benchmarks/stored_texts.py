@@ -44,7 +44,7 @@ def of_run(path: Path, seed: int) -> dict[str, Any]:
     """The texts that a run shows, checked anew against what its log says of the visit.
 
     Returns:
-        Of at most `STORED` texts ``texts_checked``, ``texts_false_share`` and ``texts_false`` (examples); ``texts_passed_share`` of the run.
+        Of at most `STORED` texts ``texts_checked``, ``texts_false_share`` and ``texts_false`` (examples), ``texts_passed_share``.
     """
     run = RunDirectory.open(path, complete=True)
     train = data_of(config_of(run), run).train

@@ -169,8 +169,6 @@ def test_questions_are_answered_from_facts_or_not_at_all(catalog, person):
     assert ask("How old are you?") == ["I am 24 years old."]
     assert ask("Did you watch Heat?") == [text]
     assert ask("What about The Matrix?") == ["I did not watch Matrix, The."]
-        "I did not watch Matrix, The."
-    ]
     assert ask("What about Toy Story 2?") == ["I know nothing about Toy Story 2."]
     assert ask("What did you skip?") == ["I skipped The Matrix."]
     assert ask("Which genres do you like?")[0] == "My favourite genres are Drama and War."
