@@ -38,6 +38,16 @@ def read_tastes(file: Path) -> dict[str, str]:
     return _read(file)[0]
 
 
+def read_told_tastes(file: Path) -> dict[str, tuple[str, str]]:
+    """User id -> paragraph and how it came about (`Closing.reason_status`), of everybody who has one.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    tastes, _, statuses = _read(file)
+    return {user: (text, statuses.get(user, "")) for user, text in tastes.items() if text}
+
+
 def _read(file: Path) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     """User id -> paragraph, -> key of what was asked, and -> how it came about; of versions that did not keep the last two, none."""
     way_out = "remove it, and a resumed run writes the tastes again"
