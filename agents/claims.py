@@ -19,10 +19,10 @@ ITEM = r"«\d+»"
 LIST = rf"{ITEM}(?:, {ITEM})*(?:,? and {ITEM})?"
 CHOICE = rf"{ITEM}(?:, {ITEM})*(?:,? (?:and|or) {ITEM})?"
 NUMBER = r"\d+(?:\.\d+)?"
-VISIT = r"(?: today| this time| here| (?:in|during|on|of) this (?:visit|session))?"
+VISIT = r"(?: today| this time| here| (?:in|during|on|of) (?:this|my|the) (?:visit|session))?"
 
 WORDS = {
-    "film": ("film", "films", "movie", "movies", "title", "titles"),
+    "film": ("film", "films", "title", "titles"),
     "artist": ("artist", "artists", "band", "bands"),
 }
 """What items may be called besides the domain's words."""
@@ -109,7 +109,7 @@ def objects(items: str, genres: str) -> str:
     shown = r"(?: (?:that )?(?:i was|were) (?:shown|offered)(?: to me)?)?"
     count = (
         r"(?P<bound>exactly |only |just |at least |at most |more than |fewer than |less than |the |all )?(?P<count>\d+|an?|no|none)"
-        rf"(?: (?P<genre>{genres}))?{noun}?(?: of (?:the |all )?(?P<total>\d+){noun}?| of (?:the |them|all)?{noun}?)?{shown}"
+        rf"(?: (?P<genre>{genres}))?{noun}?(?: (?:out )?of (?:the |all )?(?P<total>\d+){noun}?| of (?:the |them|all)?{noun}?)?{shown}"
         rf"(?:(?::|,|, namely) (?P<detail>{LIST}))?"
     )
     share = (
@@ -216,6 +216,12 @@ def _not_chosen(match: re.Match[str], context: Context) -> Checked:
     return replace(context, last=facts.shown) if not facts.chosen else "something was chosen"
 
 
+def _but_not(match: re.Match[str], context: Context) -> Checked:
+    facts = context.facts
+    took = _among(match["took"], context, facts.chosen | (facts.known if facts.whole_life else frozenset()), facts.shown | facts.known)
+    return took if isinstance(took, str) else _not_chosen(match, context)
+
+
 def _rest(match: re.Match[str], context: Context) -> Checked:
     left = context.facts.skipped
     if not left or (match["rest"] and int(match["rest"]) != len(left)):
@@ -272,6 +278,12 @@ def _leaning(facts: Facts, stars: float) -> tuple[int, int]:
 def _average(match: re.Match[str], context: Context) -> Checked:
     mean = context.facts.mean_rating
     return context if mean is not None and abs(mean - float(match["stars"])) < ROUNDED else "another mean rating"
+
+
+def _end(match: re.Match[str], context: Context) -> Checked:
+    given = context.facts.given.values()
+    end = (max if match["end"] == "highest" else min)(given, default=None)
+    return context if end is not None and float(match["stars"]) == end else "another rating"
 
 
 def _felt_about(wanted: bool) -> Callable[[re.Match[str], Context], Checked]:
@@ -397,7 +409,8 @@ def forms(items: str, genres: str, chosen: str, choose: str) -> list[Form]:
     item_noun = rf"(?: (?:{items}))"
     table: list[tuple[str, Callable[[re.Match[str], Context], Checked]]] = [
         (rf"{i}{also}(?:{chosen}) {which}{VISIT}{pages}", _chose),
-        (rf"{i}{also}(?:skipped|passed over|ignored|left out) {which}{VISIT}{pages}", _skipped),
+        (rf"{i}{also}(?:skipped|passed over|passed on|turned down|ignored|left out) {which}{VISIT}{pages}", _skipped),
+        (rf"{i}(?:{chosen}) (?P<took>{LIST}),? but not (?P<named>{CHOICE}){VISIT}", _but_not),
         (rf"{i}{also}(?:skipped|passed over|ignored|left out) (?:the rest|the others?|the other (?P<rest>\d+){item_noun}?)", _rest),
         (rf"{i}(?:did not|never) (?:{choose}) (?:(?P<named>{CHOICE})|anything|any{item_noun}|any of them){VISIT}", _not_chosen),
         (rf"{i}(?:was shown|got|was offered) {which}{VISIT}{pages}", _was_shown),
@@ -405,16 +418,23 @@ def forms(items: str, genres: str, chosen: str, choose: str) -> list[Form]:
         (rf"{i}left after (?P<pages>\d+) pages?", _pages),
         (rf"{i}{also}(?:gave|rated) {which} (?:with |at )?{rating}", _rated),
         (rf"{i}{also}gave {rating} to {which}", _rated),
-        (rf"{which} (?:got|was given) {rating}(?: from me)?", _rated),
+        (rf"{which} (?:got|was given|received) {rating}(?: from me)?", _rated),
+        (rf"my rating (?:for|of) {which} was {rating}", _rated),
+        (rf"(?:my|the) (?P<end>highest|lowest) rating(?: i gave)? was (?:an? )?{stars}(?: stars?)?", _end),
         (rf"(?:my|the) (?:average|mean) rating was {stars}(?: stars?)?", _average),
-        (rf"{i}gave (?:an average of )?{stars} stars?(?: on average)", _average),
+        (rf"{i}gave {stars} stars? on average", _average),
+        (rf"{i}gave an average(?: rating)? of {stars}(?: stars?)?", _average),
         (rf"{i}{also}(?:liked|loved|enjoyed|like|love|enjoy) {which}{VISIT}", _felt_about(wanted=True)),
         (rf"{i}(?:disliked|dislike|hated|hate|(?:did|do) not (?:like|love|enjoy)) {which}{VISIT}", _felt_about(wanted=False)),
         (rf"(?:my favourite|the best)(?: of them|{item_noun})?{VISIT} was (?P<one>{ITEM})", _extreme(best=True)),
+        (rf"{i}gave my (?:highest|best) rating to (?P<one>{ITEM})", _extreme(best=True)),
+        (rf"{i}gave my (?:lowest|worst) rating to (?P<one>{ITEM})", _extreme(best=False)),
+        (rf"(?P<one>{ITEM}) was the(?: 1)?{item_noun}? ?(?:that )?i liked (?:most|best)", _extreme(best=True)),
         (rf"(?P<one>{ITEM}) was (?:my favourite|the best)(?: of them|{item_noun})?{VISIT}", _extreme(best=True)),
         (rf"{i}(?:liked|loved|enjoyed) (?P<one>{ITEM}) (?:most|best)", _extreme(best=True)),
         (rf"(?:my least favourite|the worst)(?: of them|{item_noun})?{VISIT} was (?P<one>{ITEM})", _extreme(best=False)),
         (rf"{i}liked (?P<one>{ITEM}) least", _extreme(best=False)),
+        (rf"{i}rated my satisfaction (?:as |at |with )?(?P<score>\d+)(?: of 10| out of 10|/10)?", _satisfaction),
         (r"my satisfaction(?: with this visit)? was (?P<score>\d+)(?: of 10| out of 10|/10)?", _satisfaction),
         (rf"{i}(?:was|am|felt) (?P<score>\d+) (?:of|out of) 10 satisfied{VISIT}", _satisfaction),
         (
@@ -433,6 +453,7 @@ def forms(items: str, genres: str, chosen: str, choose: str) -> list[Form]:
         (rf"my (?:first|strongest) favourite genre is (?P<single>(?P<genres>{kinds}))", _favourite_genres),
         (rf"(?P<genres>{kinds}) (?:is|are) (?:1 of |among )?my favourite genres?", _favourite_genres),
         (rf"(?:i )?(?P<trait>{'|'.join(words for levels in TRAITS.values() for words in levels.values())})", _trait),
+        (rf"an? (?P<kinds>{kinds}){item_noun}(?: from (?P<year>\d{{4}}))?", _item_is),
         (
             rf"(?:(?P<one>{ITEM})|it) (?:is|was) an? (?P<kinds>(?:{genres})(?:(?:, and|,| and|) (?:{genres}))*)"
             rf"{item_noun}?(?: from (?P<year>\d{{4}}))?",

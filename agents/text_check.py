@@ -127,6 +127,8 @@ def _normal(text: str, named: list[Named]) -> str:
     # "I watched X, which I gave 4 stars" says the same as "..., and gave it 4 stars".
     line = _WHICH.sub(r" and \1 it ", line)
     line = re.sub(r"^of the (\d+)((?: [\w-]+){1,3}?),? i ([\w ]+?) (\d+)(?=[.,]| and )", r"i \3 \4 of the \1\2", line)
+    line = line.replace(" after the first page", " after 1 page")
+    line = re.sub(r"^on average,? i gave (\d+(?:\.\d+)?)", r"i gave an average of \1", line)
     line = re.sub(r"^(?:today|this time|in this (?:visit|session)),? (?=i )", "", line)
     return re.sub(r"^there were (\d+) (\w+)(?=,? and i )", r"i was shown \1 \2", line)
 
@@ -156,8 +158,8 @@ def _forms(catalog: Catalog) -> list[Form]:
     domain = catalog.domain
     nouns = {*WORDS.get(domain.item, ()), domain.item, domain.items, "item", "items"}
     genres = [genre for genre in catalog.genre_names if genre] or ["no genre"]
-    past = {domain.chosen, "chose", "picked", "took", "selected", "chosen"}
-    plain = {domain.choose, "choose", "pick", "take", "select"}
+    past = {domain.chosen, "chose", "picked", "took", "selected", "chosen", *(("saw", "seen") if domain.item == "film" else ())}
+    plain = {domain.choose, "choose", "pick", "take", "select", *(("see",) if domain.item == "film" else ())}
     return forms(_either(nouns), _either(genres), _either(past), _either(plain))
 
 
