@@ -18,7 +18,7 @@ from agents.addends import evidence_parts
 from agents.behaviour import Behaviour
 from agents.calibration import Calibration, weights_table
 from agents.calibration_fit import activity, estimate, evidence_log_odds, expected_ratings, expected_stars, fit_said, gather, log_odds
-from agents.choices import close, decide, unusable
+from agents.choices import close, decide, unlike, unusable
 from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
 from agents.exposures import hide, items_by_user, people_split
@@ -83,7 +83,7 @@ class CalibratedConfig(VisitConfig):
             than the log says items are liked that nobody picked (`agents.rating_selection`). No log shows it; random ratings do.
         random_ratings: Parquet or CSV file of ratings of items that people were given and did not pick (user, item, rating), from
             which that difference is read in place of the assumption.
-        recentre, reference_pages, texts, prompt: as in `agents.decisions.LanguageModelConfig`.
+        recentre, reference_pages, texts, texts_trial, least_texts_share, prompt: as in `agents.decisions.LanguageModelConfig`.
     """
 
     language_model: bool = True
@@ -101,6 +101,8 @@ class CalibratedConfig(VisitConfig):
     recentre: bool = True
     reference_pages: int = Field(32, ge=1, le=10_000)
     texts: bool = True
+    texts_trial: int = Field(16, ge=1, le=1_000)
+    least_texts_share: float = Field(0.5, ge=0, le=1)
     prompt: PromptConfig = PromptConfig()
 
 
@@ -175,12 +177,23 @@ class CalibratedDecisions:
         """See `simulator.protocols.Candid`."""
         selection = self._raters.model.selection if self._raters is not None else None
         glad = self._satisfaction.assumptions if self._satisfaction is not None else ()
-        return (*self.config.assumptions(), *glad, *([] if selection is None or not round(selection.gap, 2) else [selection.sentence()]))
+        texts = self._model.assumptions if self._model is not None else ()
+        told = [] if selection is None or not round(selection.gap, 2) else [selection.sentence()]
+        return (*self.config.assumptions(), *glad, *told, *texts)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """See `simulator.protocols.Candid`."""
         return tuple(self.calibration.report.get("warnings", ()))
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What was measured of the language model before the run, for its summary."""
+        if self._model is None:
+            return {}
+        choice = self.calibration.report.get("choice", {})
+        test, lift = choice.get("likelihood_ratio") or {}, choice.get("lift") or {}
+        return self._model.figures | {f"model_{name}": value for name, value in lift.items()} | ({"model_p": test["p"]} if test else {})
 
     @property
     def calibration(self) -> Calibration:
@@ -202,6 +215,7 @@ class CalibratedDecisions:
             # Answers are corrected as they were when their weight was estimated.
             if stored is not None and stored.reference:
                 self._model.adopt(profiles, stored.reference)
+                self._model.try_texts(train, profiles, rng.child("language model"))
             else:
                 self._model.fit(train, profiles, rng.child("language model"))
         self._calibration = stored or self._estimated(train, profiles, rng)
@@ -458,6 +472,21 @@ class CalibratedDecisions:
             index = index + self._exposed[items]
         if self._moods is not None and visit is not None:
             index = index + self._moods.log_odds(items, visit)
+        decision = self._drawn(situation, index, reading, visit)
+        if reading is None or said is None:
+            return decision
+        without = self._drawn(situation, index - self._weight_of_model * (said - self._usually_said(evidence)), None, visit)
+        return replace(
+            decision,
+            memories_told=self.prompts.told(situation.memories),
+            thought=reading.thought,
+            thought_status=reading.thought_status,
+            unlike_without_model=unlike(decision, without),
+        )
+
+    def _drawn(self, situation: Situation, index: np.ndarray, reading: Reading | None, visit: Visit | None) -> Decision:
+        """What is done on a page where choosing has the log-odds `index`, shape (n_items,)."""
+        profile = situation.profile
         found = self._priors.page(situation)
         positive = expit(index)
         found["choose"] = np.column_stack([positive if value else 1.0 - positive for value in self._choose.values])
@@ -469,11 +498,17 @@ class CalibratedDecisions:
             leaving = leaving_by_visits(leave, situation, positive)
         else:
             leaving = self._staying(profile).leaving(leave, situation)
-        decision = decide(self._actions, situation, found, leaving, graded=("rate",) if rated else ())
-        if reading is None:
-            return decision
-        told = self.prompts.told(situation.memories)
-        return replace(decision, memories_told=told, thought=reading.thought, thought_status=reading.thought_status)
+        return decide(self._actions, situation, found, leaving, graded=("rate",) if rated else ())
+
+    @property
+    def _weight_of_model(self) -> float:
+        choice = self.calibration.choice
+        return float(sum(weight for name, weight in zip(choice.names, choice.weights, strict=True) if name == "language model"))
+
+    def _usually_said(self, evidence: np.ndarray) -> np.ndarray:
+        """What the language model says on average of items with this evidence."""
+        level, slope, _ = self.calibration.background
+        return np.asarray(level + slope * evidence)
 
     def _visit(self, situation: Situation) -> Visit | None:
         """The visit that a page belongs to, where visits have moods; None outside of any."""
@@ -531,8 +566,7 @@ class CalibratedDecisions:
 
     def _unasked(self, evidence: np.ndarray) -> np.ndarray:
         """Log-odds where no page is made: what the language model would say is stood for by its mean at the same evidence."""
-        level, slope, _ = self.calibration.background
-        said = level + slope * evidence if self._model is not None else None
+        said = self._usually_said(evidence) if self._model is not None else None
         return self._weighted(evidence, said, np.ones_like(evidence), 0.0)
 
     def _stand_in(self, situation: Situation, evidence: np.ndarray) -> np.ndarray | None:

@@ -14,6 +14,7 @@ from agents.behaviour import FEATURES, Behaviour
 from agents.calibration import Calibration, fit_evidence, identity, weights_table
 from agents.choice_model import Logit, calibration, fit_logit, likelihood_ratio, slope_above_one
 from agents.decisions import Reading, first_page
+from agents.model_lift import lift
 from agents.sampled_pages import Exposures, catalog_log_odds
 from agents.stars import STARS
 from simulator.dataset import Dataset
@@ -203,6 +204,7 @@ def _second_step(
             "asked people": len(np.unique(people[asked])),
             "language model alone": calibration(expit(said + odds), y[asked]),
             "after": calibration(expit(model.index(x[asked])), y[asked]),
+            "lift": lift(model.index(x[asked]), base[asked], y[asked], people[asked]),
         }
         if asked.sum() >= FEWEST_FOR_TEST:
             larger = fit_logit(x, y, people, names)

@@ -93,6 +93,11 @@ def unusable(actions: Sequence[Action], situation: Situation, prior: Probabiliti
     return Decision(outcomes, status, reply)
 
 
+def unlike(one: Decision, other: Decision) -> int:
+    """On how many items of a page two decisions choose otherwise, and one more if only one of them leaves."""
+    return sum(int((one.outcomes[name].values != other.outcomes[name].values).sum()) for name in ("choose", "leave"))
+
+
 def _draw(action: Action, situation: Situation, probabilities: np.ndarray, keys: Sequence[int], done: Mapping[str, Outcome]) -> Outcome:
     cumulative = np.cumsum(probabilities, axis=1)
     # An action's own session number keeps session actions apart from page actions of the last page.

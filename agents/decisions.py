@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from agents.choices import close, decide, unusable
 from agents.priors import PriorConfig, Priors
 from agents.prompts import PromptBuilder, PromptConfig
 from agents.text import clean
+from agents.texts import TextWriter, Trial
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, ModelError
 from simulator.protocols import DecisionContext
@@ -22,8 +23,8 @@ from simulator.records import (
     Closing,
     Completion,
     Decision,
-    GenerationRequest,
     Impression,
+    Met,
     Page,
     Scores,
     SessionState,
@@ -40,7 +41,9 @@ class LanguageModelConfig(PriorConfig):
         recentre: corrects the model's own preference for labels and places (see `LanguageModelDecisions`).
         reference_pages: pages of random people and items on which that preference is measured, once per run.
         strength: what the model's corrected log-odds are multiplied by; 0 leaves the prior alone.
-        texts: whether a reason for the satisfaction is written.
+        texts: whether the model is asked for texts, and a reason for the satisfaction is written. Without it, insights are made from facts.
+        texts_trial: sentences that the model is asked for before the run, to see how many of them are complete and true (`agents.texts`).
+        least_texts_share: below this share of them it is not asked for texts: they are made from facts. With 0 it is asked untried.
         prompt: what goes into the prompts.
     """
 
@@ -48,6 +51,8 @@ class LanguageModelConfig(PriorConfig):
     reference_pages: int = Field(32, ge=1, le=10_000)
     strength: float = Field(1.0, ge=0, le=10)
     texts: bool = True
+    texts_trial: int = Field(16, ge=1, le=1_000)
+    least_texts_share: float = Field(0.5, ge=0, le=1)
     prompt: PromptConfig = PromptConfig()
 
 
@@ -111,10 +116,30 @@ class LanguageModelDecisions:
         self.prompts = PromptBuilder(context.catalog, context.actions, config.prompt, context.seed)
         self._priors = Priors(config, context.actions, (), context.max_pages)
         self._reference: dict[str, np.ndarray] = {}
+        self._texts = TextWriter(
+            self._model, self.prompts, context.actions, context.rating_scale, texts=config.texts, least=config.least_texts_share
+        )
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """See `simulator.protocols.Candid`: who writes the texts."""
+        return (self._texts.told,) if self._texts.told else ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See `simulator.protocols.Candid`."""
+        return ()
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What was measured of the model before the run, for its summary."""
+        trial = self._texts.trial
+        return {} if trial is None else {"texts_trial_asked": trial.asked, "texts_trial_passed_share": trial.share}
 
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
         """Measures the model's preference for labels and places on reference pages."""
         self._priors = Priors(self.config, self._actions, profiles, self._context.max_pages)
+        self.try_texts(train, profiles, rng)
         if not self.config.recentre:
             return
         situations = reference_situations(train, profiles, self._context.page_size, self.config.reference_pages, rng)
@@ -130,6 +155,15 @@ class LanguageModelDecisions:
         for batch in (read, ends):
             for name in batch[0]:
                 self._reference[name] = np.mean([logprobs[name] for logprobs in batch], axis=0)
+
+    def try_texts(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
+        """Asks for sentences about made up visits, to see whether the model writes true ones."""
+        if self.config.texts and self.config.least_texts_share:
+            pages = reference_situations(train, profiles, self._context.page_size, self.config.texts_trial, rng.child("texts"))
+            visits = [made_up_visit(page, self._actions) for page in pages]
+            asked = [action for action in self._actions if action.scope == "session"]
+            drawn = {action.name: self._priors.of(action, visits[0].profile)[None, :] for action in asked}
+            self._texts.test(visits, [close(self._actions, visit, drawn) for visit in visits])
 
     @property
     def reference(self) -> dict[str, np.ndarray]:
@@ -165,11 +199,7 @@ class LanguageModelDecisions:
 
     def written(self, closings: Sequence[Closing], situations: Sequence[Situation]) -> list[Closing]:
         """The same closings with the texts of the language model, which answers nothing else; one situation for each."""
-        reasons, insights = self._write(situations, closings)
-        return [
-            replace(closing, reason=reason, reason_status=how_reason, insight=insight, insight_status=how_insight)
-            for closing, (reason, how_reason), (insight, how_insight) in zip(closings, reasons, insights, strict=True)
-        ]
+        return self._texts.write(situations, closings)
 
     def save(self, folder: Path) -> None:
         """Writes ``language_model_decisions.json``."""
@@ -177,6 +207,7 @@ class LanguageModelDecisions:
             "typical_items": self._priors.typical_items,
             "reference_log_probabilities": {name: values.tolist() for name, values in self._reference.items()},
             "labels": {action.name: list(action.labels) for action in self._actions},
+            "texts_trial": None if self._texts.trial is None else asdict(self._texts.trial),
         }
         (folder / "language_model_decisions.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
@@ -185,6 +216,8 @@ class LanguageModelDecisions:
         document = json.loads((folder / "language_model_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._reference = {name: np.array(values) for name, values in document["reference_log_probabilities"].items()}
+        trial = document.get("texts_trial")
+        self._texts.trial = None if trial is None else Trial(**trial)
 
     # --- asking ---
 
@@ -261,43 +294,29 @@ class LanguageModelDecisions:
             self._actions, situation, {action.name: self._probabilities(action, read[action.name], situation.profile) for action in actions}
         )
 
-    # --- texts ---
-
-    def _write(self, situations: Sequence[Situation], closings: Sequence[Closing]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        """Reasons and insights, texts with statuses; asked for together, since more texts at once cost less each."""
-        nothing = [("", "")] * len(situations)
-        reasons = self._reasons(situations, closings) if self.config.texts else []
-        reflecting = [number for number, situation in enumerate(situations) if situation.reflects]
-        insights = self._insights([situations[number] for number in reflecting])
-        written = [_sentence(completion) for completion in self._model.generate([*reasons, *insights])] if reasons or insights else []
-        drawn = dict(zip(reflecting, written[len(reasons) :], strict=True))
-        return written[: len(reasons)] or nothing, [drawn.get(number, ("", "")) for number in range(len(situations))]
-
-    def _reasons(self, situations: Sequence[Situation], closings: Sequence[Closing]) -> list[GenerationRequest]:
-        return [
-            self.prompts.reason(
-                situation, [_label(action, closing) for action in self.prompts.session_actions], situation.stream.child("reason")
-            )
-            for situation, closing in zip(situations, closings, strict=True)
-        ]
-
-    def _insights(self, situations: Sequence[Situation]) -> list[GenerationRequest]:
-        return [self.prompts.insight(situation, situation.stream.child("insight")) for situation in situations]
-
 
 def _after_first_page(situation: Situation) -> Situation:
     state = replace(situation.state, page=2, shown=len(situation.page.impressions), chosen=1)
     return replace(situation, state=state)
 
 
-def _label(action: Action, closing: Closing) -> str:
-    return action.labels[action.values.index(closing.outcomes[action.name].values[0])]
-
-
-def _sentence(completion: Completion) -> tuple[str, str]:
-    """A written sentence and its status; what failed, or came out without a word, is no sentence and says so."""
-    text, status = _text(completion, 160)
-    return f"I {text}." if text else "", status
+def made_up_visit(page: Situation, actions: Sequence[Action]) -> Situation:
+    """The end of a visit of one page, of which each item was chosen with an even chance, and rated in any way."""
+    generator = page.stream.child("made up").generator()
+    rate = next((action for action in actions if action.name == "rate"), None)
+    met = tuple(
+        Met(item, True, None if rate is None else float(rate.results[int(generator.integers(len(rate.results)))]))
+        if generator.random() < 0.5
+        else Met(item, False)
+        for item in page.page.items.tolist()
+    )
+    chosen = [one.item for one in met if one.chosen]
+    given = [one.rating for one in met if one.rating is not None]
+    history = np.concatenate([page.state.history, np.array(chosen, dtype=np.int32)])
+    state = replace(
+        page.state, page=2, shown=len(met), chosen=len(chosen), mean_rating=float(np.mean(given)) if given else None, history=history
+    )
+    return replace(page, state=state, met=met)
 
 
 def _text(completion: Completion, limit: int) -> tuple[str, str]:

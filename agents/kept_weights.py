@@ -45,6 +45,8 @@ AFTERWARDS = frozenset(
         "activity_share",
         "moods",
         "texts",
+        "texts_trial",
+        "least_texts_share",
         "exposures",
         "foreseen",
         "random_ratings",

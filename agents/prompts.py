@@ -179,7 +179,7 @@ class PromptBuilder:
 
     def _sentence(self, situation: Situation, stream: Stream, *lead: Segment) -> GenerationRequest:
         prompt = Prompt((*self._looking_back(situation), *lead))
-        return GenerationRequest((), max_tokens=14, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
+        return GenerationRequest((), max_tokens=24, stream=stream, temperature=0.7, stop=("\n", ".", "!", "?"), prompt=prompt)
 
     def taste(self, profile: UserProfile, stream: Stream) -> GenerationRequest:
         """Asks for one paragraph about a person's taste, written once from the training history."""

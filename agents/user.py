@@ -19,6 +19,7 @@ from simulator.records import (
     Closing,
     Decision,
     MemoryRecord,
+    Met,
     Page,
     PageRequest,
     PageTurn,
@@ -66,6 +67,7 @@ class _Visit:
     left: bool = False
     shown: list[int] = field(default_factory=list)
     ratings: list[float] = field(default_factory=list)
+    met: list[Met] = field(default_factory=list)
     memories: tuple[MemoryRecord, ...] | None = None
     last: Situation | None = None
 
@@ -154,6 +156,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
         rating = decision.outcomes.get("rate")
         if rating is not None:
             visit.ratings.extend(rating.values[chosen & ~np.isnan(rating.values)].tolist())
+        visit.met.extend(_met(items, chosen, None if rating is None else rating.values))
         visit.shown.extend(items.tolist())
         visit.chosen += int(chosen.sum())
         visit.left = bool(decision.outcomes["leave"].values[0] == 1.0)
@@ -186,7 +189,7 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
             return None
         exit_: Literal["left", "last_page", "exhausted"] = "left" if visit.left else "exhausted" if nothing_left else "last_page"
         reflects = bool(getattr(self.memory, "reflection_due", False))
-        return SessionEnd(replace(visit.last, state=self._state(), reflects=reflects), exit_)
+        return SessionEnd(replace(visit.last, state=self._state(), reflects=reflects, met=tuple(visit.met)), exit_)
 
     def look_back(self, end: SessionEnd, closing: Closing) -> None:
         """Remembers the session; the next one of this round begins, if there is one."""
@@ -273,3 +276,12 @@ class UserAgent(mesa.Agent):  # type: ignore[misc]
     def _remember(self, records: list[MemoryRecord]) -> None:
         self._next_record += len(records)
         self.memory.remember(records)
+
+
+def _met(items: np.ndarray, chosen: np.ndarray, ratings: np.ndarray | None) -> list[Met]:
+    """What was done with each item of a page."""
+    given = np.full(len(items), np.nan) if ratings is None else ratings
+    return [
+        Met(item, bool(took), float(rating) if took and not np.isnan(rating) else None)
+        for item, took, rating in zip(items.tolist(), chosen, given, strict=True)
+    ]

@@ -35,6 +35,7 @@ from simulator.errors import ConfigError, RunError, UsersimError
 from simulator.execution import release_memory
 from simulator.files import damage, reading
 from simulator.llm.cache import CachedLanguageModel
+from simulator.llm.timed import Timed
 from simulator.log import CohortLog
 from simulator.one_thread import one_thread
 from simulator.paths import cache_folder
@@ -351,7 +352,8 @@ class CohortWorker:
         self._run = RunDirectory(blueprint.run)
         asked = (blueprint.config.language_model.options if blueprint.config.language_model else {}).get("threads")
         fixed = fixed_inference(blueprint.config, [blueprint.run])
-        self._model = language_model(blueprint.config, threads=asked or blueprint.threads, ledger=blueprint.run / LEDGER, fixed=fixed)
+        model = language_model(blueprint.config, threads=asked or blueprint.threads, ledger=blueprint.run / LEDGER, fixed=fixed)
+        self._model = Timed(model) if model is not None else None
         self.decisions = decisions(blueprint.config, blueprint.context(self._model))
         restore(self.decisions, blueprint.run / "decisions", check=False)
         self._policy = policy_id(blueprint.config)
@@ -362,6 +364,7 @@ class CohortWorker:
     def __call__(self, task: CohortTask) -> CohortResult:
         """Simulates one cohort for one round and writes its shard."""
         started, before, feed = time.perf_counter(), self.usage, self._feed(task.fitted_round)
+        asked = self._model.seconds if self._model is not None else 0.0
         repaired = feed.repairs
         cohort = self.cohort(task)
         cohort.run()
@@ -371,6 +374,7 @@ class CohortWorker:
             repairs=dict(feed.repairs - repaired),
             usage=self.usage - before,
             seconds=time.perf_counter() - started,
+            model_seconds=self._model.seconds - asked if self._model is not None else 0.0,
             peak_memory=peak_memory(),
         )
         write_shard(self._run, result, tables)
@@ -398,7 +402,8 @@ class CohortWorker:
     @property
     def usage(self) -> Usage:
         """Work of the language model so far; nothing where there is none."""
-        return self._model.usage if self._model is not None else Usage()
+        used: Usage = self._model.usage if self._model is not None else Usage()
+        return used
 
     def close(self) -> None:
         """Frees the language model."""

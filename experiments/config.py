@@ -32,6 +32,7 @@ from experiments.sections import (
     TuningSection,
 )
 from experiments.trust import check_trusted, is_of_a_run
+from experiments.without_model import spread
 from simulator.credentials import check_settings, shown, shown_override
 from simulator.errors import ConfigError, PluginError, with_suggestion
 from simulator.plugins import explain
@@ -162,7 +163,7 @@ def check(document: Mapping[str, Any], source: str) -> ExperimentConfig:
     """
     _refuse_endless(document, source)
     if document.get("language_model") is False:
-        document = {**document, "language_model": None}
+        document = {**spread(document), "language_model": None}
     try:
         check_settings(document)
     except ConfigError as error:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from agents.answers import REFUSAL, facts_for
+from agents.facts import of_life
 from agents.profiles import fit_profiles
 from agents.prompts import PromptBuilder, PromptConfig
 from agents.synthetic import synthesise
 from agents.taste import read_tastes
 from agents.text import clean
+from agents.text_check import check
+from agents.texts import checked_text
 from experiments import build
 from experiments.config import ExperimentConfig
 from experiments.run_data import data_of
 from experiments.stored_settings import config_of
+from experiments.told import read_told
 from simulator.dataset import Dataset
 from simulator.errors import ConfigError, RunError, with_suggestion
 from simulator.memory_table import from_frame
@@ -35,21 +40,48 @@ def interview_prompts(train: Dataset) -> PromptBuilder:
     return PromptBuilder(train.catalog, build.actions(train), PromptConfig(liked=16, disliked=4))
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody answered.
+
+    Attributes:
+        text: the answer. status: "ok" if the model wrote it and every sentence was found true, "facts" if it was made from facts,
+            "unknown" if nothing is known.
+        items: ids of the items that it names. refused: sentences of the model that were not found true, with what was against them.
+    """
+
+    text: str
+    status: str
+    items: tuple[str, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
+
+
 class Conversation:
-    """Questions to one person, who answers in character from profile and memories; what was said before is remembered within it.
+    """Questions to one person, who answers from profile and memories; what was said before is remembered within it.
 
     Args:
-        model: writes the answers. prompts: of the people's data. profile: who is asked.
+        model: writes the answers, of which true sentences are kept; None leaves facts.
+        prompts: of the people's data. profile: who is asked.
         memories: everything the person remembers or forgot.
-        seed: of the run, from which the sampler's randomness comes.
+        seed: of the run, from which the sampler's randomness comes. scale: of the ratings, or None.
+
+    Attributes:
+        answers: everything that was answered.
     """
 
     def __init__(
-        self, model: LanguageModel, prompts: PromptBuilder, profile: UserProfile, memories: Sequence[MemoryRecord], seed: int
+        self,
+        model: LanguageModel | None,
+        prompts: PromptBuilder,
+        profile: UserProfile,
+        memories: Sequence[MemoryRecord],
+        seed: int,
+        scale: tuple[float, float] | None = None,
     ) -> None:
         self.memories = memories
-        self._model, self._prompts, self._profile, self._seed = model, prompts, profile, seed
+        self._model, self._prompts, self._profile, self._seed, self._scale = model, prompts, profile, seed, scale
         self._said: list[Message] = []
+        self.answers: list[Answer] = []
 
     @property
     def person(self) -> str:
@@ -57,13 +89,24 @@ class Conversation:
         return self._prompts.person_text(self._profile).strip()
 
     def ask(self, question: str) -> str:
-        """The person's answer to one question."""
+        """The person's answer to one question: what the model says as far as it is true, else facts, else that nothing is known."""
         self._said.append(Message("user", clean(question, 500)))
-        stream = Stream(self._seed).child("interview", self._profile.user, len(self._said))
-        request = self._prompts.interview(self._profile, self._recalled(question), self._said, stream)
-        answer = self._model.generate([request])[0].text.strip()
-        self._said.append(Message("assistant", answer))
-        return answer
+        facts = of_life(self._prompts.catalog, self._scale, self._profile, self.memories)
+        recalled = self._recalled(question)
+        known = facts_for(clean(question, 500), facts, recalled)
+        said: list[str] = []
+        refused: list[tuple[str, str]] = []
+        if known and self._model is not None:
+            stream = Stream(self._seed).child("interview", self._profile.user, len(self._said))
+            written = self._model.generate([self._prompts.interview(self._profile, recalled, self._said, stream)])[0]
+            if written.status in ("ok", "length"):
+                said, refused = checked_text(written.text, facts, cut=written.status == "length")
+        status = "ok" if said else "facts" if known else "unknown"
+        text = " ".join(said or known) or REFUSAL
+        items = sorted({item for sentence in (said or known) for item in check(sentence, facts).items})
+        self.answers.append(Answer(text, status, tuple(str(facts.catalog.item_ids[item]) for item in items), tuple(refused)))
+        self._said.append(Message("assistant", text))
+        return text
 
     def _recalled(self, question: str) -> list[MemoryRecord]:
         """What comes to mind: newest feeling and insight, then records that share most words with the question, then the newest."""
@@ -90,6 +133,16 @@ def interview_model(config: ExperimentConfig, whose: str) -> LanguageModel:
     return model
 
 
+def writes_texts(config: ExperimentConfig, figures: Mapping[str, float]) -> bool:
+    """Whether the language model of a run is asked for texts: not where too few of its sentences passed the trial before it.
+
+    Args:
+        config: of the run. figures: of its decision model (`experiments.told`).
+    """
+    share = figures.get("texts_trial_passed_share")
+    return share is None or share >= float(config.decision.options.get("least_texts_share", 0.5))
+
+
 class Interview:
     """A conversation with one person of a finished run.
 
@@ -108,9 +161,10 @@ class Interview:
         profile = self._find(run, train, user)
         codes = {str(item): code for code, item in enumerate(train.catalog.item_ids)}
         memories = from_frame(run.read_table("memories"), codes).get(user, [])
-        self._model = interview_model(self._config, f"of {path}")
+        asks = writes_texts(self._config, read_told(path).figures)
+        self._model = interview_model(self._config, f"of {path}") if asks else None
         prompts = interview_prompts(train)
-        self._conversation = Conversation(self._model, prompts, profile, memories, self._config.seed)
+        self._conversation = Conversation(self._model, prompts, profile, memories, self._config.seed, train.rating_scale)
 
     @property
     def person(self) -> str:
@@ -123,7 +177,13 @@ class Interview:
 
     def close(self) -> None:
         """Frees the language model."""
-        self._model.close()
+        if self._model is not None:
+            self._model.close()
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Everything that was answered, with how it came about."""
+        return self._conversation.answers
 
     def _find(self, run: RunDirectory, train: Dataset, user: str) -> UserProfile:
         people = run.read_table("people")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from agents.taste import read_tastes
+from agents.taste import read_told_tastes
 from simulator import files
 from simulator.errors import RunError
 from simulator.run_directory import RunDirectory, rows_sha256
@@ -72,7 +72,7 @@ def _joined_again(run: RunDirectory, names: list[str]) -> bool:
         return False
     tastes = run.path / "tastes.json"
     try:
-        told = {user: text for user, text in read_tastes(tastes).items() if text} if tastes.exists() else {}
+        told = read_told_tastes(tastes) if tastes.exists() else {}
         frames = {table: joined(run, table, rounds, cohorts, told) for table in TABLES if table.name in names}
     except RunError:
         return False

@@ -26,6 +26,7 @@ from experiments import anchor, anchoring, build, manifest, memory
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.mending import mend
+from experiments.model_effect import effect
 from experiments.people_tables import items_table, people_table, real_table
 from experiments.round_recommender import fit_recommender
 from experiments.run_work import told
@@ -247,6 +248,7 @@ def _carry_out(
                 "workers": workers,
             }
         )
+        summary["language_model"] = effect(summary)
         run.write_json("manifest", {**run.read_json("manifest"), "finished": manifest.now()})
         run.write_json("summary", {**summary, "hashes_sha256": run.write_hashes()})
     report("drawing figures", 0, 0, None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from simulator.errors import RunError
@@ -22,10 +23,12 @@ class Told:
 
     Attributes:
         assumptions: what is assumed and not estimated. warnings: what could not be estimated as asked.
+        figures: what was measured before the run, by name: the trial of texts, the language model's lift.
     """
 
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def sentences(self) -> list[str]:
@@ -35,7 +38,8 @@ class Told:
 
 def told_by(decisions: DecisionModel) -> Told:
     """What a fitted decision model says of itself; nothing if it is not one that does."""
-    return Told(tuple(decisions.assumptions), tuple(decisions.warnings)) if isinstance(decisions, Candid) else Told()
+    figures = getattr(decisions, "figures", {})
+    return Told(tuple(decisions.assumptions), tuple(decisions.warnings), dict(figures)) if isinstance(decisions, Candid) else Told()
 
 
 def write_told(folder: Path, decisions: DecisionModel) -> None:
@@ -57,7 +61,9 @@ def read_told(run: Path) -> Told:
         return Told()
     stored, whole = read_document(file, WAY_OUT)
     said = [stored.get(name) for name in ("assumptions", "warnings")]
-    if not whole or not all(isinstance(some, list) and all(isinstance(one, str) for one in some) for some in said):
+    figures = stored.get("figures", {})  # runs of before had none
+    numbers = isinstance(figures, dict) and all(isinstance(value, int | float) for value in figures.values())
+    if not whole or not numbers or not all(isinstance(some, list) and all(isinstance(one, str) for one in some) for some in said):
         raise RunError(f"{file} does not hold what was written; {WAY_OUT}.")
     assumptions, warnings = (tuple(map(str, some or ())) for some in said)
-    return Told(assumptions, warnings)
+    return Told(assumptions, warnings, figures)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from experiments.config import ExperimentConfig
-from experiments.sections import DecisionSection
-from simulator.errors import ConfigError
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from experiments.sections import DEFAULT_DECISION, DecisionSection
+from simulator.errors import ConfigError, UsersimError
 from simulator.plugins import load
+
+if TYPE_CHECKING:
+    from experiments.config import ExperimentConfig
 
 _CALIBRATED = "decision.use = 'agents.calibrated:CalibratedDecisions' with decision.language_model = false"
 
@@ -24,6 +29,32 @@ def refuse_switch(section: DecisionSection, *, asks: bool) -> None:
             f"[decision] {section.use} {'always' if asks else 'never'} asks a language model and has no option language_model; for people "
             f"without one set {_CALIBRATED}, beside language_model = false."
         )
+
+
+ALONE = {"agents.decisions:LanguageModelDecisions": "agents.calibrated:CalibratedDecisions"}
+"""People that only a language model can play -> who decides in their place."""
+
+
+def spread(document: Mapping[str, Any]) -> dict[str, Any]:
+    """An unchecked experiment with ``language_model = false``, which turns off everything that asks one, wherever that stands.
+
+    People with a switch do without the model; people of the language model alone are replaced by calibrated ones (their options are kept
+    as far as those have them); no tastes are written. What other classes do is theirs: `other_switches` says what is left to set.
+    """
+    changed = dict(document)
+    population, decision = changed.get("population", {}), changed.get("decision", {})
+    if isinstance(population, dict) and population.get("taste"):
+        changed["population"] = {**population, "taste": False}
+    if isinstance(decision, dict):
+        use = decision.get("use", DEFAULT_DECISION)
+        instead = ALONE.get(str(use))
+        if instead is not None:
+            lost = set(load(str(use)).Config.model_fields) - set(load(instead).Config.model_fields)
+            options = {key: value for key, value in decision.items() if key not in lost}
+            changed["decision"] = {**options, "use": instead, "language_model": False}
+        elif isinstance(use, str) and _switched(use):
+            changed["decision"] = {**decision, "language_model": False}
+    return changed
 
 
 def other_switches(config: ExperimentConfig, *, decides: bool) -> str:
@@ -47,3 +78,11 @@ def other_switches(config: ExperimentConfig, *, decides: bool) -> str:
 
 def _has_switch(section: DecisionSection) -> bool:
     return "language_model" in getattr(getattr(load(section.use), "Config", None), "model_fields", {})
+
+
+def _switched(use: str) -> bool:
+    """As `_has_switch`, of what may not be there at all, which is said later."""
+    try:
+        return "language_model" in getattr(getattr(load(use), "Config", None), "model_fields", {})
+    except UsersimError:
+        return False

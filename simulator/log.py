@@ -46,6 +46,7 @@ class CohortLog:
                 "fatigue": state.fatigue,
                 "memories": len(situation.memories),
                 "memories_told": turn.decision.memories_told,
+                "unlike_without_model": turn.decision.unlike_without_model,
                 "status": turn.decision.status,
                 "reply": turn.decision.reply,
                 **self._outcome_columns(outcomes, "page", 0),
@@ -53,7 +54,7 @@ class CohortLog:
         )
         thought, status = turn.decision.thought, turn.decision.thought_status
         if thought or status:
-            text = {"kind": f"thought {page.number}", "text": thought, "status": status or "ok"}
+            text = {"kind": f"thought {page.number}", "text": thought, "status": status or "ok", "rejected": "", "items": []}
             self._rows["texts"].append({"round": state.round, "user": profile.user_id, "session": state.session, **text})
         for place, impression in enumerate(page.impressions):
             self._rows["impressions"].append(
@@ -91,12 +92,14 @@ class CohortLog:
                 **self._outcome_columns(closing.outcomes, "session", 0),
             }
         )
-        for kind, text, status in (
-            ("reason", closing.reason, closing.reason_status),
-            ("insight", closing.insight, closing.insight_status),
+        for kind, text, status, rejected, items in (
+            ("reason", closing.reason, closing.reason_status, closing.reason_rejected, closing.reason_items),
+            ("insight", closing.insight, closing.insight_status, closing.insight_rejected, closing.insight_items),
         ):
             if text or status:
-                self._rows["texts"].append({**where, "kind": kind, "text": text, "status": status or "ok"})
+                named = [str(self._item_ids[item]) for item in items]
+                row = {"kind": kind, "text": text, "status": status or "ok", "rejected": rejected, "items": named}
+                self._rows["texts"].append({**where, **row})
 
     def memories(self, profile: UserProfile, records: Sequence[MemoryRecord]) -> None:
         """All records of one person, in their state at the end of the round."""

@@ -231,7 +231,7 @@ class UserProfile:
         rating_histogram: probability of 1..5 stars, shrunk towards the population (5 numbers), or None without ratings.
         rhythm: when the person comes.
         age: years or None; gender, occupation: a word or None.
-        taste: one paragraph written once by the language model, or None.
+        taste: one paragraph written once, or None. taste_status: as `Closing.reason_status`.
     """
 
     user: int
@@ -252,6 +252,7 @@ class UserProfile:
     gender: str | None = None
     occupation: str | None = None
     taste: str | None = None
+    taste_status: str = ""
 
 
 MemoryKind = Literal["seen", "chosen", "rated", "feeling", "insight"]
@@ -370,6 +371,15 @@ class SessionState:
 
 
 @dataclass(frozen=True, slots=True)
+class Met:
+    """One item that was shown in a visit: its code, whether it was chosen, and the rating given (the data's units) or None."""
+
+    item: int
+    chosen: bool
+    rating: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """All that a decision may depend on.
 
@@ -379,6 +389,7 @@ class Situation:
         stream: randomness of this decision, keyed by (seed, round, user, session, page).
         reflects: at the end of a session, whether enough has happened to draw an insight from.
         visit: randomness that all pages of one session share; None if it is asked what somebody would do, outside of any session.
+        met: at the end of a session, everything that was shown in it, in order, with what was done.
     """
 
     profile: UserProfile
@@ -388,6 +399,7 @@ class Situation:
     stream: Stream
     reflects: bool = False
     visit: Stream | None = None
+    met: tuple[Met, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +425,10 @@ class Decision:
         reply: the raw unusable reply, for the log; empty if the status is "ok".
         memories_told: how many of the situation's memories the decision was based on, the most relevant ones; None where a decision
             model reads none.
-        thought: what the person thought about the page before they decided, or empty. thought_status: as `Closing.reason_status`.
+        thought: what the person thought about the page before they decided, or empty. thought_status: "ok", "length" if it was cut,
+            "empty" or an error word if there is none; empty if none was asked for.
+        unlike_without_model: on how many items (and the leaving) the same draws without the language model come out otherwise; None
+            where nobody compared.
     """
 
     outcomes: Mapping[str, Outcome]
@@ -422,6 +437,7 @@ class Decision:
     memories_told: int | None = None
     thought: str = ""
     thought_status: str = ""
+    unlike_without_model: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,10 +446,13 @@ class Closing:
 
     Attributes:
         outcomes: outcomes of the session actions (satisfaction).
-        reason: one sentence in the person's words, or empty where the decision model writes no text.
-        insight: one sentence worth remembering, or empty.
-        reason_status, insight_status: how the text came about: "ok", "length" if cut, "empty" or an error word if there is none;
-            empty if none was asked for.
+        reason: one true sentence in the person's words, or empty where the decision model writes no text.
+        insight: one true sentence worth remembering, or empty.
+        reason_status, insight_status: how the text came about: "ok" if the language model wrote it and a checker passed it; else it was
+            made from facts: "facts" if no model was asked, "length" if its text was cut, "empty", an error word, or what the checker
+            had against it. Empty if there is to be no text.
+        reason_rejected, insight_rejected: what the language model wrote instead, for the log alone.
+        reason_items, insight_items: codes of the items that the texts name.
         status, reply: as in `Decision`.
     """
 
@@ -444,6 +463,10 @@ class Closing:
     reply: str = ""
     reason_status: str = ""
     insight_status: str = ""
+    reason_rejected: str = ""
+    insight_rejected: str = ""
+    reason_items: tuple[int, ...] = ()
+    insight_items: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

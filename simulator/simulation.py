@@ -85,7 +85,7 @@ class CohortResult:
         pages, impressions, interactions: counts.
         fallbacks: "status: reply" of unusable replies -> how often.
         repairs: what had to be repaired in the recommender's answers -> how often.
-        usage: work of the language model. seconds: wall time. peak_memory: bytes, of the process so far.
+        usage: work of the language model. model_seconds: in its calls. seconds: wall time. peak_memory: bytes, of the process so far.
     """
 
     round: int
@@ -97,6 +97,7 @@ class CohortResult:
     repairs: Mapping[str, int] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
+    model_seconds: float = 0.0
     peak_memory: int = 0
     people: tuple[str, ...] = ()
 
@@ -301,12 +302,12 @@ def interactions_of(shown: pl.DataFrame) -> pl.DataFrame:
     return chosen.select(pl.col("user_code").alias("user"), pl.col("item_code").alias("item"), rating, pl.col("time").alias("timestamp"))
 
 
-def joined(run: RunDirectory, table: Table, rounds: int, cohorts: Sequence[int], tastes: Mapping[str, str]) -> pl.DataFrame:
+def joined(run: RunDirectory, table: Table, rounds: int, cohorts: Sequence[int], tastes: Mapping[str, tuple[str, str]]) -> pl.DataFrame:
     """A table of the whole run from its shards, sorted by its key.
 
     Args:
         run: where the shards are. table: which. rounds: how many there are. cohorts: numbers of the cohorts.
-        tastes: the data set's id of each person who has one -> the paragraph.
+        tastes: the data set's id of each person who has one -> the paragraph, and how it came about.
 
     Raises:
         RunError: a shard is missing or damaged.
@@ -315,7 +316,8 @@ def joined(run: RunDirectory, table: Table, rounds: int, cohorts: Sequence[int],
         return _memories(run, rounds, cohorts)
     parts = [run.read_round(table, number, cohorts) for number in range(rounds)]
     if table.name == TEXTS.name:
-        told = [{"round": 0, "user": user, "session": -1, "kind": "taste", "text": taste, "status": "ok"} for user, taste in tastes.items()]
+        of_run = {"round": 0, "session": -1, "kind": "taste", "rejected": "", "items": []}
+        told = [{**of_run, "user": user, "text": taste, "status": status or "ok"} for user, (taste, status) in tastes.items()]
         parts.append(pl.DataFrame(told, schema=table.schema()))
     return pl.concat(parts).sort(table.key)
 
@@ -329,7 +331,7 @@ def _memories(run: RunDirectory, rounds: int, cohorts: Sequence[int]) -> pl.Data
 
 
 def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Sequence[CohortResult]) -> dict[str, Any]:
-    tastes = {person.user_id: person.taste for person in plan.people if person.taste}
+    tastes = {person.user_id: (person.taste, person.taste_status) for person in plan.people if person.taste}
     hashes, frames = {}, {}
     for table in tables_of(plan.actions, interventions=plan.interventions):
         frames[table.name] = joined(run, table, plan.rounds, cohorts, tastes)
@@ -346,8 +348,10 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
         "ratings": int(impressions["rating"].count()) if "rating" in impressions.columns else 0,
         "memories": frames[MEMORIES.name].height,
         "memories_dropped": int((pages["memories"] - pages["memories_told"]).sum()),
-        "texts": frames[TEXTS.name].filter(pl.col("status") == "ok").height,
-        "text_failures": _failures(frames[TEXTS.name]),
+        **_texts(frames[TEXTS.name]),
+        **_compared(pages),
+        "model_seconds": round(sum(result.model_seconds for result in results), 3),
+        "cohort_seconds": round(sum(result.seconds for result in results), 3),
         "tokens": {
             name: sum(getattr(result.usage, name) for result in results)
             for name in ("prompt_tokens", "computed_tokens", "generated_tokens", "calls")
@@ -358,6 +362,30 @@ def _summary(plan: Plan, run: RunDirectory, cohorts: Sequence[int], results: Seq
         "peak_memory_gb": round(max((result.peak_memory for result in results), default=0) / 2**30, 3),
         "sha256": hashes,
     }
+
+
+def _texts(texts: pl.DataFrame) -> dict[str, Any]:
+    """How many texts the language model wrote whole and true, what was against the others, how many were made from facts unasked."""
+    checked = texts.filter(~_thought() & (pl.col("status") != "facts"))
+    whole = checked.filter(pl.col("status") == "ok").height
+    return {
+        "texts": texts.filter(pl.col("status") == "ok").height,
+        "texts_from_facts": texts.filter((pl.col("status") != "ok") & (pl.col("text") != "") & ~_thought()).height,
+        "texts_passed_share": whole / checked.height if checked.height else None,
+        "text_failures": _failures(texts.filter(pl.col("status") != "facts")),
+    }
+
+
+def _compared(pages: pl.DataFrame) -> dict[str, Any]:
+    """On how many items and leavings the language model's answers made a difference to what was drawn, and of how many; null unasked."""
+    compared = pages.filter(pl.col("unlike_without_model").is_not_null())
+    decisions = int(compared["shown"].sum()) + compared.height
+    changed = int(compared["unlike_without_model"].sum())
+    return {"decisions_compared": decisions, "decisions_changed_share": changed / decisions if decisions else None}
+
+
+def _thought() -> pl.Expr:
+    return pl.col("kind").str.starts_with("thought")
 
 
 def _failures(table: pl.DataFrame) -> dict[str, int]:

@@ -82,6 +82,12 @@ PAGES = Table(
         Column("fatigue", pl.Float64(), "in [0, 1), when the page appeared"),
         Column("memories", pl.Int32(), "records recalled in front of the page"),
         Column("memories_told", pl.Int32(), "of these, records that fitted the prompt, most relevant first; null if memories are not read"),
+        Column(
+            "unlike_without_model",
+            pl.Int32(),
+            "items on which the same draws without the language model's answer choose otherwise, and one more if the person would "
+            "have left or stayed instead; null where that was not compared",
+        ),
         Column("status", pl.String(), "'ok', or why the reply could not be used"),
         Column("reply", pl.String(), "the unusable reply; empty if status is 'ok'"),
     ),
@@ -132,14 +138,22 @@ MEMORIES = Table(
 
 TEXTS = Table(
     "texts",
-    "One row per text that the language model was asked to write.",
+    "One row per text: written by the language model and found true, or made from facts.",
     (
         _ROUND,
         _USER,
         _SESSION,
         Column("kind", pl.String(), "'reason' of the satisfaction, 'insight' of a reflection, 'taste', or 'thought n' about page n"),
-        Column("text", pl.String(), "the text; empty where none came about"),
-        Column("status", pl.String(), "'ok', 'length' (cut), 'empty', or why the model failed to write it"),
+        Column("text", pl.String(), "the text as it is shown and remembered; empty where none came about"),
+        Column(
+            "status",
+            pl.String(),
+            "'ok' if the language model wrote it, and it was found complete and true (thoughts are not checked, nor shown); 'facts' if it "
+            "was made from facts without asking; else what was against the model's text ('length', 'empty', 'another rating' and so on), "
+            "in whose place one made from facts stands",
+        ),
+        Column("rejected", pl.String(), "what the language model wrote in place of it; empty where nothing was refused"),
+        Column("items", pl.List(pl.String()), "the data set's ids of the items that the text names"),
     ),
     ("round", "user", "session", "kind"),
 )

@@ -14,6 +14,7 @@ import polars as pl
 from experiments.analysis import metrics
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.key_numbers import number
+from experiments.model_effect import text_words
 from experiments.trait_sentences import LEVELS
 from simulator.llm.limits import spent_in
 from simulator.records import Usage
@@ -165,18 +166,26 @@ def cost(run: FinishedRun) -> Rows:
         )
     elif run.manifest.get("model"):
         rows.append(("Money", "none: no requests to a paid server are in the books"))
+    if did := summary.get("language_model"):
+        rows.append(("What the language model did", _sentence(did["said"])))
+    if words := text_words(summary):
+        rows.append(("Texts", _sentence(words)))
     if summary.get("text_failures"):
-        rows.append(("Texts that failed", failed_texts(summary)))
+        rows.append(("Texts of the language model that failed", failed_texts(summary)))
     if summary.get("peak_memory_gb"):
         rows.append(("Largest memory of one process", f"{summary['peak_memory_gb']:.2f} GB"))
     return rows
 
 
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def failed_texts(summary: Mapping[str, Any]) -> str:
-    """How many texts failed, by reason, and how many came out whole; of a run's summary."""
-    words = {"length": "cut at the limit of length, and kept as far as they go"}
+    """How many texts of the language model are not shown, by what was against them; of a run's summary."""
+    words = {"length": "cut at the limit of length"}
     failed = ", ".join(f"{count:,} {words.get(status, status)}" for status, count in summary["text_failures"].items())
-    return f"{failed}; {summary.get('texts', 0):,} came out whole"
+    return f"{failed}; {summary.get('texts', 0):,} came out whole and true"
 
 
 def cost_by_round(run: FinishedRun) -> Rows:

@@ -5,13 +5,17 @@ The report, the figure of one person and the dashboard tell it; they read the sa
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import polars as pl
 
+from agents.text import clean
+from agents.titles import variants
 from simulator.dataset import Domain
 
 ENDINGS = {"left": "left", "last_page": "saw the last page", "exhausted": "nothing left to show"}
@@ -57,6 +61,7 @@ class ShownItem:
     Attributes:
         title, genres: as text, of strangers. chosen: whether it was taken. rating: given, in the data's units, or None.
         probability: with which it was to be taken, in [0, 1]. propensity: with which it was shown here, in (0, 1], or None if nobody knows.
+        anchor: name of this place in a page of HTML, where the item stands first in its session; else empty.
     """
 
     title: str
@@ -65,6 +70,7 @@ class ShownItem:
     rating: float | None
     probability: float
     propensity: float | None
+    anchor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,8 @@ class Visit:
     Attributes:
         number, round: from 0, as in the log; people are told them from 1. started: date and time (UTC) as text. pages: in order.
         ending: how it ended, in words; empty while it goes on.
-        satisfaction: from 1 to 10, or None. texts: what the person wrote about it, kind -> text.
+        satisfaction: from 1 to 10, or None. texts: what the person says about it, kind -> text.
+        linked: the same texts in pieces: a piece that names an item of the visit comes with the anchor of where that was shown.
     """
 
     number: int
@@ -96,6 +103,7 @@ class Visit:
     ending: str
     satisfaction: float | None
     texts: Mapping[str, str]
+    linked: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     @property
     def chosen(self) -> int:
@@ -124,10 +132,16 @@ def story(log: Log, user: str) -> Story:
     titles, genres = dict(log.items.select("item", "title").iter_rows()), dict(log.items.select("item", "genres").iter_rows())
     shown = log.impressions.filter(mine).sort("session", "page", "position")
     items: dict[tuple[int, int], list[ShownItem]] = {}
+    anchors: dict[tuple[int, str], tuple[str, tuple[int, int]]] = {}
     for row in shown.iter_rows(named=True):
         title = " ".join((titles.get(row["item"]) or f"item {row['item']}").split())
         about = ", ".join(genres.get(row["item"]) or ())
-        one = ShownItem(title, about, row["chosen"], row.get("rating"), row["chosen_probability"], row["propensity"])
+        anchor = _anchor(user, row["session"], row["item"])
+        anchors.setdefault((row["session"], row["item"]), (anchor, (row["page"], row["position"])))
+        first_here = anchors[row["session"], row["item"]][1] == (row["page"], row["position"])
+        one = ShownItem(
+            title, about, row["chosen"], row.get("rating"), row["chosen_probability"], row["propensity"], anchor if first_here else ""
+        )
         items.setdefault((row["session"], row["page"]), []).append(one)
     pages: dict[int, list[ShownPage]] = {}
     first: dict[int, tuple[int, int]] = {}
@@ -138,16 +152,34 @@ def story(log: Log, user: str) -> Story:
         first.setdefault(row["session"], (row["round"], row["time"]))
     ends = {row["session"]: row for row in log.sessions.filter(mine).iter_rows(named=True)}
     said: dict[int, dict[str, str]] = {}
-    for session, kind, text in log.texts.filter(mine & (pl.col("text") != "")).select("session", "kind", "text").iter_rows():
-        said.setdefault(session, {})[kind] = text
+    linked: dict[int, dict[str, tuple[tuple[str, str], ...]]] = {}
+    for row in log.texts.filter(mine & (pl.col("text") != "")).iter_rows(named=True):
+        session, kind = row["session"], row["kind"]
+        here = {item: anchors[session, item][0] for item in row.get("items") or () if (session, item) in anchors}
+        said.setdefault(session, {})[kind] = row["text"]
+        linked.setdefault(session, {})[kind] = _pieces(row["text"], {titles.get(item) or "": anchor for item, anchor in here.items()})
     visits = []
     for session, turns in pages.items():
         end: Mapping[str, Any] = ends.get(session, {})
         round_number, time = first[session]
         started = f"{datetime.fromtimestamp(end.get('start', time), UTC):%d %b %Y, %H:%M}"
         ending = ENDINGS[end["exit"]] if end else ""
-        visits.append(Visit(session, round_number, started, tuple(turns), ending, end.get("satisfaction"), said.get(session, {})))
+        texts = (said.get(session, {}), linked.get(session, {}))
+        visits.append(Visit(session, round_number, started, tuple(turns), ending, end.get("satisfaction"), *texts))
     return Story(user, who(log, user), tuple(visits), log.domain)
+
+
+def _anchor(user: str, session: int, item: str) -> str:
+    return "shown-" + hashlib.blake2b(f"{user}\n{session}\n{item}".encode(), digest_size=6).hexdigest()
+
+
+def _pieces(text: str, titles: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """A text in pieces, each with the anchor of the item whose title it is, or with none."""
+    names = {clean(name): anchor for title, anchor in titles.items() for name in variants(title) if name.strip()}
+    if not names:
+        return ((text, ""),)
+    found = re.split("(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + ")", text)
+    return tuple((piece, names.get(piece, "")) for piece in found if piece)
 
 
 def who(log: Log, user: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands.options import LARGEST_SEED, Json, Set, Workers, opens_runs
+from experiments.commands.options import LARGEST_SEED, Json, Set, Workers, opens_runs, takes_settings
 from experiments.console import emit, emit_table, note, stages
 
 Config = Annotated[
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 @opens_runs
+@takes_settings
 def augment(
     config: Config,
     set_: Set = None,

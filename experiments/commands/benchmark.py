@@ -128,6 +128,24 @@ def offline_evaluation_command(
     note(f"written to {target}")
 
 
+@app.command("texts")
+def texts_command(
+    config: Config = Path("movielens"),
+    set_: Set = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Also check the stored texts of this complete run, from its log.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the visits and of the planted faults.")] = 7,
+    json: Json = False,
+) -> None:
+    """What the checker of texts lets through: 500 false sentences about visits, true ones, and the texts of a run (seconds)."""
+    from experiments.benchmarks import stored_texts  # noqa: PLC0415
+
+    result = stored_texts.planted(config, set_ or [], seed) | (stored_texts.of_run(run, seed) if run is not None else {})
+    if json:
+        emit(result, as_json=True)
+        return
+    emit({}, as_json=False, title="Texts", rows=[(key.replace("_", " "), str(value)) for key, value in result.items()])
+
+
 @app.command("ratings")
 def ratings_command(
     folder: Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import Json, Seed, Workers, opens_runs
+from experiments.commands.options import Json, Seed, Workers, opens_runs, takes_settings
 from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def register(app: typer.Typer) -> None:
 
 
 @opens_runs
+@takes_settings
 def compare(
     targets: Targets,
     recommenders: Recommenders = None,

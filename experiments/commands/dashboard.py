@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.commands.options import Seed, Set, opens_runs
+from experiments.commands.options import Seed, Set, opens_runs, takes_settings
 from experiments.console import emit, note, stages
 
 Target = Annotated[
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 @opens_runs
+@takes_settings
 def dashboard(
     target: Target,
     set_: Set = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from experiments.commands.fidelity_log import Columns, Data, Days, LogFile, SkipUnknown, Users, judge_log
-from experiments.commands.options import LARGEST_SEED, Json, opens_runs
+from experiments.commands.options import LARGEST_SEED, Json, opens_runs, takes_settings
 from experiments.console import emit, emit_table, note, stages
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 @opens_runs
+@takes_settings
 def fidelity(
     target: Target = None,
     set_: Set = None,

@@ -40,7 +40,10 @@ def interview(run: Run, user: User, ask: Ask = None, json: Json = False) -> None
                     tell(f"question {number} of {len(ask)}", number - 1, len(ask))
                     answers.append((question, session.ask(question)))
             if json:
-                turns = [{"question": question, "answer": answer} for question, answer in answers]
+                turns = [
+                    {"question": question, "answer": answer, "status": how.status, "items": list(how.items)}
+                    for (question, answer), how in zip(answers, session.answers, strict=True)
+                ]
                 emit({"run": str(run), "user": user, "person": session.person, "turns": turns}, as_json=True)
             else:
                 for question, answer in answers:

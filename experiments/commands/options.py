@@ -68,3 +68,24 @@ def _trusting(trust: bool) -> Iterator[None]:
 
     with granted(trust):
         yield
+
+
+NoModel = Annotated[
+    bool, typer.Option("--no-language-model", help="People decide by behavioural evidence alone; the same as --set language_model=false.")
+]
+
+
+def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """A command of an experiment with the option ``--no-language-model``, which is one more setting ``language_model=false``."""
+
+    @functools.wraps(command)
+    def more(*arguments: Any, no_language_model: bool = False, **options: Any) -> None:
+        if no_language_model:
+            options["set_"] = [*(options.get("set_") or []), "language_model=false"]
+        command(*arguments, **options)
+
+    own = inspect.signature(command, eval_str=True)
+    flag = inspect.Parameter("no_language_model", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=NoModel)
+    more.__signature__ = own.replace(parameters=[*own.parameters.values(), flag])  # type: ignore[attr-defined]
+    more.__annotations__ = {name: one.annotation for name, one in own.parameters.items()} | {"no_language_model": NoModel}
+    return more

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.options import Config, Json, Seed, Set, Workers, opens_runs
+from experiments.commands.options import Config, Json, Seed, Set, Workers, opens_runs, takes_settings
 from experiments.console import emit, stages
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 @opens_runs
+@takes_settings
 def run(config: Config, set_: Set = None, output: Output = None, workers: Workers = None, seed: Seed = None, json: Json = False) -> None:
     """Runs an experiment."""
     from experiments import config as configuration  # noqa: PLC0415
@@ -109,9 +110,15 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
     ]
     if tokens["prompt_tokens"]:
         rows.append(("tokens", f"{tokens['prompt_tokens']:,} in prompts ({share:.0%} computed), {tokens['generated_tokens']:,} generated"))
+    from experiments.model_effect import text_words  # noqa: PLC0415
+
+    if words := text_words(summary):
+        rows.append(("texts", words))
     if summary.get("text_failures"):
         from experiments.analysis.report_sections import failed_texts  # noqa: PLC0415 - slow imports
 
-        rows.append(("texts that failed", failed_texts(summary)))
+        rows.append(("texts of the model that failed", failed_texts(summary)))
+    if did := summary.get("language_model"):
+        rows.append(("language model", did["said"]))
     rows += [("log", f"{path}/impressions.parquet"), ("report", f"{path}/report.html"), ("run", str(path))]
     emit({}, as_json=False, title="What happened", rows=rows)

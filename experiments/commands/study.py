@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.commands.options import Json, Seed, Workers, opens_runs
+from experiments.commands.options import Json, Seed, Workers, opens_runs, takes_settings
 from experiments.commands.run import reporting
 from experiments.console import emit, emit_table, note
 
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
 
 
 @opens_runs
+@takes_settings
 def study(target: Target, set_: Set = None, output: Output = None, workers: Workers = None, seed: Seed = None, json: Json = False) -> None:
     """Carries out a study, or lists them."""
     from experiments.studies import study as studies  # noqa: PLC0415 - slow imports, and only here

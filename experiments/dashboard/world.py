@@ -156,7 +156,9 @@ class World:
             self._interviewer = interview_model(self.parts.config, "of this experiment")
         if person.user_id not in self._conversations:
             prompts = interview_prompts(self.parts.begun.train)
-            self._conversations[person.user_id] = Conversation(self._interviewer, prompts, person, (), self.parts.config.seed)
+            self._conversations[person.user_id] = Conversation(
+                self._interviewer, prompts, person, (), self.parts.config.seed, self.parts.begun.train.rating_scale
+            )
         return self._conversations[person.user_id]
 
     def forget_conversations(self) -> None:

@@ -242,9 +242,22 @@ def test_every_shipped_experiment_says_how_to_run_it_without_a_language_model():
                 assert "decision.language_model = false" in str(error), (name, settings)  # noqa: PT017
 
 
-def test_switching_the_model_off_names_every_other_switch():
-    with pytest.raises(ConfigError, match=r"also set decision\.language_model = false and population\.taste = false"):
-        build.resolved(configuration.read(configuration.Path("movielens"), ["language_model=false", "population.taste=true"]))
+def test_switching_the_model_off_is_enough():
+    for name in configuration.shipped():
+        off = ["language_model=false", "population.taste=true", "decision.language_model=true"]
+        experiment = configuration.read(configuration.Path(name), off)
+        build.resolved(experiment)
+        assert not build.uses_language_model(experiment), name
+    alone = [
+        "language_model=false",
+        "decision.use='agents.decisions:LanguageModelDecisions'",
+        "decision.strength=2",
+        "decision.leave_response=0.5",
+    ]
+    experiment = configuration.read(configuration.Path("movielens"), alone)
+    build.resolved(experiment)
+    assert experiment.decision.use == "agents.calibrated:CalibratedDecisions"
+    assert experiment.decision.options == {"leave_response": 0.5, "language_model": False}
 
 
 # --- data in place of an experiment -------------------------------------------------------------------------------------

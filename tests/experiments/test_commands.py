@@ -100,17 +100,23 @@ def test_an_interview_that_cannot_be_is_explained(finished, capsys, arguments, s
     assert says in capsys.readouterr().err
 
 
-def test_questions_are_remembered_within_an_interview(finished):
-    from experiments.interview import Interview
+def test_questions_are_remembered_within_an_interview(finished, monkeypatch):
+    from experiments import interview
 
-    session = Interview(finished, pl.read_parquet(finished / "people.parquet")["user"][0])
+    monkeypatch.setattr(interview, "writes_texts", lambda config, figures: True)
+    session = interview.Interview(finished, pl.read_parquet(finished / "people.parquet")["user"][0])
     session.ask("What did you like?")
-    session.ask("And <|im_end|> before that?")
+    session.ask("What did you watch, <|like|>?")
     texts = [message.text for message in session._model.requests[-1].messages]
     assert texts[1] == "What did you like?"
-    assert texts[2]
-    assert "<|im_end|>" not in texts[3]
+    assert texts[2] == session.answers[0].text
+    assert "<|" not in texts[3]
     assert "Remembers: " in texts[0]
+    # What the scripted model writes is not true, so facts answer; and nobody makes up what is not known.
+    assert [answer.status for answer in session.answers] == ["facts", "facts"]
+    assert session.answers[0].refused
+    assert session.ask("Where does your brother live?").startswith("I do not know")
+    assert session.answers[2].status == "unknown"
     session.close()
 
 
