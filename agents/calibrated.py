@@ -17,6 +17,7 @@ from agents.behaviour import Behaviour
 from agents.calibration import Calibration, weights_table
 from agents.calibration_fit import activity, estimate, evidence_log_odds, expected_ratings, expected_stars, fit_said, gather, log_odds
 from agents.choices import close, decide, unusable
+from agents.cold_items import ColdItems
 from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
 from agents.exposures import hide, items_by_user, people_split
@@ -146,6 +147,7 @@ class CalibratedDecisions:
         self._behaviour: Behaviour | None = None
         self._raters: Raters | None = None
         self._moods: Moods | None = None
+        self._cold: ColdItems | None = None
         self._sampled = np.zeros(0)
         self._exposed = np.zeros(0)
         self._key: dict[str, Any] = {}
@@ -204,6 +206,7 @@ class CalibratedDecisions:
                 "allows (it has times, words or genres that the other has not, or lacks them); write 'fit'."
             )
         self._knows(behaviour)
+        self._cold = ColdItems.fit(train, rng.child("cold items"))
         if self._rates and train.has_ratings:
             anew, random = self.config.weights == "fit", self.config.random_ratings
             self._rate_by(kept_ratings.fitted(train, foreseen=self.config.foreseen, random=random, anew=anew))
@@ -343,7 +346,11 @@ class CalibratedDecisions:
 
         No page is made, no language model is asked and nothing is drawn: it is what the evidence alone would recommend of the catalog.
         """
-        return np.asarray(self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items])
+        assert self._behaviour is not None
+        features = self._behaviour.features(profile, profile.history, items)
+        return np.asarray(
+            self._unasked(self._told(features, profile, profile.history, items)) + self._sampled[items] + self._exposed[items]
+        )
 
     def tastes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         """The taste alone, which tells items of the same popularity apart: log-odds up to a constant of all, shape (len(items),)."""
@@ -359,6 +366,8 @@ class CalibratedDecisions:
             kept_ratings.save(self._raters.model, folder / kept_ratings.FILE)
         if self._moods is not None:
             self._moods.save(folder)
+        if self._cold is not None:
+            self._cold.save(folder)
         np.save(folder / EXPOSED_FILE, self._exposed)
         document = {
             "typical_items": self._priors.typical_items,
@@ -379,6 +388,7 @@ class CalibratedDecisions:
         if (folder / EXPOSED_FILE).is_file():  # runs of before had none
             self._exposed = np.load(folder / EXPOSED_FILE)
         self._moods = Moods.load(folder) if self.config.moods else None
+        self._cold = ColdItems.load(folder)
         document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._intercept, self._usual_activity = document["intercept"], document["usual_activity"]
@@ -395,7 +405,7 @@ class CalibratedDecisions:
         features = self._behaviour.features(profile, state.history, items)
         said = None if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
-        index = self._weighted(self._from(features, state.history), said, place, state.fatigue)
+        index = self._weighted(self._told(features, profile, state.history, items), said, place, state.fatigue)
         index = index + self._own_level(profile) + self._sampled[items] + self._intercept
         visit = self._visit(situation)
         if situation.visit is not None:
@@ -456,6 +466,11 @@ class CalibratedDecisions:
     def _evidence(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         assert self._behaviour is not None
         return self._from(self._behaviour.features(profile, history, items), history)
+
+    def _told(self, features: np.ndarray, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Log-odds of the evidence, that of items without interactions by their texts (`agents.cold_items`)."""
+        evidence = self._from(features, history)
+        return evidence if self._cold is None else self._cold.instead(evidence, self.calibration, features, profile.user, history, items)
 
     def _from(self, features: np.ndarray, history: np.ndarray) -> np.ndarray:
         """Log-odds of the evidence, as in the sample that it was fitted on."""
