@@ -28,7 +28,7 @@ Output = Annotated[
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes that simulate [default: cores].")]
 People = Annotated[int | None, typer.Option("--people", min=1, help="Held-out people at most [default: 300; 1000 with --benchmark].")]
 Parts = Annotated[
-    str | None, typer.Option("--parts", help="Some of choose,ratings,distributions,realism,probes,ranking,traits [default: all].")
+    str | None, typer.Option("--parts", help="Some of choose,ratings,distributions,realism,probes,notes,ranking,traits [default: all].")
 ]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of people behind every interval.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the report, instead of the experiment's.")]

@@ -23,13 +23,13 @@ from simulator.files import read_json, write_atomically
 from simulator.llm import adapters
 from simulator.run_directory import RunDirectory
 
-PARTS = ("choose", "ratings", "distributions", "realism", "probes", "ranking", "traits")
+PARTS = ("choose", "ratings", "distributions", "realism", "probes", "notes", "ranking", "traits")
 """Everything that can be measured, in order."""
 
 OF_A_LOG = ("distributions", "realism")
 """Parts that compare the log of a run."""
 
-ELSEWHERE = ("probes", "ranking", "traits")
+ELSEWHERE = ("probes", "notes", "ranking", "traits")
 """Parts that are modules beside this one, imported when they are asked for."""
 
 
