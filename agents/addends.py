@@ -11,6 +11,7 @@ from agents.calibration import RELATED, Calibration
 from agents.calibration_fit import activity
 
 LEVEL, OWN_LEVEL, OWN_SLOPE, SAMPLING, SITE = "level", "user's level", "user's slope", "sampling", "site"
+COLD = "texts of new items"
 MOOD, PLACE, FATIGUE, SAID, OTHER = "visit", "place", "fatigue", "language model", "other terms"
 RELATED_LEVEL = f"{RELATED}: level"
 

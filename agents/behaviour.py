@@ -16,6 +16,7 @@ import polars as pl
 from scipy import sparse
 
 from agents.affinity import Factors, ItemWeights, RatingFactors, standardised
+from agents.content import SMOOTHING, Content, lift_of
 from agents.related_scores import RelatedScores
 from agents.shrinkage import normal_strength
 from simulator.dataset import Dataset
@@ -45,8 +46,6 @@ LINEAR_STRENGTH = 10.0
 RANK = 64
 RATING_RANK, RATING_L2 = 10, 15.0
 DECADE = 10
-SMOOTHING = 5.0
-"""Interactions added to observed and expected counts before a ratio of them is taken."""
 
 LEVELS = 8
 """Levels of popularity, each with as many interactions."""
@@ -131,19 +130,13 @@ class Behaviour:
         if train.has_ratings:
             given = rows["rating"].to_numpy().astype(np.float64)
             rated = RatingFactors.fit(users, items, given, shape, RATING_RANK, RATING_L2)
-        genres = train.catalog.genre_matrix.astype(np.float64)
-        genre_counts = counts @ genres
-        years = train.catalog.items["year"]
-        known = years.is_not_null().to_numpy()
-        period = np.where(known, (years.fill_null(0).to_numpy() - 1900) // 5, -1).astype(np.int64)
-        period = np.where(known, period.clip(min=0), -1)
-        period_counts = np.bincount(period[known], weights=counts[known], minlength=int(period.max(initial=-1)) + 1)
+        content = Content.fit(train)
         popularity = np.log((counts + 1.0) / max(1, len(np.unique(users))))
         quality = rated.bias if rated is not None else np.zeros(train.n_items)
         bounds = np.quantile(popularity[items], np.arange(1, LEVELS) / LEVELS) if len(items) else np.zeros(0)
         level = np.searchsorted(bounds, popularity)
         level_counts = np.bincount(level, weights=counts)
-        slopes = np.stack([standardised(years.cast(pl.Float64).fill_null(np.nan).to_numpy(), items), standardised(quality, items)])
+        slopes = np.stack([content.year, standardised(quality, items)])
         return cls(
             popularity=popularity,
             quality=quality,
@@ -151,10 +144,10 @@ class Behaviour:
             related=RelatedScores.fit(train, newest=newest),
             factors=Factors.fit(matrix, RANK),
             ratings=rated,
-            genres=genres,
-            genre_shares=genre_counts / max(1.0, genre_counts.sum()),
-            period=period,
-            period_shares=period_counts / max(1.0, period_counts.sum()),
+            genres=content.genres,
+            genre_shares=content.genre_shares,
+            period=content.period,
+            period_shares=content.period_shares,
             groups=_group_affinity(train, users, items, counts),
             level=level,
             level_shares=level_counts / max(1.0, level_counts.sum()),
@@ -188,6 +181,11 @@ class Behaviour:
         """Names of the columns of `features`."""
         return (*FEATURES, *self.related.names)
 
+    @property
+    def content(self) -> Content:
+        """The part that genres and years make up, which items without interactions have too."""
+        return Content(self.genres, self.genre_shares, self.period, self.period_shares, self.slopes[0], float(self.slope_strengths[0]))
+
     def _taste(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         """What the factors of ratings make of the others of a person's ratings, shape (len(items),); 0 without ratings."""
         if self.ratings is None:
@@ -196,25 +194,20 @@ class Behaviour:
         return _by_the_others(lambda one, some: fitted.parts(one.history, one.ratings, some)[:, 2], profile, items)
 
     def _features(self, profile: UserProfile, met: np.ndarray, items: np.ndarray) -> np.ndarray:
-        genres = self.genres[met].sum(axis=0)
-        lift = np.log((genres + SMOOTHING) / (genres.sum() * self.genre_shares + SMOOTHING))
-        mine = self.genres[items]
-        wide = np.maximum(mine.sum(axis=1), 1.0)
+        content = self.content.columns(met, items)
         found = np.zeros((len(items), len(FEATURES)))
         found[:, 0] = self.popularity[items]
         found[:, 1] = self.quality[items]
         found[:, 2] = self.linear.scores(met, items)
         found[:, 3] = self.factors.scores(met, items)
-        found[:, 4] = mine @ lift / wide
-        found[:, 5] = _lift(self.period, self.period_shares, met, items)
-        found[:, 6] = mine @ (1.0 / (1.0 + genres)) / wide
+        found[:, 4:7] = content[:, :3]
         for column, (kind, value) in enumerate(zip(GROUPS, group_of(profile), strict=True), start=7):
             ratios = self.groups[kind].get(value)
             if ratios is not None:
                 found[:, column] = ratios[items]
-        found[:, 10] = _lift(self.level, self.level_shares, met, items)
-        for column, (values, strength) in enumerate(zip(self.slopes, self.slope_strengths.tolist(), strict=True), start=11):
-            found[:, column] = values[met].sum() / (len(met) + strength) * values[items]
+        found[:, 10] = lift_of(self.level, self.level_shares, met, items)
+        found[:, 11] = content[:, 3]
+        found[:, 12] = self.slopes[1][met].sum() / (len(met) + float(self.slope_strengths[1])) * self.slopes[1][items]
         found[:, 13] = self._taste(profile, items)
         return found
 
@@ -266,17 +259,6 @@ def _without(profile: UserProfile, item: int) -> UserProfile:
     """The person as known without an item of their history."""
     rest = profile.history != item
     return replace(profile, history=profile.history[rest], ratings=None if profile.ratings is None else profile.ratings[rest])
-
-
-def _lift(kind: np.ndarray, shares: np.ndarray, met: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Log of observed over expected counts of the kind of some items in what was met; 0 where the kind is unknown, -1."""
-    mine = kind[met]
-    mine = mine[mine >= 0]
-    if not len(shares):
-        return np.zeros(len(items))
-    counts = np.bincount(mine, minlength=len(shares))
-    lift = np.log((counts + SMOOTHING) / (len(mine) * shares + SMOOTHING))
-    return np.where(kind[items] >= 0, lift[kind[items]], 0.0)
 
 
 def group_of(profile: UserProfile) -> tuple[str, str, str]:

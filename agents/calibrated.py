@@ -19,6 +19,7 @@ from agents.behaviour import Behaviour
 from agents.calibration import Calibration, weights_table
 from agents.calibration_fit import activity, estimate, evidence_log_odds, expected_ratings, expected_stars, fit_said, gather, log_odds
 from agents.choices import close, decide, unlike, unusable
+from agents.cold_items import ColdItems
 from agents.controls import closing_probabilities
 from agents.decisions import LanguageModelConfig, LanguageModelDecisions, Reading
 from agents.exposures import hide, items_by_user, people_split
@@ -154,6 +155,7 @@ class CalibratedDecisions:
         self._moods: Moods | None = None
         self._slopes: UserSlopes | None = None
         self._satisfaction: Satisfaction | None = None
+        self._cold: ColdItems | None = None
         self._sampled = np.zeros(0)
         self._exposed = np.zeros(0)
         self._key: dict[str, Any] = {}
@@ -226,6 +228,7 @@ class CalibratedDecisions:
                 "allows (it has times, words or genres that the other has not, or lacks them); write 'fit'."
             )
         self._knows(behaviour)
+        self._cold = ColdItems.fit(train, rng.child("cold items"))
         if self._rates and train.has_ratings:
             anew, random = self.config.weights == "fit", self.config.random_ratings
             self._rate_by(kept_ratings.fitted(train, foreseen=self.config.foreseen, random=random, anew=anew))
@@ -372,10 +375,13 @@ class CalibratedDecisions:
         parts = evidence_parts(self.calibration, features, state.history)
         nothing, visit = np.zeros(len(items)), self._visit(situation)
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
-        evidence = self._from(features, state.history)
+        evidence = self._told(features, profile, state.history, items)
         said = self._stand_in(situation, evidence) if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         parts[addends.LEVEL] = parts[addends.LEVEL] + self._intercept + self._shift
         parts[addends.OWN_LEVEL] = nothing + self._own_level(profile)
+        top = np.ones(len(items))
+        plain = self._from(features, state.history)
+        parts[addends.COLD] = self._weighted(evidence, None, top, 0.0) - self._weighted(plain, None, top, 0.0)
         parts[addends.OWN_SLOPE] = self._own_slope(profile, items)
         parts[addends.SAMPLING] = self._sampled[items]
         parts[addends.SITE] = self._exposed[items] if situation.visit is not None else nothing
@@ -403,7 +409,10 @@ class CalibratedDecisions:
         return np.asarray(self._before_slopes(profile, items) + self._own_slope(profile, items))
 
     def _before_slopes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
-        return np.asarray(self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items])
+        assert self._behaviour is not None
+        features = self._behaviour.features(profile, profile.history, items)
+        evidence = self._told(features, profile, profile.history, items)
+        return np.asarray(self._unasked(evidence) + self._sampled[items] + self._exposed[items])
 
     def _own_slope(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         return np.zeros(len(items)) if self._slopes is None else self._slopes.log_odds(profile, items, self._before_slopes)
@@ -426,6 +435,8 @@ class CalibratedDecisions:
             self._slopes.save(folder)
         assert self._satisfaction is not None
         self._satisfaction.save(folder)
+        if self._cold is not None:
+            self._cold.save(folder)
         np.save(folder / EXPOSED_FILE, self._exposed)
         document = {
             "typical_items": self._priors.typical_items,
@@ -448,6 +459,7 @@ class CalibratedDecisions:
         self._moods = Moods.load(folder) if self.config.moods else None
         self._slopes = UserSlopes.load(folder, self._context.seed)
         self._satisfaction = Satisfaction.load(folder, len(self._context.catalog))
+        self._cold = ColdItems.load(folder)
         document = json.loads((folder / "calibrated_decisions.json").read_text(encoding="utf-8"))
         self._priors.typical_items = document["typical_items"]
         self._intercept, self._usual_activity = document["intercept"], document["usual_activity"]
@@ -462,7 +474,7 @@ class CalibratedDecisions:
         assert self._behaviour is not None
         profile, state, items = situation.profile, situation.state, situation.page.items
         features = self._behaviour.features(profile, state.history, items)
-        evidence = self._from(features, state.history)
+        evidence = self._told(features, profile, state.history, items)
         said = self._stand_in(situation, evidence) if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
         index = self._weighted(evidence, said, place, state.fatigue)
@@ -548,6 +560,11 @@ class CalibratedDecisions:
     def _evidence(self, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
         assert self._behaviour is not None
         return self._from(self._behaviour.features(profile, history, items), history)
+
+    def _told(self, features: np.ndarray, profile: UserProfile, history: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Log-odds of the evidence, that of items without interactions by their texts (`agents.cold_items`)."""
+        evidence = self._from(features, history)
+        return evidence if self._cold is None else self._cold.instead(evidence, self.calibration, features, profile.user, history, items)
 
     def _from(self, features: np.ndarray, history: np.ndarray) -> np.ndarray:
         """Log-odds of the evidence, as in the sample that it was fitted on."""

@@ -148,7 +148,18 @@ class RelatedScores:
         if train.has_times:
             related["order"] = relatedness.order(users, items, counts)
             moments = Moments.fit(train, counts, newest=newest)
-        shape = (len(related) + (moments is not None), train.n_items)
+        return cls.of(related, matrix, counts, moments)
+
+    @classmethod
+    def of(
+        cls, related: Mapping[str, Related], matrix: sparse.csr_matrix, counts: np.ndarray, moments: Moments | None = None
+    ) -> RelatedScores:
+        """Puts scores beside each other.
+
+        Args:
+            related: by name. matrix: 0/1 of users and items, whose levels are taken. counts: of its columns. moments: or None.
+        """
+        shape = (len(related) + (moments is not None), len(counts))
         made = cls(related, moments, counts, np.zeros(shape), np.ones(shape))
         made._level(matrix)
         return made

@@ -209,13 +209,15 @@ def ease(matrix: sparse.csr_matrix, counts: np.ndarray) -> Pairs | Products:
     return Pairs(place, on_grid(weights, PAIR_BITS))
 
 
-def words(catalog: Catalog) -> Products | None:
+def words(catalog: Catalog, *, described: bool = False) -> Products | None:
     """Products of TF-IDF rows of titles, genres and years, each of length 1; None if items have none of these.
 
-    Terms are the words of the title, each genre twice, and the year in bins of `YEAR_BINS` years; weight ``tf * ln(n / df)`` (Salton &
+    Terms are the words of the title (where `described`, of the description too), each genre twice, and the year in bins of `YEAR_BINS`
+    years; weight ``tf * ln(n / df)`` (Salton &
     Buckley, "Term-weighting approaches in automatic text retrieval", 1988).
     """
-    table = catalog.items.select("item", title=pl.col("title").fill_null(""), genres=pl.col("genres"), year=pl.col("year"))
+    text = pl.concat_str(pl.col("title", "description").fill_null(""), separator=" ") if described else pl.col("title").fill_null("")
+    table = catalog.items.select("item", title=text, genres=pl.col("genres"), year=pl.col("year"))
     title = (
         table.select("item", term=pl.col("title").str.to_lowercase().str.extract_all(r"[\p{L}\p{N}]+"))
         .explode("term")

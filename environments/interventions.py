@@ -11,8 +11,9 @@ In an experiment file they are tables below ``[interventions]``, one each, whose
 
 They change nothing of what is shown: the recommender, the places and the propensities are those of the same experiment without
 them. What is added is what stands beside the item, and it is logged who met it (columns ``targeted`` and ``treated`` of the
-impressions, and the table ``treatments``). **How people respond** is one of two things, and the file says which: they read the text
-(`response` = "read", people with a language model only), or a response is assumed (`response` = a number, log-odds of choosing).
+impressions, and the table ``treatments``). **How people respond** is one of two things, and the file says which: a response is assumed
+(`response` = a number, log-odds of choosing, 0 by default), or they read the text (`response` = "read", only people with a language
+model that was seen to read, `experiments.note_reading`).
 An assumed response is put in by hand: it shows what an experiment would measure, and how well, and is no finding about people.
 """
 
@@ -76,8 +77,8 @@ class InterventionConfig(ComponentConfig):
         share: of the units, in [0, 1]. 0 and 1 treat nobody and everybody, which is how the truth is known.
         group: interventions of the same group treat the same people; the intervention's own name by default.
         from_round, to_round: first and last round in which it acts, from 0; to the end if `to_round` is None.
-        response: "read" if people read the text, or the log-odds that are assumed to be added to choosing a treated item; then nobody
-            reads the text, so that it does not act twice.
+        response: the log-odds that are assumed to be added to choosing a treated item, by default 0; then nobody reads the text, so that it
+            does not act twice. "read" if people read it, which a run refuses of a language model that was not seen to read.
     """
 
     kind: Literal["advert", "price", "explanation"]
@@ -89,7 +90,7 @@ class InterventionConfig(ComponentConfig):
     group: str | None = Field(None, min_length=1)
     from_round: int = Field(0, ge=0, le=10_000)
     to_round: int | None = Field(None, ge=0, le=10_000)
-    response: Literal["read"] | Annotated[float, Field(ge=-100, le=100)] = "read"
+    response: Literal["read"] | Annotated[float, Field(ge=-100, le=100)] = 0.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -22,7 +22,7 @@ from agents.synthetic import synthesise
 from agents.taste import write_tastes
 from environments.datasets.splits import Split
 from environments.interventions import aimed, assignments
-from experiments import anchor, anchoring, build, manifest, memory
+from experiments import anchor, anchoring, build, manifest, memory, note_reading
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
 from experiments.mending import mend
@@ -346,6 +346,8 @@ def _prepare(
         if run.is_begun:
             manifest.check(run, config, train, model, accept=accept_changes)
         else:
+            if model is not None:
+                note_reading.refuse(config.interventions, model.identity, config.decision.use)
             manifest.write(run, config, parts, model, people)
         take_over(run, config, prepared)
         if config.population.taste and model is not None:

@@ -323,6 +323,30 @@ def users_command(
     note(f"figures: {target}")
 
 
+@app.command("cold-items")
+def cold_items_command(
+    folder: Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")],
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")
+    ] = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Which new items users would choose, by what is written about them: a fifth of the items is held out entirely (about 6 minutes)."""
+    from experiments.fidelity import cold_items  # noqa: PLC0415
+
+    unknown = [name for name in data or () if name not in cold_items.SETS]
+    if unknown:
+        raise ConfigError(f"there is no data set '{unknown[0]}' here; allowed are: {', '.join(cold_items.SETS)}.")
+    target = output or cold_items.OUTPUT
+    result = cold_items.run(folder, tuple(name for name in cold_items.SETS if not data or name in data), target, note)
+    if json:
+        emit(result, as_json=True)
+        return
+    emit_table(cold_items.table(result), as_json=False, title="New items: matched AUC of held-out users, lift over genres and years")
+    note(f"written to {target}")
+
+
 @app.command("table")
 def table_command(
     document: Annotated[Path, typer.Argument(help="Markdown file with the marks of the table.")] = Path("README.md"),

@@ -30,7 +30,9 @@ Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes
 People = Annotated[int | None, typer.Option("--people", min=1, help="Held-out people at most [default: 300; 1000 with --benchmark].")]
 Parts = Annotated[
     str | None,
-    typer.Option("--parts", help="Some of choose,ratings,distributions,given,realism,probes,ranking,traits,one_moment [default: all]."),
+    typer.Option(
+        "--parts", help="Some of choose,ratings,distributions,given,realism,probes,notes,ranking,traits,one_moment [default: all]."
+    ),
 ]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of people behind every interval.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the report, instead of the experiment's.")]

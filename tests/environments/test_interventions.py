@@ -15,7 +15,7 @@ RUN = Stream(7)
 
 
 def advert(**changes):
-    options = {"kind": "advert", "text": "new", "items": {"share": 1.0}, **changes}
+    options = {"kind": "advert", "text": "new", "items": {"share": 1.0}, "response": "read", **changes}
     return InterventionConfig.model_validate(options)
 
 

@@ -6,7 +6,9 @@ import shutil
 import polars as pl
 import pytest
 
+from experiments import note_reading
 from experiments.cli import call
+from simulator.llm.scripted import ScriptedConfig, ScriptedLanguageModel
 
 EXPERIMENT = """
 name = "intervened"
@@ -95,8 +97,20 @@ def test_an_intervened_run_that_lost_a_shard_ends_with_the_same_log(made, tmp_pa
     assert hashes[0] == hashes[1]
 
 
+def test_nobody_reads_with_a_model_that_was_not_seen_to_read(tmp_path, film_files, monkeypatch, capsys):
+    monkeypatch.setenv("USERSIM_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "unread.toml"
+    read = ADVERT + 'text = "new"\nresponse = "read"\n'
+    file.write_text(EXPERIMENT.format(data=film_files, model=READERS[0], decision=READERS[1], interventions=read))
+    assert call(["run", str(file), "--output", str(tmp_path / "unread"), "--workers", "1"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "it was not measured whether it can read" in said
+    assert "response = 0.5" in said
+
+
 def test_people_with_a_language_model_read_the_text(made):
-    first, other = (log(made(f"read-{text}", ADVERT + f'text = "{text}"', READERS)) for text in ("new", "old"))
+    note_reading.keep(ScriptedLanguageModel(ScriptedConfig()).identity, READERS[1], None, {})
+    first, other = (log(made(f"read-{text}", ADVERT + f'text = "{text}"\nresponse = "read"\n', READERS)) for text in ("new", "old"))
     page = ["round", "user", "session", "page"]
     met = (pl.col("treated") == "advert").any().over(page)
     both = first.with_columns(met=met).filter(page=1).join(other, on=[*page, "position", "item"], suffix="_other")

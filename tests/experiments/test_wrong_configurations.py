@@ -89,7 +89,7 @@ OVERRIDES = {
     "an override without a value": ("population.users", "write section.key=value"),
     "an override inside a value": ("name.first=3", "'name' is not a section"),
     "an advert that nobody can read": (
-        'interventions.a={kind="advert",text="new",items={share=0.5}}',
+        'interventions.a={kind="advert",text="new",response="read",items={share=0.5}}',
         "[interventions.a] response = 'read', but people of agents.controls:RandomDecisions ask no language model",
     ),
     "an intervention after the last round": (
