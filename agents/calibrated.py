@@ -406,13 +406,14 @@ class CalibratedDecisions:
 
         No page is made, no language model is asked and nothing is drawn: it is what the evidence alone would recommend of the catalog.
         """
-        return np.asarray(self._before_slopes(profile, items) + self._own_slope(profile, items))
-
-    def _before_slopes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         assert self._behaviour is not None
         features = self._behaviour.features(profile, profile.history, items)
-        evidence = self._told(features, profile, profile.history, items)
-        return np.asarray(self._unasked(evidence) + self._sampled[items] + self._exposed[items])
+        index = self._unasked(self._told(features, profile, profile.history, items)) + self._sampled[items] + self._exposed[items]
+        return np.asarray(index + self._own_slope(profile, items))
+
+    def _before_slopes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
+        """The preferences that slopes are fitted to, where what is written about new items changes nothing."""
+        return np.asarray(self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items])
 
     def _own_slope(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         return np.zeros(len(items)) if self._slopes is None else self._slopes.log_odds(profile, items, self._before_slopes)
