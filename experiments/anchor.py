@@ -87,7 +87,7 @@ def told(run: Path) -> dict[str, Any]:
     found = read(run)
     if found is None:
         return {}
-    shown = pl.scan_parquet(run / "impressions.parquet").select("round", "chosen")
+    shown = pl.scan_parquet(run / "impressions.parquet", glob=False).select("round", "chosen")
     rounds = shown.group_by("round").agg(pl.col("chosen").mean()).sort("round").collect()
     every = shown.select(pl.col("chosen").mean()).collect().item()
     return {

@@ -106,10 +106,10 @@ def bench(path: Path, target: ExperimentConfig, options: Options, seeds: int, wo
 
         kept = path / OFFLINE / "truth"
         own, aimed = (config.model_copy(update={"seed": seed}) for config in (logged, target))
-        aimed = with_common_anchor(aimed, logged.recommender)  # the same people as in the log
         log = path if turn == 0 else _run_again(own, kept / "logging" / f"seed-{seed}", workers, tell)
         evaluations.append(evaluate(log, aimed, options, tell))
-        folders.append(_run_again(aimed, kept / policy_name(target, logged) / f"seed-{seed}", workers, tell, log))
+        same_people = with_common_anchor(aimed, logged.recommender)
+        folders.append(_run_again(same_people, kept / policy_name(target, logged) / f"seed-{seed}", workers, tell, log))
         truths.append(true_value(folders[-1], options.reward))
     return Bench(numbers, tuple(truths), tuple(evaluations), verdicts(evaluations, truths), tuple(folders))
 
