@@ -16,8 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
+from agents.exposures import people_split
+from experiments import build
 from experiments.config import ExperimentConfig
 from experiments.fidelity.judged_log import judge
 from experiments.fidelity.shelf import experiment
@@ -83,6 +86,8 @@ def run(folder: Path, names: Sequence[str], populations: Sequence[str], output: 
 
 def measure(config: ExperimentConfig, population: str) -> dict[str, Any]:
     """The report of one population on the data of an experiment."""
+    train = build.data(config).train
+    able = np.intersect1d(people_split(train).held_out, train.interactions["user"].to_numpy())
     use, options = POPULATIONS["calibrated" if population == EVERYTHING else population]
     decision = {"use": use, **options} | ({"hide": config.decision.options.get("hide", "auto")} if use == CALIBRATED else {})
     feed = {"use": "environments.recommenders.random:Random", "popularity": 1.0, "page_size": PAGE_SIZE, "max_pages": PAGES}
@@ -90,7 +95,7 @@ def measure(config: ExperimentConfig, population: str) -> dict[str, Any]:
         update={
             "decision": DecisionSection.model_validate(decision),
             "recommender": RecommenderSection.model_validate(feed),
-            "population": config.population.model_copy(update={"users": USERS, "among": "held-out"}),
+            "population": config.population.model_copy(update={"users": min(USERS, len(able)), "among": "held-out"}),
         }
     )
     with tempfile.TemporaryDirectory(prefix="usersim-users-") as folder:
