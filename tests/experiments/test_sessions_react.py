@@ -85,15 +85,17 @@ def test_people_bounce_more_from_random_pages_than_from_a_recommender_that_knows
 def test_the_assumption_is_in_the_report_the_summary_and_the_data_card(tmp_path, films):
     where, options = on(films)
     folder = run(tmp_path / "told", where, "popularity:Popularity", options=options)
-    (assumption,) = read_told(folder).assumptions
+    assumption, satisfaction = read_told(folder).assumptions
     assert "decision.leave_response = 1" in assumption
+    assert satisfaction.startswith("satisfaction follows from")
     assert f"assumption: {assumption}" in (folder / "report.html").read_text(encoding="utf-8")
-    assert json.loads((folder / "summary.json").read_text())["assumptions"] == [assumption]
+    assert json.loads((folder / "summary.json").read_text())["assumptions"] == [assumption, satisfaction]
     assert call(["export", str(folder), "--format", "csv", "--output", str(tmp_path / "out")]) == 0
     assert f"assumption: {assumption}" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-def test_where_nothing_is_assumed_nothing_is_said(tmp_path, films, without_report):
+def test_what_is_not_assumed_is_not_said(tmp_path, films, without_report):
     where, options = on(films, CALIBRATED + "\nleave_response = 0.0")
     folder = run(tmp_path / "calm", where, "popularity:Popularity", options=options)
-    assert read_told(folder).sentences == []
+    (satisfaction,) = read_told(folder).sentences
+    assert "satisfaction follows from" in satisfaction
