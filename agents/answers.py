@@ -19,7 +19,8 @@ MOST = 4
 """Sentences of an answer."""
 
 _PLAIN_WORDS = """
-a about after again all am an and any are as at be been best but by can could did do does doing ever find for found from give gave had has
+a about after again all am an and any are as at be been before best but by
+can could did do does doing ever find for found from give gave had has
 have hello hi how i if in is it its just last least made many me more most much my name of often on one or other our out page pages please
 really recently say session show shown site so some tell than that the them then there these they thing things think this those time to
 today told too us usually very visit visits was we were what when which who whom whose why will with would you your yours yourself

@@ -1,4 +1,4 @@
-"""What a sentence can claim, one entry per form of clause, and whether it is true (see `agents.text_check`, which takes sentences apart).
+"""What a clause can claim, and whether it is true (`agents.claim_forms` lists the clauses, `agents.text_check` takes sentences apart).
 
 A form is a regular expression over a normalised clause: lower case, number words as digits, each title as ``«k»``. Nothing is accepted
 that no form describes, so that every word of an accepted sentence has been looked at.
@@ -21,10 +21,7 @@ CHOICE = rf"{ITEM}(?:, {ITEM})*(?:,? (?:and|or) {ITEM})?"
 NUMBER = r"\d+(?:\.\d+)?"
 VISIT = r"(?: today| this time| here| (?:in|during|on|of) (?:this|my|the) (?:visit|session))?"
 
-WORDS = {
-    "film": ("film", "films", "title", "titles"),
-    "artist": ("artist", "artists", "band", "bands"),
-}
+WORDS = {"film": ("film", "films", "title", "titles"), "artist": ("artist", "artists", "band", "bands")}
 """What items may be called besides the domain's words."""
 
 SATISFIED, UNSATISFIED = 7.0, 4.0
@@ -59,14 +56,6 @@ class Context:
 
 Checked = Context | str
 """The context after a true claim, or why the claim is not accepted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """One form of clause: its expression, and what tells whether a match is true."""
-
-    pattern: re.Pattern[str]
-    check: Callable[[re.Match[str], Context], Checked]
 
 
 # --- sets of items ---
@@ -134,8 +123,7 @@ def about(match: re.Match[str], context: Context, true: frozenset[int], everythi
         found = _among(group["list"], context, listed, known)
         if isinstance(found, str):
             return found
-        exact = len(found) + int(group["more"] or 0)
-        wrong = (group["alone"] or group["more"]) and (exact != len(true) or not found <= true)
+        wrong = (group["alone"] or group["more"]) and (len(found) + int(group["more"] or 0) != len(true) or not found <= true)
         return "another number" if wrong else replace(context, last=found)
     if group["pronoun"]:
         return _pointed(group["pronoun"], context, listed)
@@ -195,18 +183,20 @@ def _share(word: str, hit: int, pool: int) -> bool:
 # --- what happened ---
 
 
-def _chose(match: re.Match[str], context: Context) -> Checked:
+def chose(match: re.Match[str], context: Context) -> Checked:
+    """Items that were chosen."""
     facts = context.facts
     listed = facts.chosen | (facts.known if facts.whole_life else frozenset())
     return _paged(match, about(match, context, facts.chosen, facts.shown, listed))
 
 
-def _skipped(match: re.Match[str], context: Context) -> Checked:
+def skipped(match: re.Match[str], context: Context) -> Checked:
+    """Items that were passed over."""
     facts = context.facts
     return _paged(match, about(match, context, facts.skipped, facts.shown, facts.skipped))
 
 
-def _not_chosen(match: re.Match[str], context: Context) -> Checked:
+def not_chosen(match: re.Match[str], context: Context) -> Checked:
     """ "did not watch ..." of a list, or of anything at all."""
     facts = context.facts
     if match["named"]:
@@ -216,20 +206,23 @@ def _not_chosen(match: re.Match[str], context: Context) -> Checked:
     return replace(context, last=facts.shown) if not facts.chosen else "something was chosen"
 
 
-def _but_not(match: re.Match[str], context: Context) -> Checked:
+def but_not(match: re.Match[str], context: Context) -> Checked:
+    """Items that were chosen, and others that were not."""
     facts = context.facts
     took = _among(match["took"], context, facts.chosen | (facts.known if facts.whole_life else frozenset()), facts.shown | facts.known)
-    return took if isinstance(took, str) else _not_chosen(match, context)
+    return took if isinstance(took, str) else not_chosen(match, context)
 
 
-def _rest(match: re.Match[str], context: Context) -> Checked:
+def skipped_rest(match: re.Match[str], context: Context) -> Checked:
+    """All others were passed over."""
     left = context.facts.skipped
     if not left or (match["rest"] and int(match["rest"]) != len(left)):
         return "another number"
     return replace(context, last=left)
 
 
-def _was_shown(match: re.Match[str], context: Context) -> Checked:
+def was_shown(match: re.Match[str], context: Context) -> Checked:
+    """Items that were shown."""
     facts = context.facts
     if match.groupdict().get("count") and match["count"].isdigit() and not match["genre"] and int(match["count"]) == len(facts.met):
         return _paged(match, replace(context, last=facts.shown))
@@ -243,11 +236,13 @@ def _paged(match: re.Match[str], checked: Checked) -> Checked:
     return checked if checked.facts.pages == int(match["pages"]) else "another number of pages"
 
 
-def _pages(match: re.Match[str], context: Context) -> Checked:
+def saw_pages(match: re.Match[str], context: Context) -> Checked:
+    """How many pages were seen."""
     return _paged(match, context)
 
 
-def _rated(match: re.Match[str], context: Context) -> Checked:
+def rated(match: re.Match[str], context: Context) -> Checked:
+    """The rating of items, or their mean."""
     facts = context.facts
     if facts.scale is None:
         return "no ratings"
@@ -275,18 +270,20 @@ def _leaning(facts: Facts, stars: float) -> tuple[int, int]:
     return int(stars > middle), int(stars < middle)
 
 
-def _average(match: re.Match[str], context: Context) -> Checked:
+def mean_rating(match: re.Match[str], context: Context) -> Checked:
+    """The mean of all ratings of the visit."""
     mean = context.facts.mean_rating
     return context if mean is not None and abs(mean - float(match["stars"])) < ROUNDED else "another mean rating"
 
 
-def _end(match: re.Match[str], context: Context) -> Checked:
+def end_of_ratings(match: re.Match[str], context: Context) -> Checked:
+    """The highest or lowest rating of the visit."""
     given = context.facts.given.values()
     end = (max if match["end"] == "highest" else min)(given, default=None)
     return context if end is not None and float(match["stars"]) == end else "another rating"
 
 
-def _felt_about(wanted: bool) -> Callable[[re.Match[str], Context], Checked]:
+def felt_about(wanted: bool) -> Callable[[re.Match[str], Context], Checked]:
     """Liking (or disliking) what was rated in the visit, or what the profile tells."""
 
     def check(match: re.Match[str], context: Context) -> Checked:
@@ -303,7 +300,7 @@ def _felt_about(wanted: bool) -> Callable[[re.Match[str], Context], Checked]:
     return check
 
 
-def _extreme(best: bool) -> Callable[[re.Match[str], Context], Checked]:
+def extreme(best: bool) -> Callable[[re.Match[str], Context], Checked]:
     """ "my favourite was ...": rated higher (or lower) than everything else of the visit."""
 
     def check(match: re.Match[str], context: Context) -> Checked:
@@ -320,12 +317,14 @@ def _extreme(best: bool) -> Callable[[re.Match[str], Context], Checked]:
     return check
 
 
-def _satisfaction(match: re.Match[str], context: Context) -> Checked:
+def was_satisfied(match: re.Match[str], context: Context) -> Checked:
+    """The satisfaction as a number."""
     value = context.facts.satisfaction
     return context if value is not None and float(match["score"]) == value else "another satisfaction"
 
 
-def _content(match: re.Match[str], context: Context) -> Checked:
+def is_content(match: re.Match[str], context: Context) -> Checked:
+    """The satisfaction in a word."""
     value = context.facts.satisfaction
     if value is None:
         return "an unknown satisfaction"
@@ -336,7 +335,8 @@ def _content(match: re.Match[str], context: Context) -> Checked:
     return replace(context, leaning=-1 if bad else 1) if true else "another satisfaction"
 
 
-def _tired(match: re.Match[str], context: Context) -> Checked:
+def is_tired(match: re.Match[str], context: Context) -> Checked:
+    """The fatigue in a word."""
     fatigue = context.facts.fatigue
     if fatigue is None:
         return "an unknown feeling"
@@ -347,7 +347,8 @@ def _tired(match: re.Match[str], context: Context) -> Checked:
 # --- who somebody is, and what items are ---
 
 
-def _person(match: re.Match[str], context: Context) -> Checked:
+def is_person(match: re.Match[str], context: Context) -> Checked:
+    """Age, gender and occupation."""
     profile, groups = context.facts.profile, match.groupdict()
     if groups.get("age") and int(groups["age"]) != profile.age:
         return "another age"
@@ -363,7 +364,8 @@ def _person(match: re.Match[str], context: Context) -> Checked:
     return "another person" if left else context
 
 
-def _favourite_genres(match: re.Match[str], context: Context) -> Checked:
+def favourite_genres(match: re.Match[str], context: Context) -> Checked:
+    """Favourite genres."""
     facts = context.facts
     told = re.split(r", and |, | and ", match["genres"])
     best = [genre.lower() for genre in facts.favourites]
@@ -372,7 +374,8 @@ def _favourite_genres(match: re.Match[str], context: Context) -> Checked:
     return context if best and set(told) <= set(best) and len(told) == len(set(told)) else "another taste"
 
 
-def _trait(match: re.Match[str], context: Context) -> Checked:
+def has_trait(match: re.Match[str], context: Context) -> Checked:
+    """A trait, in the words of prompts."""
     for name, levels in TRAITS.items():
         for level, words in levels.items():
             if words == match["trait"]:
@@ -381,7 +384,8 @@ def _trait(match: re.Match[str], context: Context) -> Checked:
     return "another character"
 
 
-def _item_is(match: re.Match[str], context: Context) -> Checked:
+def item_is(match: re.Match[str], context: Context) -> Checked:
+    """Genres and year of an item."""
     facts, groups = context.facts, match.groupdict()
     items = _codes(match["one"], context)[0] if groups.get("one") else tuple(context.last)
     items = tuple(item for item in items if item in facts.shown | facts.known)
@@ -394,74 +398,3 @@ def _item_is(match: re.Match[str], context: Context) -> Checked:
     if groups.get("year") and int(groups["year"]) != facts.catalog.items["year"][item]:
         return "another year"
     return replace(context, last=frozenset({item})) if told or groups.get("year") else "nothing said"
-
-
-def forms(items: str, genres: str, chosen: str, choose: str) -> list[Form]:
-    """All forms, in the words of a domain.
-
-    Args:
-        items, genres, chosen, choose: alternatives of a regular expression: nouns, genres, the verb in past tense and plain.
-    """
-    which, kinds = objects(items, genres), rf"(?:{genres})(?:(?:, and|,| and) (?:{genres}))*"
-    i, also = r"(?:i )?(?:have )?", r"(?:also |really |then |finally )?"
-    pages, stars = r"(?: on (?:all )?(?P<pages>\d+) pages?)?", rf"(?P<stars>{NUMBER})"
-    rating = rf"(?:an? )?(?:rating of )?{stars}(?: stars?)?(?: ?(?:/|out of|of) ?(?P<top>\d+)(?: stars?)?)?(?P<average> on average| each)?"
-    item_noun = rf"(?: (?:{items}))"
-    table: list[tuple[str, Callable[[re.Match[str], Context], Checked]]] = [
-        (rf"{i}{also}(?:{chosen}) {which}{VISIT}{pages}", _chose),
-        (rf"{i}{also}(?:skipped|passed over|passed on|turned down|ignored|left out) {which}{VISIT}{pages}", _skipped),
-        (rf"{i}(?:{chosen}) (?P<took>{LIST}),? but not (?P<named>{CHOICE}){VISIT}", _but_not),
-        (rf"{i}{also}(?:skipped|passed over|ignored|left out) (?:the rest|the others?|the other (?P<rest>\d+){item_noun}?)", _rest),
-        (rf"{i}(?:did not|never) (?:{choose}) (?:(?P<named>{CHOICE})|anything|any{item_noun}|any of them){VISIT}", _not_chosen),
-        (rf"{i}(?:was shown|got|was offered) {which}{VISIT}{pages}", _was_shown),
-        (rf"{i}(?:saw|looked at|went through) (?P<pages>\d+) pages?{VISIT}", _pages),
-        (rf"{i}left after (?P<pages>\d+) pages?", _pages),
-        (rf"{i}{also}(?:gave|rated) {which} (?:with |at )?{rating}", _rated),
-        (rf"{i}{also}gave {rating} to {which}", _rated),
-        (rf"{which} (?:got|was given|received) {rating}(?: from me)?", _rated),
-        (rf"my rating (?:for|of) {which} was {rating}", _rated),
-        (rf"(?:my|the) (?P<end>highest|lowest) rating(?: i gave)? was (?:an? )?{stars}(?: stars?)?", _end),
-        (rf"(?:my|the) (?:average|mean) rating was {stars}(?: stars?)?", _average),
-        (rf"{i}gave {stars} stars? on average", _average),
-        (rf"{i}gave an average(?: rating)? of {stars}(?: stars?)?", _average),
-        (rf"{i}{also}(?:liked|loved|enjoyed|like|love|enjoy) {which}{VISIT}", _felt_about(wanted=True)),
-        (rf"{i}(?:disliked|dislike|hated|hate|(?:did|do) not (?:like|love|enjoy)) {which}{VISIT}", _felt_about(wanted=False)),
-        (rf"(?:my favourite|the best)(?: of them|{item_noun})?{VISIT} was (?P<one>{ITEM})", _extreme(best=True)),
-        (rf"{i}gave my (?:highest|best) rating to (?P<one>{ITEM})", _extreme(best=True)),
-        (rf"{i}gave my (?:lowest|worst) rating to (?P<one>{ITEM})", _extreme(best=False)),
-        (rf"(?P<one>{ITEM}) was the(?: 1)?{item_noun}? ?(?:that )?i liked (?:most|best)", _extreme(best=True)),
-        (rf"(?P<one>{ITEM}) was (?:my favourite|the best)(?: of them|{item_noun})?{VISIT}", _extreme(best=True)),
-        (rf"{i}(?:liked|loved|enjoyed) (?P<one>{ITEM}) (?:most|best)", _extreme(best=True)),
-        (rf"(?:my least favourite|the worst)(?: of them|{item_noun})?{VISIT} was (?P<one>{ITEM})", _extreme(best=False)),
-        (rf"{i}liked (?P<one>{ITEM}) least", _extreme(best=False)),
-        (rf"{i}rated my satisfaction (?:as |at |with )?(?P<score>\d+)(?: of 10| out of 10|/10)?", _satisfaction),
-        (r"my satisfaction(?: with this visit)? was (?P<score>\d+)(?: of 10| out of 10|/10)?", _satisfaction),
-        (rf"{i}(?:was|am|felt) (?P<score>\d+) (?:of|out of) 10 satisfied{VISIT}", _satisfaction),
-        (
-            rf"{i}(?:was|am|felt) (?P<how>not |very |quite )?(?:satisfied|happy|content|pleased"
-            r"|(?P<bad>dissatisfied|disappointed|unhappy))(?: with this visit)?",
-            _content,
-        ),
-        (rf"{i}(?:was|am|felt|feel) (?P<state>fresh|a little tired|tired)(?: at the end)?", _tired),
-        (r"(?:i )?am (?P<age>\d+)(?: years old)?", _person),
-        (r"my age is (?P<age>\d+)", _person),
-        (r"(?:i )?am an? (?P<age>\d+)(?:-| )years?(?:-| )old(?P<words>(?:,? [\w]+){1,5})", _person),
-        (r"(?:i )?(?:am|work as) (?:an? )?(?P<words>[\w]+(?: [\w]+){0,4})", _person),
-        (r"my (?:occupation|job|profession|gender) is (?:an? )?(?P<words>[\w]+(?: [\w]+){0,3})", _person),
-        (rf"(?:i )?(?:like|love|enjoy|prefer) (?P<genres>{kinds}){item_noun}?", _favourite_genres),
-        (rf"my favourite (?:genres? (?:is|are|include)|{items} are) (?P<genres>{kinds})", _favourite_genres),
-        (rf"my (?:first|strongest) favourite genre is (?P<single>(?P<genres>{kinds}))", _favourite_genres),
-        (rf"(?P<genres>{kinds}) (?:is|are) (?:1 of |among )?my favourite genres?", _favourite_genres),
-        (rf"(?:i )?(?P<trait>{'|'.join(words for levels in TRAITS.values() for words in levels.values())})", _trait),
-        (rf"an? (?P<kinds>{kinds}){item_noun}(?: from (?P<year>\d{{4}}))?", _item_is),
-        (
-            rf"(?:(?P<one>{ITEM})|it) (?:is|was) an? (?P<kinds>(?:{genres})(?:(?:, and|,| and|) (?:{genres}))*)"
-            rf"{item_noun}?(?: from (?P<year>\d{{4}}))?",
-            _item_is,
-        ),
-        (
-            rf"(?:(?P<one>{ITEM})|it) (?:is|was) (?:an?{item_noun} )?(?:from|of|made in|released in) (?P<year>\d{{4}})",
-            _item_is,
-        ),
-    ]
-    return [Form(re.compile(expression), check) for expression, check in table]

@@ -1,6 +1,7 @@
 """Whether a sentence about a visit or a person is true: taken apart into clauses, of which each must be a known form and a fact.
 
-The checker is closed: what it cannot take apart is not accepted, whatever it says (the forms are `agents.claims`). So a sentence
+The checker is closed: what it cannot take apart is not accepted, whatever it says (the
+forms are `agents.claim_forms`, their truth `agents.claims`). So a sentence
 stands only if every word of it was understood and compared with what is known, which is what grounded generation is judged by (Rashkin
 et al. 2023, "Measuring attribution in natural language generation models": attributable to identified sources). It refuses true
 sentences of unusual form; it never has to foresee a lie.
@@ -12,7 +13,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from agents.claims import WORDS, Context, Form, forms
+from agents.claim_forms import Form, forms
+from agents.claims import WORDS, Context
 from agents.facts import Facts
 from agents.text import per_catalog
 from agents.titles import Named, titles_in

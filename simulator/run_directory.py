@@ -57,7 +57,7 @@ SHAPES: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "summary": {
         **dict.fromkeys(("people", "rounds", "sessions", "pages", "impressions", "interactions", "ratings", "memories", "texts"), int),
         **dict.fromkeys(("seconds", "simulation_seconds", "pages_per_second", "workers", "fallback_share", "peak_memory_gb"), _COUNT),
-        **dict.fromkeys(("tokens", "sha256", "text_failures"), dict),
+        **dict.fromkeys(("tokens", "sha256", "text_failures", "figures"), dict),
         "repairs": list,
     },
 }

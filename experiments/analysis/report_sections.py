@@ -166,8 +166,9 @@ def cost(run: FinishedRun) -> Rows:
         )
     elif run.manifest.get("model"):
         rows.append(("Money", "none: no requests to a paid server are in the books"))
-    if did := summary.get("language_model"):
-        rows.append(("What the language model did", _sentence(did["said"])))
+    did = summary.get("language_model")
+    if isinstance(did, Mapping):
+        rows.append(("What the language model did", _sentence(str(did.get("said", "")))))
     if words := text_words(summary):
         rows.append(("Texts", _sentence(words)))
     if summary.get("text_failures"):

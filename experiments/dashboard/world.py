@@ -22,12 +22,13 @@ from experiments import config as configuration
 from experiments.anchor import with_common_anchor
 from experiments.config import ExperimentConfig
 from experiments.dashboard.changeable import check_change
-from experiments.interview import Conversation, interview_model, interview_prompts
+from experiments.interview import Conversation, interview_model, interview_prompts, writes_texts
 from experiments.manifest import check_training_data
 from experiments.round_recommender import fit_recommender
 from experiments.run import Prepared, Report, prepare
 from experiments.sections import RecommenderSection
 from experiments.stored_settings import config_of
+from experiments.told import read_told
 from experiments.trust import own
 from simulator.errors import ConfigError, RunError
 from simulator.files import write_atomically
@@ -152,7 +153,7 @@ class World:
         Raises:
             ConfigError: the experiment has no language model.
         """
-        if self._interviewer is None:
+        if self._interviewer is None and writes_texts(self.parts.config, read_told(self.parts.run.path).figures):
             self._interviewer = interview_model(self.parts.config, "of this experiment")
         if person.user_id not in self._conversations:
             prompts = interview_prompts(self.parts.begun.train)
