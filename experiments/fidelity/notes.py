@@ -42,8 +42,8 @@ def measure(context: FidelityContext) -> dict[str, Any]:
     name, models = context.models.main, context.models
     model = models.language_model if models.asks(name) else None
     if model is None:
-        silent = "these users ask no language model and read nothing"
-        return {"people": 0, "pages": 0, "response": "stated", "why": silent, "note_effects": {}}
+        nobody = "these users ask no language model and read nothing"
+        return {"people": 0, "pages": 0, "response": "stated", "why": nobody, "note_effects": {}}
     stream = context.stream.child("notes")
     people = np.sort(stream.child("people").generator().permutation(context.people)[:ASKED])
     asked = questions(context, people, per_person=PER_PERSON, kind="matched", stream=stream)
