@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -174,17 +175,33 @@ def check(document: Mapping[str, Any], source: str) -> ExperimentConfig:
         raise ConfigError(f"{source}: {_sentence(error)}") from error
 
 
+_SHORT_NAME = re.compile(r"[A-Za-z][\w-]*")
+"""What may be a short name of a component; anything else has to be an import path."""
+
+
 def _with_import_paths(document: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The document with short names of components (`experiments.component_names`) replaced by what they stand for."""
     found = dict(document)
-    for section in component_names.PLACES:
-        contents = found.get(section)
-        if isinstance(contents, Mapping) and isinstance(contents.get("use"), str) and ":" not in contents["use"]:
-            try:
-                found[section] = {**contents, "use": component_names.import_path(contents["use"], section)}
-            except ConfigError as error:
-                raise ConfigError(f"{source}: [{section}] use = {contents['use']!r}: {error}") from None
+    for section in (*component_names.PLACES, "anchor"):
+        kind = "recommender" if section == "anchor" else section
+        found |= {section: _with_import_path(found[section], kind, f"{source}: [{section}]")} if section in found else {}
+    trained = found["augmentation"].get("recommenders") if isinstance(found.get("augmentation"), Mapping) else None
+    if isinstance(trained, Mapping):
+        where = f"{source}: [augmentation.recommenders"
+        known = {name: _with_import_path(one, "recommender", f"{where}.{name}]") for name, one in trained.items()}
+        found["augmentation"] = {**found["augmentation"], "recommenders": known}
     return found
+
+
+def _with_import_path(contents: Any, kind: str, where: str) -> Any:
+    """One section with a short name in `use` replaced by the import path."""
+    use = contents.get("use") if isinstance(contents, Mapping) else None
+    if not isinstance(use, str) or not _SHORT_NAME.fullmatch(use):
+        return contents
+    try:
+        return {**contents, "use": component_names.import_path(use, kind)}
+    except ConfigError as error:
+        raise ConfigError(f"{where} use = {use!r}: {error}") from None
 
 
 _LARGEST = 2**63

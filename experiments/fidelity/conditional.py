@@ -85,6 +85,8 @@ def compared(pool: Shown, real: Kept, features: Mapping[str, np.ndarray], people
         (None without probabilities) and ``effective_choices`` (Kish); ``figures``: name -> `distances.compare`;
         ``not_measured``: name -> reason.
     """
+    order = np.lexsort((pool.item, pool.person))  # sums are rounded alike whatever the order of a log's rows
+    pool, features = pool.only(order), {name: values[order] for name, values in features.items()}
     row = _rows_of(pool, real)
     is_real = np.zeros(len(pool.person), dtype=bool)
     is_real[row[row >= 0]] = True

@@ -51,6 +51,14 @@ def test_an_experiment_takes_short_names():
         configuration.check({"name": "a", "decision": {"use": "calibratd"}}, "a.toml")
 
 
+def test_short_names_work_for_anchors_and_trained_recommenders():
+    document = {"name": "a", "anchor": {"use": "popularity"}, "augmentation": {"recommenders": {"mine": {"use": "bpr"}}}}
+    checked = configuration.check(document, "a.toml")
+    assert checked.anchor is not None
+    assert checked.anchor.use == "environments.recommenders.popularity:Popularity"
+    assert checked.augmentation.recommenders["mine"].use == "environments.recommenders.bpr:BPR"
+
+
 def test_config_show_prints_what_can_be_run_again(capsys, tmp_path):
     assert cli.call(["config", "show", "movielens", "--set", "decision.use=random", "--set", "language_model=false"]) == 0
     text = capsys.readouterr().out

@@ -81,10 +81,6 @@ OVERRIDES = {
     "an unknown memory option": ("memory.size=3", "[memory] unknown key 'size'"),
     "a share above one": ("decision.max_fallback_share=2", "[decision] max_fallback_share = 2"),
     "a choose rate of one": ("decision.choose_rate=1.0", "[decision] choose_rate = 1.0"),
-    "an LLM decision without a model": (
-        "decision.use=agents.decisions:LanguageModelDecisions",
-        "needs a section [language_model]",
-    ),
     "a replay of nothing": ("decision.use=agents.controls:ReplayedDecisions", "[decision] run is missing"),
     "an override without a value": ("population.users", "write section.key=value"),
     "an override inside a value": ("name.first=3", "'name' is not a section"),

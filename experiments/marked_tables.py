@@ -1,0 +1,32 @@
+"""Tables of measured figures in Markdown documents, between two marks, so that a command writes what the document quotes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from simulator.errors import ConfigError
+from simulator.files import write_atomically
+
+
+def write(page: Path, mark: str, rows: Sequence[Mapping[str, str]]) -> bool:
+    """Writes a table between ``<!-- MARK -->`` and ``<!-- /MARK -->`` of a document; whether that changed it.
+
+    Args:
+        page: a Markdown file. mark: its name for the table. rows: column -> text; what a row lacks is left empty.
+
+    Raises:
+        ConfigError: the document lacks the marks.
+    """
+    start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise ConfigError(f"{page} lacks the two lines between which the table goes: {start} and {end}.")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    lines += [f"| {' | '.join(row.get(name, '') for name in names)} |" for row in rows]
+    before, rest = text.split(start)
+    new = f"{before}{start}\n" + "\n".join(lines) + f"\n{end}{rest.split(end)[1]}"
+    if new != text:
+        write_atomically(page, new.encode())
+    return new != text
