@@ -9,16 +9,15 @@ from simulator.errors import ConfigError
 from simulator.files import write_atomically
 
 
-def write(page: Path, mark: str, rows: Sequence[Mapping[str, str]]) -> bool:
-    """Writes a table between ``<!-- MARK -->`` and ``<!-- /MARK -->`` of a document; whether that changed it.
+def write(page: Path, start: str, end: str, rows: Sequence[Mapping[str, str]]) -> bool:
+    """Writes a table between two marks of a document; whether that changed it.
 
     Args:
-        page: a Markdown file. mark: its name for the table. rows: column -> text; what a row lacks is left empty.
+        page: a Markdown file. start, end: lines that stand in it once. rows: column -> text; what a row lacks is left empty.
 
     Raises:
         ConfigError: the document lacks the marks.
     """
-    start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     if text.count(start) != 1 or text.count(end) != 1:
         raise ConfigError(f"{page} lacks the two lines between which the table goes: {start} and {end}.")

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from agents.exposures import people_split
-from experiments import build
+from experiments import build, marked_tables
 from experiments.config import ExperimentConfig
 from experiments.fidelity.judged_log import judge
 from experiments.fidelity.shelf import experiment
@@ -204,16 +204,4 @@ def write_page(found: Mapping[str, Any], page: Path) -> bool:
     Raises:
         ConfigError: the document lacks the marks.
     """
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    if text.count(START) != 1 or text.count(END) != 1:
-        raise ConfigError(f"{page} lacks the two lines between which the table goes: {START} and {END}.")
-    rows = table(found)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    lines += [f"| {' | '.join(row.get(name, '') for name in names)} |" for row in rows]
-    before, rest = text.split(START)
-    after = rest.split(END)[1]
-    new = f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}"
-    if new != text:
-        write_atomically(page, new.encode())
-    return new != text
+    return marked_tables.write(page, START, END, table(found))

@@ -178,21 +178,28 @@ def ratings_command(
 
 @app.command("shelf")
 def shelf_command(
-    folder: Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")],
+    folder: Annotated[Path | None, typer.Argument(help="Folder with the data sets, each in a folder of its own.")] = None,
     data: Annotated[
         list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")
     ] = None,
+    page: Annotated[Path | None, typer.Option("--page", help="Also write the table into this document, between its marks.")] = None,
     output: Output = None,
     json: Json = False,
 ) -> None:
     """Simulated users on many data sets, beside tuned baselines, with no setting that differs (about 40 minutes)."""
+    from experiments import marked_tables  # noqa: PLC0415
     from experiments.fidelity import shelf  # noqa: PLC0415
 
     unknown = [name for name in data or () if name not in shelf.SETS]
     if unknown:
         raise ConfigError(f"there is no data set '{unknown[0]}' on the shelf; it has: {', '.join(shelf.SETS)}.")
     target = output or shelf.OUTPUT
-    result = shelf.run(folder, tuple(name for name in shelf.SETS if not data or name in data), target, note)
+    if folder is None and page is None:
+        raise ConfigError("give the folder with the data sets, or --page to write the table of what was measured.")
+    names = () if folder is None else tuple(name for name in shelf.SETS if not data or name in data)
+    result = shelf.run(folder or Path(), names, target, note)
+    if page is not None:
+        marked_tables.write(page, shelf.START, shelf.END, shelf.table(result))
     if json:
         emit(result, as_json=True)
         return

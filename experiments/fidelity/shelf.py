@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -39,6 +39,9 @@ from simulator.seeds import Stream
 
 CONFIGS: Final[Path] = Path(__file__).parent.parent / "configs" / "shelf"
 OUTPUT: Final[Path] = Path("results/benchmarks/shelf.json")
+START, END = "<!-- shelf: written by `usersim benchmark shelf` -->", "<!-- end of shelf -->"
+"""Between them stands the table in a document."""
+
 SETS: Final[tuple[str, ...]] = (
     "ml-100k", "ml-1m", "ml-latest-small", "lastfm", "ciao-dvd", "gift-cards", "scientific", "beauty", "toys", "sports", "yelp",
 )  # fmt: skip
@@ -106,9 +109,16 @@ def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
                 "1:1 accuracy (counts)": f"{own['accuracy_1_1']:.3f} ({own['accuracy_1_1_counts']:.3f})",
                 "RMSE (biases)": f"{shown(own, 'rmse')} ({shown(own, 'rmse_biases')})" if own.get("rmse") is not None else "",
                 "variance of popularity": shown(own["variance_ratio"], "popularity", "{:.2f}"),
+                "slope": shown(own, "calibration_slope", "{:.2f}"),
+                f"chosen (asked {own['choose_rate_asked']:.2f})": _range(own["choose_rate_got"].values()),
             }
         )
     return rows
+
+
+def _range(values: Iterable[float]) -> str:
+    found = sorted(values)
+    return f"{found[0]:.2f} to {found[-1]:.2f}" if found else ""
 
 
 def experiment(name: str, folder: Path) -> ExperimentConfig:
