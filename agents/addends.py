@@ -59,7 +59,7 @@ def evidence_parts(weights: Calibration, features: np.ndarray, history: np.ndarr
         Part -> log-odds, shape (n,); the intercept is in "level". They sum to the evidence's log-odds times its weight.
     """
     design, model, n = weights.design, weights.evidence, len(features)
-    trust = dict(zip(weights.choice.names, weights.choice.weights.tolist(), strict=True)).get("evidence", 0.0)
+    trust = weights.slope * dict(zip(weights.choice.names, weights.choice.weights.tolist(), strict=True)).get("evidence", 0.0)
     columns = design.columns(features, np.full(n, activity(history)))
     parts = {LEVEL: np.full(n, trust * float(model.weights[0]))}
     for name, column, weight in zip(model.names[1:], columns.T, model.weights[1:].tolist(), strict=True):

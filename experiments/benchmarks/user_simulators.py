@@ -39,9 +39,11 @@ POPULATIONS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "evidence": ("agents.controls:EvidenceDecisions", {}),
     "popularity": ("agents.controls:PopularityDecisions", {}),
     "own rates": ("agents.controls:RandomDecisions", {}),
+    "traits": ("agents.bad_users:TraitsDecisions", {}),
 }
 """Name -> decision model and its options: ours; a logistic model of popularity, one neighbourhood score and quality, with ratings by
-biases; popularity alone with the user's own histogram of ratings; a fixed rate of choosing with that histogram."""
+biases; popularity alone with the user's own histogram of ratings; a fixed rate of choosing with that histogram; users of whom traits
+alone are known."""
 
 EVERYTHING: Final[str] = "everything 4"
 """What the calibrated population chooses, with the same rating for everything, three quarters up the scale."""

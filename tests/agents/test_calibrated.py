@@ -602,3 +602,11 @@ def test_the_rating_model_comes_back_from_disk(world, tmp_path):
     assert again._raters.model.report == model._raters.model.report
     assert again.calibration.report["ratings"]["ratings"] == world.interactions.height
     assert same(again.decide(pages(world)), model.decide(pages(world)))
+
+
+@pytest.mark.parametrize("slope", [1.0, 1.25])
+def test_parts_sum_to_the_log_odds_whatever_these_are_stretched_by(world, without_model, monkeypatch, slope):
+    monkeypatch.setattr(without_model, "_calibration", replace(without_model.calibration, slope=slope))
+    for decision, parts in without_model.explained(pages(world)):
+        asked = logit(decision.outcomes["choose"].probabilities[:, 0])
+        np.testing.assert_allclose(sum(parts.values()), asked, atol=1e-6)
