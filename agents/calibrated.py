@@ -332,9 +332,10 @@ class CalibratedDecisions:
                 continue
             pool = np.sort(generator.choice(len(weights), size=size, replace=False, p=weights / weights.sum()))
             evidence = self._evidence(profile, profile.history, pool)
-            order = np.argsort(evidence + of_items[pool] + self._own_slope(profile, pool), kind="stable")[-ANCHOR_PAGE:]
+            tilt = self._own_slope(profile, pool)
+            order = np.argsort(evidence + of_items[pool] + tilt, kind="stable")[-ANCHOR_PAGE:]
             best.append(evidence[order])
-            own.append(of_items[pool[order]] + self._own_slope(profile, pool[order]))
+            own.append(of_items[pool[order]] + tilt[order])
             levels.append(np.full(len(order), self._own_level(profile)))
         if not best:
             return float(logit(self.config.choose_rate) if calibration.sampled_share is not None else calibration.choice.weights[0])
@@ -379,16 +380,15 @@ class CalibratedDecisions:
         said = self._stand_in(situation, evidence) if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         parts[addends.LEVEL] = parts[addends.LEVEL] + self._intercept + self._shift
         parts[addends.OWN_LEVEL] = nothing + self._own_level(profile)
-        top = np.ones(len(items))
-        plain = self._from(features, state.history)
+        top, plain = np.ones(len(items)), self._from(features, state.history)
         parts[addends.COLD] = self._weighted(evidence, None, top, 0.0) - self._weighted(plain, None, top, 0.0)
         parts[addends.OWN_SLOPE] = self._own_slope(profile, items)
         parts[addends.SAMPLING] = self._sampled[items]
         parts[addends.SITE] = self._exposed[items] if situation.visit is not None else nothing
         parts[addends.MOOD] = self._moods.log_odds(items, visit) if self._moods is not None and visit is not None else nothing
         parts[addends.PLACE] = self._weighted(nothing, None, place, 0.0)
-        parts[addends.FATIGUE] = self._weighted(nothing, None, np.ones(len(items)), state.fatigue)
-        parts[addends.SAID] = nothing if said is None else self._weighted(nothing, said, np.ones(len(items)), 0.0)
+        parts[addends.FATIGUE] = self._weighted(nothing, None, top, state.fatigue)
+        parts[addends.SAID] = nothing if said is None else self._weighted(nothing, said, top, 0.0)
         return parts
 
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:

@@ -364,7 +364,7 @@ class CohortWorker:
     def __call__(self, task: CohortTask) -> CohortResult:
         """Simulates one cohort for one round and writes its shard."""
         started, before, feed = time.perf_counter(), self.usage, self._feed(task.fitted_round)
-        asked = self._model.seconds if self._model is not None else 0.0
+        asked = sum(self._model.seconds.values()) if self._model is not None else 0.0
         repaired = feed.repairs
         cohort = self.cohort(task)
         cohort.run()
@@ -374,7 +374,7 @@ class CohortWorker:
             repairs=dict(feed.repairs - repaired),
             usage=self.usage - before,
             seconds=time.perf_counter() - started,
-            model_seconds=self._model.seconds - asked if self._model is not None else 0.0,
+            model_seconds=sum(self._model.seconds.values()) - asked if self._model is not None else 0.0,
             peak_memory=peak_memory(),
         )
         write_shard(self._run, result, tables)

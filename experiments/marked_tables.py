@@ -9,6 +9,15 @@ from simulator.errors import ConfigError
 from simulator.files import write_atomically
 
 
+def between(text: str, start: str, end: str, table: str) -> str | None:
+    """A document with the table between two marks replaced; None if the marks do not stand in it once each, in this order."""
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed or start in rest or end in after:
+        return None
+    return f"{before}{start}\n{table}\n{end}{after}"
+
+
 def write(page: Path, start: str, end: str, rows: Sequence[Mapping[str, str]]) -> bool:
     """Writes a table between two marks of a document; whether that changed it.
 
@@ -19,13 +28,12 @@ def write(page: Path, start: str, end: str, rows: Sequence[Mapping[str, str]]) -
         ConfigError: the document lacks the marks.
     """
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    if text.count(start) != 1 or text.count(end) != 1:
-        raise ConfigError(f"{page} lacks the two lines between which the table goes: {start} and {end}.")
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     lines += [f"| {' | '.join(row.get(name, '') for name in names)} |" for row in rows]
-    before, rest = text.split(start)
-    new = f"{before}{start}\n" + "\n".join(lines) + f"\n{end}{rest.split(end)[1]}"
+    new = between(text, start, end, "\n".join(lines))
+    if new is None:
+        raise ConfigError(f"{page} lacks the two lines between which the table goes: {start} and {end}.")
     if new != text:
         write_atomically(page, new.encode())
     return new != text

@@ -18,58 +18,32 @@ from experiments.config import ExperimentConfig
 from experiments.run import start
 from experiments.tuning.tune import prompt_config
 from simulator.dataset import Dataset
+from simulator.llm.timed import Timed
 from simulator.protocols import DecisionContext, LanguageModel
-from simulator.records import Closing, Completion, Decision, GenerationRequest, ModelIdentity, Prompt, Scores, Situation, Usage, UserProfile
+from simulator.records import Closing, Completion, Decision, GenerationRequest, Prompt, Scores, Situation, UserProfile
 
 
-class TimedModel:
-    """A language model that keeps what it was asked and how long it took (see `simulator.protocols.LanguageModel`).
+class TimedModel(Timed):
+    """A language model whose time is taken, and that keeps what it was asked.
 
     Attributes:
-        scored, continued: the prompts of every call of `score` and `generate`. seconds: spent in either.
+        scored, continued: the prompts of every call of `score` and `generate`.
     """
 
     def __init__(self, model: LanguageModel) -> None:
-        self._model = model
+        super().__init__(model)
         self.scored: list[list[Prompt]] = []
         self.continued: list[list[Prompt]] = []
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """Of the model."""
-        return self._model.identity
-
-    @property
-    def usage(self) -> Usage:
-        """Of the model."""
-        return self._model.usage
 
     def score(self, prompts: Sequence[Prompt]) -> list[Scores]:
         """Asks the model."""
         self.scored.append(list(prompts))
-        started = time.perf_counter()
-        try:
-            return self._model.score(prompts)
-        finally:
-            self.seconds["score"] += time.perf_counter() - started
+        return super().score(prompts)
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """Asks the model."""
         self.continued.append([request.prompt for request in requests if request.prompt is not None])
-        started = time.perf_counter()
-        try:
-            return self._model.generate(requests)
-        finally:
-            self.seconds["generate"] += time.perf_counter() - started
-
-    def count_tokens(self, text: str) -> int:
-        """Asks the model."""
-        return self._model.count_tokens(text)
-
-    def close(self) -> None:
-        """Closes the model."""
-        self._model.close()
+        return super().generate(requests)
 
 
 class RecordedDecisions(LanguageModelDecisions):

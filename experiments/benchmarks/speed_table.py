@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from experiments import marked_tables
 from simulator.errors import RunError
 from simulator.run_directory import write_atomically
 
@@ -116,11 +117,10 @@ def rewritten(text: str, table: str) -> str:
     Raises:
         RunError: the marks are not there once each, in order.
     """
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end or START in rest or END in after:
+    new = marked_tables.between(text, START, END, table)
+    if new is None:
         raise RunError(f"the document must have the lines '{START}' and '{END}' once each, in this order; the table goes between them.")
-    return f"{before}{START}\n{table}\n{END}{after}"
+    return new
 
 
 def write(document: Path, result: Mapping[str, Any]) -> bool:

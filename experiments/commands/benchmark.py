@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +18,26 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path | None, typer.Option("--output", help="Where the result is written [default: results/benchmarks/<name>.json].")]
+Folder = Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")]
+Data = Annotated[list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")]
+Page = Annotated[Path | None, typer.Option("--page", help="Also write the table into this document, between its marks.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Less of everything; shows that it works, measures little.")]
+
+
+def _check_known(given: Sequence[str] | None, known: Collection[str], sentence: str) -> None:
+    """Refuses a name that is not known; `sentence` has places for the name and for what is known."""
+    for name in given or ():
+        if name not in known:
+            raise ConfigError(sentence.format(name=name, known=", ".join(known)))
+
+
+def _tell(result: Mapping[str, Any], rows: Sequence[Mapping[str, str]], title: str, target: Path, json: bool) -> None:
+    """The result as JSON alone, or as a table and where it was written."""
+    if json:
+        emit(result, as_json=True)
+        return
+    emit_table(rows, as_json=False, title=title)
+    note(f"written to {target}")
 
 
 @app.command("inference")
@@ -33,9 +53,7 @@ def inference_command(
     """Speed, memory, fidelity and determinism of inference, side by side in one run (about 20 minutes on 2 cores)."""
     from experiments.benchmarks import inference, speed_table  # noqa: PLC0415
 
-    unknown = [name for name in part or () if name not in inference.PARTS]
-    if unknown:
-        raise ConfigError(f"there is no part '{unknown[0]}' of this benchmark; allowed are: {', '.join(inference.PARTS)}.")
+    _check_known(part, inference.PARTS, "there is no part '{name}' of this benchmark; allowed are: {known}.")
     parts = tuple(name for name in inference.PARTS if not part or name in part)
     result = inference.run(people, inference.QUICK if quick else inference.FULL, output or inference.OUTPUT, parts, note)
     if json:
@@ -70,11 +88,7 @@ def prompts_command(
     target = output or prompt_parts.OUTPUT
     size = prompt_parts.QUICK if quick else prompt_parts.FULL
     result = prompt_parts.run(replace(size, people=people) if people else size, target, note)
-    if json:
-        emit(result, as_json=True)
-        return
-    emit_table(result["parts"], as_json=False, title="What each part of a prompt buys, against the default")
-    note(f"written to {target}")
+    _tell(result, result["parts"], "What each part of a prompt buys, against the default", target, json)
 
 
 @app.command("variants")
@@ -148,7 +162,7 @@ def texts_command(
 
 @app.command("ratings")
 def ratings_command(
-    folder: Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")],
+    folder: Folder,
     surprise: Annotated[Path | None, typer.Option("--surprise", help="Python of an environment that has Surprise.")] = None,
     part: Annotated[
         list[str] | None, typer.Option("--part", help="Only this part; may be repeated. The others keep their figures.")
@@ -161,28 +175,20 @@ def ratings_command(
     """Ratings on Surprise's folds, on other scales, with little data and where people pick what they like (about 20 minutes)."""
     from experiments.benchmarks import ratings  # noqa: PLC0415
 
-    unknown = [name for name in part or () if name not in ratings.PARTS]
-    if unknown:
-        raise ConfigError(f"there is no part '{unknown[0]}' of this benchmark; allowed are: {', '.join(ratings.PARTS)}.")
+    _check_known(part, ratings.PARTS, "there is no part '{name}' of this benchmark; allowed are: {known}.")
     target = output or ratings.OUTPUT
     parts = tuple(name for name in ratings.PARTS if not part or name in part)
     size = ratings.QUICK if quick else ratings.FULL
     size = replace(size, names=tuple(name for name in ratings.FULL.names if name in data)) if data else size
     result = ratings.run(folder, size, parts, surprise, target, note)
-    if json:
-        emit(result, as_json=True)
-        return
-    emit_table(ratings.table(result), as_json=False, title="Ratings: errors, and drawn over real variances")
-    note(f"written to {target}")
+    _tell(result, ratings.table(result), "Ratings: errors, and drawn over real variances", target, json)
 
 
 @app.command("shelf")
 def shelf_command(
     folder: Annotated[Path | None, typer.Argument(help="Folder with the data sets, each in a folder of its own.")] = None,
-    data: Annotated[
-        list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")
-    ] = None,
-    page: Annotated[Path | None, typer.Option("--page", help="Also write the table into this document, between its marks.")] = None,
+    data: Data = None,
+    page: Page = None,
     output: Output = None,
     json: Json = False,
 ) -> None:
@@ -190,9 +196,7 @@ def shelf_command(
     from experiments import marked_tables  # noqa: PLC0415
     from experiments.fidelity import shelf  # noqa: PLC0415
 
-    unknown = [name for name in data or () if name not in shelf.SETS]
-    if unknown:
-        raise ConfigError(f"there is no data set '{unknown[0]}' on the shelf; it has: {', '.join(shelf.SETS)}.")
+    _check_known(data, shelf.SETS, "there is no data set '{name}' on the shelf; it has: {known}.")
     target = output or shelf.OUTPUT
     if folder is None and page is None:
         raise ConfigError("give the folder with the data sets, or --page to write the table of what was measured.")
@@ -200,19 +204,13 @@ def shelf_command(
     result = shelf.run(folder or Path(), names, target, note)
     if page is not None:
         marked_tables.write(page, shelf.START, shelf.END, shelf.table(result))
-    if json:
-        emit(result, as_json=True)
-        return
-    emit_table(shelf.table(result), as_json=False, title="The shelf: held-out users, beside the best of counts, biases, ItemKNN and EASE")
-    note(f"written to {target}")
+    _tell(result, shelf.table(result), "The shelf: held-out users, beside the best of counts, biases, ItemKNN and EASE", target, json)
 
 
 @app.command("language")
 def language_command(
     folder: Annotated[Path | None, typer.Argument(help="Folder with the data sets that have no download, each in a folder.")] = None,
-    data: Annotated[
-        list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")
-    ] = None,
+    data: Data = None,
     people: Annotated[int, typer.Option("--people", min=1, help="Held-out users at most.")] = 500,
     bootstrap: Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of users behind every interval.")] = 500,
     set_: Set = None,
@@ -223,42 +221,28 @@ def language_command(
     from experiments.benchmarks import language  # noqa: PLC0415
     from experiments.commands.fidelity import reporting  # noqa: PLC0415
 
-    unknown = [name for name in data or () if name not in language.DATA]
-    if unknown:
-        raise ConfigError(f"there is no data set '{unknown[0]}' here; allowed are: {', '.join(language.DATA)}.")
+    _check_known(data, language.DATA, "there is no data set '{name}' here; allowed are: {known}.")
     names = tuple(name for name, own in language.DATA.items() if (name in data if data else own is None or folder is not None))
     target = output or language.OUTPUT
     with reporting() as report:
         result = language.run(folder, names, people, bootstrap, set_ or [], target, report)
-    if json:
-        emit(result, as_json=True)
-        return
-    emit_table(language.table(result), as_json=False, title="Choices among items of the same popularity, AUC [95 %] of held-out users")
-    note(f"written to {target}")
+    _tell(result, language.table(result), "Choices among items of the same popularity, AUC [95 %] of held-out users", target, json)
 
 
 @app.command("leaks")
 def leaks_command(
-    folder: Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")],
-    data: Annotated[
-        list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")
-    ] = None,
+    folder: Folder,
+    data: Data = None,
     output: Output = None,
     json: Json = False,
 ) -> None:
     """What profiles from all data, per-user and random cuts and later popularity buy, on the same held-out rows (about 30 minutes)."""
     from experiments.fidelity import leaks  # noqa: PLC0415
 
-    unknown = [name for name in data or () if name not in leaks.SETS]
-    if unknown:
-        raise ConfigError(f"leaks are not measured on '{unknown[0]}'; they are on: {', '.join(leaks.SETS)}.")
+    _check_known(data, leaks.SETS, "leaks are not measured on '{name}'; they are on: {known}.")
     target = output or leaks.OUTPUT
     result = leaks.run(folder, tuple(name for name in leaks.SETS if not data or name in data), target, note)
-    if json:
-        emit(result, as_json=True)
-        return
-    emit_table(leaks.table(result), as_json=False, title="What leaks buy: figures under each cut (and what they gain over one moment)")
-    note(f"written to {target}")
+    _tell(result, leaks.table(result), "What leaks buy: figures under each cut (and what they gain over one moment)", target, json)
 
 
 @app.command("pages")
@@ -286,12 +270,8 @@ def pages_command(
     result = page_policies.run(configuration.read(config, set_ or []), names, users, size, note)
     target = output or page_policies.OUTPUT
     page_policies.write(result, target)
-    if json:
-        emit(result, as_json=True)
-        return
     title = f"{result['data']}: {result['users']} held-out users, worst distance in noise floors"
-    emit_table(page_policies.table(result), as_json=False, title=title)
-    note(f"written to {target}")
+    _tell(result, page_policies.table(result), title, target, json)
 
 
 @app.command("users")
@@ -300,7 +280,7 @@ def users_command(
     data: Annotated[list[str] | None, typer.Option("--data", help="This data set only; may be repeated [default: ml-100k].")] = None,
     population: Annotated[list[str] | None, typer.Option("--population", help="These users only; may be repeated.")] = None,
     add: Annotated[list[str] | None, typer.Option("--add", metavar="NAME=FILE", help="Add the report of `usersim fidelity --log`.")] = None,
-    page: Annotated[Path | None, typer.Option("--page", help="Also write the table into this document, between its marks.")] = None,
+    page: Page = None,
     output: Output = None,
     json: Json = False,
 ) -> None:
@@ -310,9 +290,7 @@ def users_command(
 
     known = (*simulators.POPULATIONS, simulators.EVERYTHING)
     for given, allowed, what in ((data, shelf.SETS, "data set"), (population, known, "population")):
-        unknown = [name for name in given or () if name not in allowed]
-        if unknown:
-            raise ConfigError(f"there is no {what} '{unknown[0]}' here; there are: {', '.join(allowed)}.")
+        _check_known(given, allowed, f"there is no {what} '{{name}}' here; there are: {{known}}.")
     target = output or simulators.OUTPUT
     if folder is None and not add and page is None:
         raise ConfigError("give the folder with the data sets, or --add with a report, or --page to write the table.")
@@ -332,26 +310,18 @@ def users_command(
 
 @app.command("cold-items")
 def cold_items_command(
-    folder: Annotated[Path, typer.Argument(help="Folder with the data sets, each in a folder of its own.")],
-    data: Annotated[
-        list[str] | None, typer.Option("--data", help="This data set only; may be repeated. Others keep their figures.")
-    ] = None,
+    folder: Folder,
+    data: Data = None,
     output: Output = None,
     json: Json = False,
 ) -> None:
     """Which new items users would choose, by what is written about them: a fifth of the items is held out entirely (about 6 minutes)."""
     from experiments.fidelity import cold_items  # noqa: PLC0415
 
-    unknown = [name for name in data or () if name not in cold_items.SETS]
-    if unknown:
-        raise ConfigError(f"there is no data set '{unknown[0]}' here; allowed are: {', '.join(cold_items.SETS)}.")
+    _check_known(data, cold_items.SETS, "there is no data set '{name}' here; allowed are: {known}.")
     target = output or cold_items.OUTPUT
     result = cold_items.run(folder, tuple(name for name in cold_items.SETS if not data or name in data), target, note)
-    if json:
-        emit(result, as_json=True)
-        return
-    emit_table(cold_items.table(result), as_json=False, title="New items: matched AUC of held-out users, lift over genres and years")
-    note(f"written to {target}")
+    _tell(result, cold_items.table(result), "New items: matched AUC of held-out users, lift over genres and years", target, json)
 
 
 @app.command("table")

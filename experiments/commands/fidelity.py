@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from experiments.commands.fidelity_log import Columns, Data, Days, LogFile, SkipUnknown, Users, judge_log
+from experiments.commands.fidelity_log import Columns, Data, Days, LogFile, SkipUnknown, Users, judge_log, tell_missing
 from experiments.commands.options import LARGEST_SEED, Json, opens_runs, takes_settings
 from experiments.console import emit, emit_table, note, stages
 
@@ -103,9 +103,7 @@ def fidelity(
         note(given["sentence"])
     for sentence in [*document["warnings"], *of_report(document["parts"].get("traits", {}), document["model"])]:
         note(sentence)
-    for part, reason in document["not_measured"].items():
-        for what, why in reason.items() if isinstance(reason, Mapping) else [("", reason)]:
-            note(f"not measured: {part}{': ' if what else ''}{what}: {why}")
+    tell_missing(document, "not measured")
     note(f"all figures: {folder / 'fidelity.json'}; drawings: {', '.join(path.name for path in figures.values())} in {folder / 'figures'}")
 
 

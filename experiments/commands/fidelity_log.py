@@ -93,9 +93,7 @@ def judge_log(
     emit_table([*table(document), *rows(document)], as_json=False, title=title)
     for sentence in document["warnings"]:
         note(sentence)
-    for part, reason in document["not_measured"].items():
-        for what, why in reason.items() if isinstance(reason, Mapping) else [("", reason)]:
-            note(f"not judged: {part}{': ' if what else ''}{what}: {why}")
+    tell_missing(document, "not judged")
     note(f"all figures: {folder / 'fidelity.json'}")
 
 
@@ -146,3 +144,10 @@ def rows(document: Mapping[str, Any]) -> list[dict[str, str]]:
         line("lift in it over the best baseline", own.get("lift"))
     line("share of shown items that is chosen", found.get("choose_rate"))
     return lines
+
+
+def tell_missing(document: Mapping[str, Any], word: str) -> None:
+    """Says of a report what has no figures, and why; `word` begins each line."""
+    for part, reason in document["not_measured"].items():
+        for what, why in reason.items() if isinstance(reason, Mapping) else [("", reason)]:
+            note(f"{word}: {part}{': ' if what else ''}{what}: {why}")

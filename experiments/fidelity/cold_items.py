@@ -7,9 +7,7 @@ that they never met. What evidence is worth is learned from the other users, on 
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +21,11 @@ from agents.content import COLUMNS
 from agents.exposures import people_split
 from experiments import build
 from experiments import config as configuration
-from experiments.fidelity import sentence_encoder, shelf
+from experiments.fidelity import measured_sets, sentence_encoder, shelf
 from experiments.fidelity.resampling import area_under_curve, estimate, plain, resample, resampled_area
 from simulator import plugins
 from simulator.dataset import Catalog, Dataset
-from simulator.errors import ConfigError, UsersimError
-from simulator.files import write_atomically
+from simulator.errors import ConfigError
 from simulator.one_thread import one_thread
 from simulator.seeds import Stream
 
@@ -94,17 +91,12 @@ def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], N
     Args:
         folder: holds a folder for each data set. names: of `SETS`. output: JSON. say: told what is going on.
     """
-    found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"data": {}}
-    for name in names:
+
+    def figures(name: str) -> Mapping[str, Any]:
         say(f"{name}: hiding items and learning from what is written about them")
-        started = time.perf_counter()
-        try:
-            own = measure(dataset(name, folder))
-        except UsersimError as error:
-            own = {"not_measured": str(error)}
-        found["data"][name] = own | {"seconds": round(time.perf_counter() - started, 1)}
-        write_atomically(output, (json.dumps(found, indent=1) + "\n").encode())
-    return found
+        return measure(dataset(name, folder))
+
+    return measured_sets.run(names, output, figures)
 
 
 def dataset(name: str, folder: Path) -> Dataset:

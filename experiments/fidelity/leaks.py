@@ -7,8 +7,6 @@ half of what came after, drawn at random, among items that they never met. `CUTS
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +21,12 @@ from agents.profiles import fit_profiles
 from environments.datasets.splits import SplitConfig, filtered, split
 from experiments import build
 from experiments.config import ExperimentConfig
-from experiments.fidelity import shelf
+from experiments.fidelity import measured_sets, shelf
 from experiments.fidelity.baselines import COUNTS, SCALINGS, Judge, Part, scored
 from experiments.fidelity.candidates import nested_candidates
 from experiments.fidelity.resampling import estimate, person_index, plain, resample
 from simulator.dataset import Dataset, require
-from simulator.errors import DataError, UsersimError
-from simulator.files import write_atomically
+from simulator.errors import DataError
 from simulator.one_thread import one_thread
 from simulator.records import UserProfile
 from simulator.seeds import Stream
@@ -83,18 +80,12 @@ def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], N
     Args:
         folder: holds a folder for each data set. names: of `SETS`. output: JSON. say: told what is going on.
     """
-    found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"data": {}}
-    found |= {"cuts": dict(CUTS), "moments": list(MOMENTS), "resamples": RESAMPLES}
-    for name in names:
-        started = time.perf_counter()
-        try:
-            say(name)
-            own = measure(shelf.experiment(name, folder), say)
-        except UsersimError as error:
-            own = {"not_measured": str(error)}
-        found["data"][name] = own | {"seconds": round(time.perf_counter() - started, 1)}
-        write_atomically(output, (json.dumps(found, indent=1) + "\n").encode())
-    return found
+
+    def figures(name: str) -> Mapping[str, Any]:
+        say(name)
+        return measure(shelf.experiment(name, folder), say)
+
+    return measured_sets.run(names, output, figures, {"cuts": dict(CUTS), "moments": list(MOMENTS), "resamples": RESAMPLES})
 
 
 @one_thread()

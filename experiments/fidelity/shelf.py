@@ -5,7 +5,6 @@ What each figure is held against stands beside it: the best of the baselines (`e
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,14 +22,13 @@ from environments.feed import Feed
 from experiments import anchoring, build, round_recommender
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
-from experiments.fidelity import baselines, shelf_data
+from experiments.fidelity import baselines, measured_sets, shelf_data
 from experiments.fidelity.baselines import CHANCE, COUNTS, Judge, Part, Scored
 from experiments.fidelity.candidates import MATCHED, MIXES, POSITIVE, in_mix, nested_candidates
 from experiments.fidelity.choices import best_threshold
 from experiments.run import origin
 from simulator.dataset import Dataset
 from simulator.errors import UsersimError
-from simulator.files import write_atomically
 from simulator.one_thread import one_thread
 from simulator.paths import cache_folder
 from simulator.protocols import DecisionContext
@@ -71,19 +69,13 @@ def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], N
     Args:
         folder: holds a folder for each data set. names: of `SETS`. output: JSON. say: told what is going on.
     """
-    found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"data": {}}
-    for name in names:
+
+    def figures(name: str) -> Mapping[str, Any]:
         say(f"{name}: fitting users and baselines")
-        started = time.perf_counter()
-        try:
-            config = experiment(name, folder)
-            own = measure(config)
-            own["global_time"] = at_one_moment(config)
-        except UsersimError as error:
-            own = {"not_measured": str(error)}
-        found["data"][name] = own | {"seconds": round(time.perf_counter() - started, 1)}
-        write_atomically(output, (json.dumps(found, indent=1) + "\n").encode())
-    return found
+        config = experiment(name, folder)
+        return measure(config) | {"global_time": at_one_moment(config)}
+
+    return measured_sets.run(names, output, figures)
 
 
 def table(found: Mapping[str, Any]) -> list[dict[str, str]]:

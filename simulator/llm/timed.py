@@ -14,12 +14,12 @@ class Timed:
     """Another language model, with the seconds that its answers took; everything else is the model's own.
 
     Attributes:
-        seconds: spent in `score` and `generate` so far.
+        seconds: spent so far, under "score" and "generate".
     """
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
-        self.seconds = 0.0
+        self.seconds = {"score": 0.0, "generate": 0.0}
 
     def score(self, prompts: Sequence[Prompt]) -> list[Scores]:
         """Asks the model."""
@@ -27,7 +27,7 @@ class Timed:
         try:
             return self._model.score(prompts)
         finally:
-            self.seconds += time.perf_counter() - started
+            self.seconds["score"] += time.perf_counter() - started
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """Asks the model."""
@@ -35,7 +35,7 @@ class Timed:
         try:
             return self._model.generate(requests)
         finally:
-            self.seconds += time.perf_counter() - started
+            self.seconds["generate"] += time.perf_counter() - started
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from agents.actions import ACTIONS
+from experiments.cli import call
 from simulator.seeds import Stream
 from simulator.tables import IMPRESSIONS, MEMORIES, PAGES, SESSIONS, TEXTS, Table, with_actions
 
@@ -32,6 +33,19 @@ MakeRun = Callable[..., Path]
 @pytest.fixture(scope="session")
 def make_run() -> MakeRun:
     return write_run
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory) -> Callable[[str, str], Path]:
+    """Runs the experiment of a name and a text; its file, beside which the folder ``run`` lies."""
+
+    def simulate(name: str, text: str) -> Path:
+        file = Path(tmp_path_factory.mktemp(name)) / f"{name}.toml"
+        file.write_text(text, encoding="utf-8")
+        assert call(["run", str(file), "--output", str(file.parent / "run"), "--workers", "1"]) == 0
+        return file
+
+    return simulate
 
 
 def write_run(

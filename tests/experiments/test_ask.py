@@ -36,12 +36,8 @@ max_pages = 3
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory, film_files):
-    folder = tmp_path_factory.mktemp("asked")
-    file = folder / "asked.toml"
-    file.write_text(EXPERIMENT.format(data=film_files), encoding="utf-8")
-    assert call(["run", str(file), "--output", str(folder / "run"), "--workers", "1"]) == 0
-    return file
+def experiment(simulated, film_files):
+    return simulated("asked", EXPERIMENT.format(data=film_files))
 
 
 @pytest.fixture(scope="module")
