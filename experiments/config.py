@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,6 +39,8 @@ from simulator.errors import ConfigError, PluginError, with_suggestion
 from simulator.plugins import explain
 
 _SHIPPED = Path(__file__).parent / "configs"
+FOLDERS: Final = ("language", "shelf", "tuning")
+"""Of experiment files that come with usersim, by name as "tuning/ml-1m"."""
 
 
 class ExperimentConfig(BaseModel):
@@ -238,16 +240,20 @@ def find(file: Path) -> Path:
             raise ConfigError(_data_is_no_experiment(file))
         return file
     names = shipped()
-    if len(file.parts) == 1 and file.name.removesuffix(".toml") in names:
-        return _SHIPPED / f"{file.name.removesuffix('.toml')}.toml"
+    own = _SHIPPED / file.parent / f"{file.name.removesuffix('.toml')}.toml"
+    if not file.is_absolute() and str(file.parent) in (".", *FOLDERS) and own.is_file():
+        return own
     if os.path.isdir(file):
         raise ConfigError(
             f"{file} is a folder; give an experiment file (.toml). If it holds data, an experiment file names it: see "
             f"`usersim data describe {file}`, and [dataset] in the experiments that come with usersim."
         )
+    others = ""
+    if str(file.parent) in FOLDERS:
+        others = f" In {file.parent}/: {', '.join(sorted(path.stem for path in (_SHIPPED / file.parent).glob('*.toml')))}."
     near = difflib.get_close_matches(file.name.removesuffix(".toml"), names, n=1)
     hint = f" did you mean {near[0]}?" if near and len(file.parts) == 1 else ""
-    raise ConfigError(f"there is no experiment file {file};{hint} experiments that come with usersim: {', '.join(names)}.")
+    raise ConfigError(f"there is no experiment file {file};{hint} experiments that come with usersim: {', '.join(names)}.{others}")
 
 
 def shipped() -> list[str]:

@@ -230,6 +230,7 @@ def test_json_is_one_document_and_needs_no_run_where_no_log_is_compared(film_fil
     ("arguments", "sentence"),
     [
         (["nowhere"], "there is no experiment file nowhere"),
+        (["tuning/nowhere"], "In tuning/: ml-100k, ml-1m."),
         (["{run}", "--parts", "choice"], "unknown part 'choice'; did you mean 'choose'?"),
         (["{run}", "--parts", ","], "--parts is empty"),
         (["{run}", "--set", "seed=3"], "which is judged as it is; --set goes with an experiment file"),
