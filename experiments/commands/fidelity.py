@@ -31,7 +31,8 @@ People = Annotated[int | None, typer.Option("--people", min=1, help="Held-out pe
 Parts = Annotated[
     str | None,
     typer.Option(
-        "--parts", help="Some of choose,ratings,satisfaction,distributions,given,realism,probes,notes,ranking,traits,one_moment [default: all]."
+        "--parts",
+        help="Some of choose,ratings,satisfaction,distributions,given,realism,probes,notes,ranking,traits,one_moment [default: all].",
     ),
 ]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of people behind every interval.")]

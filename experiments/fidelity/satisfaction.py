@@ -184,8 +184,9 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         outcomes = found["satisfaction_outcomes"]["next session's mean rating"]
         told.append(
             "satisfaction by what happened and the next session's mean rating: rank correlation "
-            f"{_shown(found, 'satisfaction_rho_outcome')} on {found['satisfaction_sessions']:,} real sessions of {found['satisfaction_users']:,} held-out users (the session's mean "
-            f"rating alone: {outcomes['mean rating'][0]:.2f}, the level before it: {outcomes['level before'][0]:.2f})"
+            f"{_shown(found, 'satisfaction_rho_outcome')} on {found['satisfaction_sessions']:,} real sessions of "
+            f"{found['satisfaction_users']:,} held-out users (the session's mean rating alone: {outcomes['mean rating'][0]:.2f}, the level "
+            f"before it: {outcomes['level before'][0]:.2f})"
         )
     if found.get("satisfaction_rho_rating") is not None:
         told.append(
