@@ -174,7 +174,11 @@ def run(wanted: Wanted) -> Figures:
         "texts_checked": checked["texts_checked"],
         "texts_false_examples": checked["texts_false"],
         **glad,
-        "run": {"experiment": str(RUN) if wanted.run is None else path.name, "seed": summary.get("seed"), "users": summary["people"]},
+        "run": {
+            "experiment": str(RUN) if wanted.run is None else path.name,
+            "seed": directory.read_json("manifest").get("seed"),
+            "users": summary["people"],
+        },
         "run_language_model": summary.get("language_model"),
         "why": None if summary.get("language_model") else "nobody in the run asks a language model",
     }

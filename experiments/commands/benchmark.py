@@ -215,7 +215,7 @@ def language_command(
     ] = None,
     data: Data = None,
     people: Annotated[int, typer.Option("--people", min=1, help="Held-out users at most.")] = 500,
-    cold_people: Annotated[int, typer.Option("--cold-people", min=0, help="Users asked about new items; 0 asks the model none.")] = 40,
+    cold_people: Annotated[int, typer.Option("--cold-people", min=0, help="Users asked about new items; 0 asks the model none.")] = 150,
     bootstrap: Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of users behind every interval.")] = 500,
     run: Annotated[Path | None, typer.Option("--run", help="Read this complete run instead of simulating `movielens`.")] = None,
     server: Annotated[str | None, typer.Option("--server", metavar="URL", help="Ask a model behind an OpenAI-compatible server.")] = None,

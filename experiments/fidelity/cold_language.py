@@ -80,7 +80,7 @@ class Reader:
         try:
             model = models.unfitted("llm", texts=False)
             assert isinstance(model, LanguageModelDecisions)
-            model.fit(train, profiles, own.child("decisions"))
+            model.measure(train, profiles, own.child("decisions"))
             said, bad = self._asked(model, train, [some[place] for place in places], own.child("asked"), "held-out users")
             learned, bad_too = self._asked(model, hidden, taught, own.child("taught"), "validation users")
         finally:
