@@ -219,7 +219,7 @@ class CalibratedDecisions:
                 self._model.adopt(profiles, stored.reference)
                 self._model.try_texts(train, profiles, rng.child("language model"))
             else:
-                self._model.fit(train, profiles, rng.child("language model"))
+                self._model.measure(train, profiles, rng.child("language model"))
         self._calibration = stored or self._estimated(train, profiles, rng)
         behaviour = self._behaviour_of(train)
         if behaviour.related.names != self._calibration.design.related:

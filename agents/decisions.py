@@ -13,6 +13,7 @@ from pydantic import Field
 from agents.choices import close, decide, unusable
 from agents.priors import PriorConfig, Priors
 from agents.prompts import PromptBuilder, PromptConfig
+from agents.stated_satisfaction import StatedSatisfaction, fit_stated
 from agents.text import clean
 from agents.texts import TextWriter, Trial
 from simulator.dataset import Dataset
@@ -44,6 +45,8 @@ class LanguageModelConfig(PriorConfig):
         texts: whether the model is asked for texts, and a reason for the satisfaction is written. Without it, insights are made from facts.
         texts_trial: sentences that the model is asked for before the run, to see how many of them are complete and true (`agents.texts`).
         least_texts_share: below this share of them it is not asked for texts: they are made from facts. With 0 it is asked untried.
+        satisfaction_sessions: real sessions, one of each user, at whose end the model is asked for its satisfaction, to test whether the
+            answer tells anything (`agents.stated_satisfaction`); with 0 it is not asked, and satisfaction follows from what happened.
         prompt: what goes into the prompts.
     """
 
@@ -53,6 +56,7 @@ class LanguageModelConfig(PriorConfig):
     texts: bool = True
     texts_trial: int = Field(16, ge=1, le=1_000)
     least_texts_share: float = Field(0.5, ge=0, le=1)
+    satisfaction_sessions: int = Field(0, ge=0, le=100_000)
     prompt: PromptConfig = PromptConfig()
 
 
@@ -94,7 +98,8 @@ class LanguageModelDecisions:
 
     This is batch calibration (Zhou et al. 2024, "Batch calibration: rethinking calibration for in-context learning and
     prompt engineering", equation 2) with a fixed reference batch, so that no person's decision depends on who else is
-    in the cohort. Without `recentre`, p(label) = p_model(label).
+    in the cohort. Without `recentre`, p(label) = p_model(label). Satisfaction follows from what happened in the session, and from the
+    model's answer only where a test gave that weight (`agents.stated_satisfaction`).
 
     Args:
         config: the options.
@@ -116,14 +121,17 @@ class LanguageModelDecisions:
         self.prompts = PromptBuilder(context.catalog, context.actions, config.prompt, context.seed)
         self._priors = Priors(config, context.actions, (), context.max_pages)
         self._reference: dict[str, np.ndarray] = {}
+        self._glad: StatedSatisfaction | None = None
+        self._others = [action for action in context.actions if action.scope == "session" and action.name != "satisfaction"]
         self._texts = TextWriter(
             self._model, self.prompts, context.actions, context.rating_scale, texts=config.texts, least=config.least_texts_share
         )
 
     @property
     def assumptions(self) -> tuple[str, ...]:
-        """See `simulator.protocols.Candid`: who writes the texts."""
-        return (self._texts.told,) if self._texts.told else ()
+        """See `simulator.protocols.Candid`: what satisfaction follows from, and who writes the texts."""
+        glad = self._glad.assumptions if self._glad is not None else ()
+        return (*glad, *([self._texts.told] if self._texts.told else []))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -137,22 +145,22 @@ class LanguageModelDecisions:
         return {} if trial is None else {"texts_trial_asked": trial.asked, "texts_trial_passed_share": trial.share}
 
     def fit(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
-        """Measures the model's preference for labels and places on reference pages."""
+        """Measures the model's preference for labels and places on reference pages; fits satisfaction to what happened."""
+        self.measure(train, profiles, rng)
+        self._glad = fit_stated(train, self.config.satisfaction_sessions, self._stated, rng.child("satisfaction"))
+
+    def measure(self, train: Dataset, profiles: Sequence[UserProfile], rng: Stream) -> None:
+        """What `fit` learns of the model itself, for those who have another model of satisfaction: tries texts, asks reference pages."""
         self._priors = Priors(self.config, self._actions, profiles, self._context.max_pages)
         self.try_texts(train, profiles, rng)
         if not self.config.recentre:
             return
         situations = reference_situations(train, profiles, self._context.page_size, self.config.reference_pages, rng)
         pages = [answer.scores for answer in self._answers(situations)]
-        closings = self._model.score([self.prompts.closing(_after_first_page(situation)) for situation in situations])
-        read = [self._read(scores, self._context.page_size) for scores in pages if scores.status == "ok"]
-        ends = [self._read_session(scores) for scores in closings if scores.status == "ok"]
-        if not read or not ends:
-            bad = next(scores for scores in (*pages, *closings) if scores.status != "ok")
-            raise ModelError(
-                f"none of the {len(situations)} reference pages could be scored ({bad.status}); one reply was: {bad.reply[:200]!r}."
-            )
-        for batch in (read, ends):
+        asked = [_some([self._read(scores, self._context.page_size) for scores in pages if scores.status == "ok"], pages)]
+        if self._others:
+            asked.append(self._read_ends(situations))
+        for batch in asked:
             for name in batch[0]:
                 self._reference[name] = np.mean([logprobs[name] for logprobs in batch], axis=0)
 
@@ -193,8 +201,15 @@ class LanguageModelDecisions:
         ]
 
     def close_sessions(self, situations: Sequence[Situation]) -> list[Closing]:
-        """See `simulator.protocols.DecisionModel.close_sessions`. One scored prompt per session, then the texts."""
-        answers = self._model.score([self.prompts.closing(situation) for situation in situations])
+        """See `simulator.protocols.DecisionModel.close_sessions`.
+
+        One scored prompt per session if the model's answer to satisfaction has weight, or if there are other actions at its end; then the
+        texts.
+        """
+        assert self._glad is not None
+        answers: Sequence[Scores | None] = [None] * len(situations)
+        if self._others or self._glad.listens:
+            answers = self._model.score([self.prompts.closing(situation) for situation in situations])
         return self.written([self._closing(situation, scores) for situation, scores in zip(situations, answers, strict=True)], situations)
 
     def written(self, closings: Sequence[Closing], situations: Sequence[Situation]) -> list[Closing]:
@@ -210,6 +225,8 @@ class LanguageModelDecisions:
             "texts_trial": None if self._texts.trial is None else asdict(self._texts.trial),
         }
         (folder / "language_model_decisions.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        if self._glad is not None:
+            self._glad.save(folder)
 
     def load(self, folder: Path) -> None:
         """Restores what `save` wrote."""
@@ -218,6 +235,7 @@ class LanguageModelDecisions:
         self._reference = {name: np.array(values) for name, values in document["reference_log_probabilities"].items()}
         trial = document.get("texts_trial")
         self._texts.trial = None if trial is None else Trial(**trial)
+        self._glad = StatedSatisfaction.load(folder, len(self._context.catalog))
 
     # --- asking ---
 
@@ -234,6 +252,21 @@ class LanguageModelDecisions:
             _Answer(found.get(number) or Scores((), (), status, written[number].text), text, status)
             for number, (text, status) in enumerate(thoughts)
         ]
+
+    def _read_ends(self, situations: Sequence[Situation]) -> list[dict[str, np.ndarray]]:
+        """What was read at the ends of sessions of one page."""
+        ends = self._model.score([self.prompts.closing(_after_first_page(situation)) for situation in situations])
+        return _some([self._read_session(scores) for scores in ends if scores.status == "ok"], ends)
+
+    def _stated(self, situations: Sequence[Situation]) -> np.ndarray:
+        """Expected satisfaction at the end of sessions by the model's own probabilities, NaN where it did not answer."""
+        return np.array([self._answered(scores) for scores in self._model.score([self.prompts.closing(one) for one in situations])])
+
+    def _answered(self, scores: Scores) -> float:
+        if scores.status != "ok":
+            return float("nan")
+        action = next(one for one in self.prompts.session_actions if one.name == "satisfaction")
+        return float(np.exp(self._read_session(scores)[action.name][0]) @ np.array(action.values, dtype=np.float64))
 
     # --- reading scores ---
 
@@ -283,16 +316,27 @@ class LanguageModelDecisions:
         told = self.prompts.told(situation.memories)
         return replace(decision, memories_told=told, thought=answer.thought, thought_status=answer.thought_status)
 
-    def _closing(self, situation: Situation, scores: Scores) -> Closing:
-        actions = self.prompts.session_actions
-        if scores.status != "ok":
-            prior = self._priors.page(situation)
-            drawn = close(self._actions, situation, {action.name: prior[action.name] for action in actions})
-            return Closing(drawn.outcomes, status=scores.status, reply=scores.reply)
-        read = self._read_session(scores)
-        return close(
-            self._actions, situation, {action.name: self._probabilities(action, read[action.name], situation.profile) for action in actions}
-        )
+    def _closing(self, situation: Situation, scores: Scores | None) -> Closing:
+        assert self._glad is not None
+        found = self._priors.page(situation)
+        heard = scores is not None and scores.status == "ok"
+        read = self._read_session(scores) if scores is not None and heard else {}
+        for action in self._others if heard else ():
+            found[action.name] = self._probabilities(action, read[action.name], situation.profile)
+        answer = self._answered(scores) if scores is not None and "satisfaction" in read else float("nan")
+        for action in self.prompts.session_actions:
+            if action.name == "satisfaction":
+                found[action.name] = self._glad.probabilities(action, situation, self.config.choose_rate, answer)
+        closing = close(self._actions, situation, {action.name: found[action.name] for action in self.prompts.session_actions})
+        return closing if scores is None or heard else Closing(closing.outcomes, status=scores.status, reply=scores.reply)
+
+
+def _some(read: list[dict[str, np.ndarray]], asked: Sequence[Scores]) -> list[dict[str, np.ndarray]]:
+    """What was read; an error if it is nothing."""
+    if not read:
+        bad = asked[0]
+        raise ModelError(f"none of the {len(asked)} reference pages could be scored ({bad.status}); one reply was: {bad.reply[:200]!r}.")
+    return read
 
 
 def _after_first_page(situation: Situation) -> Situation:

@@ -57,6 +57,19 @@ def _said(found: Mapping[str, Any], worth: bool | None) -> str:
     return changed if worth else f"{changed}. That is not worth its cost: --no-language-model simulates these people without it"
 
 
+def first_words(summary: Mapping[str, Any]) -> str:
+    """What the language model does and does not in a run, with its numbers: one sentence for the first lines that people read."""
+    did = summary.get("language_model")
+    if not isinstance(did, Mapping):
+        return "no language model had a say" if (summary.get("tokens") or {}).get("calls") == 0 else ""
+    part = (
+        ""
+        if did.get("decisions_changed_share") is None
+        else "it has a say in which items are chosen, none in when people leave and how satisfied they are; "
+    )
+    return f"{part}{did.get('said', '')}"
+
+
 def lift_words(found: Mapping[str, Any]) -> str:
     """The lift on validation people in words."""
     if found["lift"] is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.analysis import html_page
 from experiments.analysis.fidelity_figures import CAPTIONS, PARTS
 from experiments.analysis.figure_style import measurement, measurement_in
+from experiments.fidelity import satisfaction
 from experiments.fidelity.headline import table
 from experiments.trait_sentences import of_report
 from simulator.errors import RunError
@@ -39,12 +40,17 @@ def section(run: Path) -> dict[str, Any] | None:
 
 def _section(run: Path, document: dict[str, Any]) -> dict[str, Any]:
     figures = [(name, file) for name in CAPTIONS if _of(document, name, file := run / "fidelity" / "figures" / f"{name}.png")]
+    parts = document.get("parts", {})
     return {
         "lead": (
             f"{document['people']:,} held-out people of {document['data']} ({document['split']['method']} split), whose held-out "
             f"interactions were used for nothing else; decision model '{document['model']}'. Intervals resample people."
         ),
-        "sentences": [*document.get("warnings", []), *of_report(document.get("parts", {}).get("traits", {}), document["model"])],
+        "sentences": [
+            *document.get("warnings", []),
+            *of_report(parts.get("traits", {}), document["model"]),
+            *satisfaction.sentences(parts.get("satisfaction", {})),
+        ],
         "rows": [
             (
                 row["figure"],

@@ -16,6 +16,7 @@ from experiments.analysis.figures import make_figures
 from experiments.analysis.finished_run import FinishedRun
 from experiments.analysis.key_numbers import UNMOVED, KeyNumber, key_numbers, notes
 from experiments.analysis.stories import examples, story
+from experiments.model_effect import first_words
 from simulator.files import write_atomically
 
 TITLES: Mapping[str, str] = {
@@ -96,14 +97,18 @@ def _tiles(run: FinishedRun, numbers: Sequence[KeyNumber]) -> list[KeyNumber]:
     """The counts of the run, and the first of its key numbers."""
     counts = [("People", run.people.height), ("Sessions", run.sessions.height), ("Pages", run.pages.height)]
     known = [row for row in numbers if row.name.startswith(("Share of shown", "Mean rating", "Satisfaction")) and UNMOVED not in row.remark]
-    return [*(KeyNumber(name, f"{count:,}") for name, count in counts), *(KeyNumber(row.name, row.value) for row in known)]
+    changed = (run.summary.get("language_model") or {}).get("decisions_changed_share")
+    model = [] if changed is None else [KeyNumber("Decisions that the language model changed", f"{changed:.1%}")]
+    return [*(KeyNumber(name, f"{count:,}") for name, count in counts), *(KeyNumber(row.name, row.value) for row in known), *model]
 
 
 def _lead(run: FinishedRun) -> str:
     rounds, shown, chosen = run.sessions["round"].n_unique(), run.impressions.height, run.chosen.height
+    words = first_words(run.summary)
+    model = f" The language model: {words}." if run.summary.get("language_model") else f" {words.capitalize()}." if words else ""
     return (
         f"{run.people.height:,} people, {run.sessions.height:,} sessions in {rounds} {'round' if rounds == 1 else 'rounds'}, "
-        f"{run.pages.height:,} pages, {shown:,} shown {run.domain.items}, of which {chosen:,} were {run.domain.chosen}."
+        f"{run.pages.height:,} pages, {shown:,} shown {run.domain.items}, of which {chosen:,} were {run.domain.chosen}.{model}"
     )
 
 

@@ -1,111 +1,197 @@
-"""What the language model adds to the simulated users, on held-out users, each figure beside its control.
+"""What the language model adds to the simulated users: one table, each figure on held-out users or on a run, with its control.
 
-The figures stand in ``results/benchmarks/language_model.json``: those of MovieLens-100K with the temporal split at the top, all data sets
-under ``by_dataset``. Each part keeps its figures until it is measured again.
+The figures stand flat in ``results/benchmarks/language_model.json``: those of MovieLens-100K with the temporal split at the top, the other
+data sets under ``by_dataset``. Parts (`PARTS`) are measured one after another, the file is written after each, and what was measured before
+with the same model, data and code is found again. A figure that was not measured is null, and ``not_run`` says why.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from experiments import config as configuration
-from experiments.fidelity import report as reports
-from experiments.fidelity.context import Report
-from simulator.errors import ConfigError
+from experiments.benchmarks import language_parts as parts
+from experiments.benchmarks.language_parts import ENDS, MAIN, Figures, Wanted
+from experiments.fidelity import cold_items
+from simulator.errors import ConfigError, UsersimError
 from simulator.files import read_json, write_atomically
-from simulator.paths import cache_folder
 
-CONFIGS: Final[Path] = Path(__file__).parent.parent / "configs" / "language"
 OUTPUT: Final[Path] = Path("results/benchmarks/language_model.json")
 DATA: Final[Mapping[str, str | None]] = {"ml-100k": None, "ml-100k-random": None, "ml-1m": "ml-1m"}
 """Experiment file -> folder of its data among those of the user; None where `usersim data get` has it."""
 
-MAIN: Final[str] = "ml-100k"
-MIX: Final[str] = "matched_1_1"
-PEOPLE: Final[int] = 500
-"""Held-out users at most."""
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "choices": ("alone_auc_matched", "lift", "lift_within", "auc_matched", "auc_matched_without"),
+    "satisfaction": ("satisfaction_rho_outcome",),
+    "texts": ("planted_false_caught", "true_rejected_share"),
+    "notes": ("note_effects",),
+    "cold-items": ("cold_items",),
+    "run": (
+        "decisions_changed_share",
+        "texts_passed_share",
+        "texts_false_share",
+        "satisfaction_rho_rating",
+        "satisfaction_nothing_chosen_rank",
+    ),
+}
+"""Part -> its figures."""
 
-Say = Callable[[str], None]
+SPREADLESS: Final[tuple[str, ...]] = ("note_effects", "cold_items")
+"""Figures that are tables themselves, with intervals and numbers of users in them."""
+
+Step = tuple[str, str, str | None, Callable[[], Figures]]
+"""Part, what it is called in the file, the data set or None for the top, and what measures it."""
 
 
-def run(
-    folder: Path | None, names: Sequence[str], people: int, bootstrap: int, set_: Sequence[str], output: Path, report: Report
-) -> dict[str, Any]:
-    """Asks held-out users of each data set about their choices, with and without the language model; the file is written after each.
+def parts_named(text: str | None) -> tuple[str, ...]:
+    """The parts of a comma-separated list, in the order of `PARTS`; None is all.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+    names = list(PARTS) if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    wrong = next((name for name in names if name not in PARTS), None)
+    if wrong is not None or not names:
+        raise ConfigError(f"--parts {text}: allowed are some of {', '.join(PARTS)}, with commas between them.")
+    return tuple(name for name in PARTS if name in names)
+
+
+def server(url: str, model: str | None) -> str:
+    """The setting that asks a server with the OpenAI interface instead of the model of the experiment files, whose options go with it."""
+    for what, value in (("--server", url), ("--model", model or "")):
+        if any(sign in value for sign in "'\"\\\n"):
+            raise ConfigError(f"{what} {value}: quotes, backslashes and line ends are not allowed in it.")
+    named = f", model = '{model}'" if model else ""
+    return f"language_model={{use = 'simulator.llm.openai_api:OpenAIServer', base_url = '{url}'{named}}}"
+
+
+def run(wanted: Wanted, some: Sequence[str], names: Sequence[str], output: Path) -> dict[str, Any]:
+    """Measures parts; the file is written after each.
 
     Args:
-        folder: holds a folder for each data set that `DATA` names. names: of `DATA`. people: held-out users at most, >= 1.
-        bootstrap: resamples of users behind an interval. set_: settings of all experiments, such as those of another language model.
-        output: JSON. report: told of the progress.
+        wanted: with what. some: of `PARTS`. names: of `DATA`, and of the sets of `cold_items`. output: JSON; parts that are not measured
+            now keep their figures in it.
 
     Returns:
         The document that was written.
 
     Raises:
-        ConfigError: a data set is wanted whose folder is not named.
-        UsersimError: the data or the model cannot be used.
+        ConfigError: a setting is wrong.
+        UsersimError: no part could be measured; the reason of the last.
     """
-    found: dict[str, Any] = read_json(output, "move it away", ConfigError) if output.is_file() else {}
-    for name in names:
-        own = DATA[name]
-        if own is not None and folder is None:
-            raise ConfigError(f"the data set '{name}' needs the folder that holds a folder {own}; name it, or choose others with --data.")
-        place = [] if own is None or folder is None else [f"dataset.path={folder / own}"]
-        config = configuration.read(CONFIGS / f"{name}.toml", [*place, *set_])
-        options = reports.Options(people, ("choose",), bootstrap, None)
-        document = reports.measure(config, cache_folder() / "language" / name, None, options, report)
-        found.setdefault("by_dataset", {})[name] = figures(document)
-        if name == MAIN:
-            found |= found["by_dataset"][name]
-        write_atomically(output, (json.dumps(found, indent=1) + "\n").encode())
+    found = _before(output)
+    for name in ("ml-100k", "ml-100k-random", "ml-1m"):
+        wanted.experiment(name, DATA[name])  # a wrong setting is found before anything is measured
+    failed: UsersimError | None = None
+    done = 0
+    for part, label, place, measure in _steps(wanted, some, names):
+        wanted.report(label, 0, 0)
+        try:
+            figures = measure()
+            done += 1
+        except UsersimError as error:
+            failed, figures = error, _nothing(part) | {"why": str(error)}
+        _put(found, part, label, place, figures)
+        model = configuration.read(parts.RUN, wanted.set_).language_model
+        asked = None if model is None else {"use": model.use, **model.options}
+        found["measured_with"][label] = {"language_model": asked, "settings": list(wanted.set_)}
+        _write(found, output)
+    if failed is not None and not done:
+        raise failed
     return found
 
 
-def figures(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a fidelity report's part of choices, flat; null where they were not measured, with the reasons in ``why``.
-
-    Args:
-        document: of `experiments.fidelity.report.measure`.
-    """
-    choose = document["parts"]["choose"]
-    models = choose.get("models", {})
-    alone, with_it, without = (models.get(name, {}).get(MIX, {}).get("auc") for name in ("llm", "calibrated", "calibrated_no_llm"))
-    lift = choose.get("lift", {}).get(MIX, {})
-    result: dict[str, Any] = {"held_out_users": document["people"], "seed": document["seed"]}
-    result |= _spread("alone_auc_matched", alone)
-    result |= _spread("auc_matched", with_it)
-    result |= _spread("auc_matched_without", without)
-    result |= _spread("lift", lift.get("auc"))
-    result |= _spread("lift_within", lift.get("auc_per_person"))
-    missing = choose.get("not_measured")
-    return result | ({"why": missing} if missing else {})
+def _steps(wanted: Wanted, some: Sequence[str], names: Sequence[str]) -> Iterator[Step]:
+    sets: Mapping[str, Callable[[Wanted, str, str | None], Figures]] = {
+        "choices": parts.choices,
+        "satisfaction": parts.glad,
+        "notes": parts.notes,
+    }
+    once: Mapping[str, Callable[[Wanted], Figures]] = {"texts": parts.texts, "run": parts.run}
+    for part in some:
+        if part in once:
+            yield part, part, None, lambda part=part: once[part](wanted)  # type: ignore[misc]
+        elif part == "cold-items":
+            for name in (name for name in cold_items.SETS if name in names):
+                yield part, f"cold-items of {name}", name, lambda name=name: {"cold_items": parts.new_items(wanted, name)}  # type: ignore[misc]
+        else:
+            for name in (name for name in DATA if name in names and (part != "notes" or name == MAIN)):
+                yield part, f"{part} of {name}", name, lambda part=part, name=name: sets[part](wanted, name, DATA[name])  # type: ignore[misc]
 
 
-def _spread(name: str, estimate: Mapping[str, Any] | None) -> dict[str, float | None]:
-    return {name: (estimate or {}).get("value"), f"{name}_low": (estimate or {}).get("low"), f"{name}_high": (estimate or {}).get("high")}
+def _before(output: Path) -> dict[str, Any]:
+    """What the file holds, completed by nulls for what was never measured."""
+    found: dict[str, Any] = read_json(output, "move it away", ConfigError) if output.is_file() else {}
+    for key in ("by_dataset", "not_run", "measured_with", "cold_items"):
+        if not isinstance(found.get(key), dict):
+            found[key] = {}
+    for part in PARTS:
+        for key, value in _nothing(part).items():
+            if key not in found:
+                found[key] = value
+    known = [*found["measured_with"], *found["not_run"]]
+    for label in _labels():
+        if label not in known:
+            found["not_run"][label] = "not measured yet"
+    return found
+
+
+def _labels() -> list[str]:
+    named = [f"{part} of {name}" for part in ("choices", "satisfaction") for name in DATA]
+    return [*named, "texts", f"notes of {MAIN}", *(f"cold-items of {name}" for name in cold_items.SETS), "run"]
+
+
+def _nothing(part: str) -> Figures:
+    """The figures of a part, all null."""
+    ends: Callable[[str], Collection[str]] = lambda key: ("",) if key in SPREADLESS else ENDS  # noqa: E731
+    return {f"{key}{end}": None for key in PARTS[part] for end in ends(key)}
+
+
+def _put(found: dict[str, Any], part: str, label: str, place: str | None, figures: Figures) -> None:
+    """Figures into the document: those of `MAIN` and of no data set at the top, those of others under ``by_dataset``."""
+    why = figures.pop("why", None)
+    found["not_run"].pop(label, None)
+    if why:
+        found["not_run"][label] = why
+    if part == "cold-items":
+        assert place is not None
+        one = figures["cold_items"]
+        found["cold_items"][place] = None if one is None else one["rows_auc"]
+        found["by_dataset"].setdefault(place, {})["cold_items_about"] = one and {
+            key: value for key, value in one.items() if key != "rows_auc"
+        }
+        return
+    if place is not None:
+        found["by_dataset"].setdefault(place, {}).update(figures)
+    if place in (None, MAIN):
+        found |= figures
+
+
+def _write(found: Mapping[str, Any], output: Path) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
 
 
 def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A row for each data set, for people to read."""
+    """A row for each figure, for people to read."""
+    rows = []
+    plain = [key for keys in PARTS.values() for key in keys if key not in SPREADLESS]
+    for name, own in {MAIN: found, **{name: own for name, own in found["by_dataset"].items() if name != MAIN}}.items():
+        known = [(key, {end: own.get(f"{key}_{end}") for end in ("low", "high", "users")}) for key in plain if own.get(key) is not None]
+        rows += [_row(name, key.replace("_", " "), {"value": own[key], **ends}) for key, ends in known]
+    for kind, one in (found.get("note_effects") or {}).items():
+        rows.append(_row(MAIN, f"note: {kind.replace('_', ' ')}", {**one, "users": one["people"]}))
+    for name, one in found["cold_items"].items():
+        for row, figures in (one or {}).items():
+            if "auc" in figures:
+                rows.append(_row(name, f"new items: {row.replace('_', ' ')}", {**figures["auc"], "users": figures["auc"]["people"]}))
+    return rows
 
-    def shown(own: Mapping[str, Any], name: str, form: str) -> str:
-        if own.get(name) is None:
-            return ""
-        low, high = own[f"{name}_low"], own[f"{name}_high"]
-        return form.format(own[name]) + ("" if low is None else f" [{form.format(low)}, {form.format(high)}]")
 
-    return [
-        {
-            "data": name,
-            "users": str(own["held_out_users"]),
-            "language model alone": shown(own, "alone_auc_matched", "{:.3f}"),
-            "users without it": shown(own, "auc_matched_without", "{:.3f}"),
-            "with it": shown(own, "auc_matched", "{:.3f}"),
-            "lift": shown(own, "lift", "{:+.4f}"),
-            "lift within users": shown(own, "lift_within", "{:+.4f}"),
-        }
-        for name, own in found.get("by_dataset", {}).items()
-    ]
+def _row(name: str, figure: str, one: Mapping[str, Any]) -> dict[str, str]:
+    interval = "" if one.get("low") is None else f"[{one['low']:.4f}, {one['high']:.4f}]"
+    value = "" if one["value"] is None else f"{one['value']:.4f}"
+    return {"data": name, "figure": figure, "value": value, "95 %": interval, "users": str(one.get("users") or "")}

@@ -44,7 +44,8 @@ def of_run(path: Path, seed: int) -> dict[str, Any]:
     """The texts that a run shows, checked anew against what its log says of the visit.
 
     Returns:
-        Of at most `STORED` texts ``texts_checked``, ``texts_false_share`` and ``texts_false`` (examples), ``texts_passed_share``.
+        Of at most `STORED` texts ``texts_checked``, ``texts_users``, ``texts_false_share``, ``texts_false`` (examples) and
+        ``texts_passed_share``.
     """
     run = RunDirectory.open(path, complete=True)
     train = data_of(config_of(run), run).train
@@ -66,6 +67,7 @@ def of_run(path: Path, seed: int) -> dict[str, Any]:
             false.append({"text": row["text"], "reason": verdict.reason})
     return {
         "texts_checked": told.height,
+        "texts_users": told["user"].n_unique(),
         "texts_false_share": len(false) / told.height if told.height else None,
         "texts_false": false[:5],
         "texts_passed_share": run.read_json("summary").get("texts_passed_share"),

@@ -210,23 +210,40 @@ def shelf_command(
 @app.command("language")
 def language_command(
     folder: Annotated[Path | None, typer.Argument(help="Folder with the data sets that have no download, each in a folder.")] = None,
+    parts: Annotated[
+        str | None, typer.Option("--parts", help="Some of choices,satisfaction,texts,notes,cold-items,run [default: all].")
+    ] = None,
     data: Data = None,
     people: Annotated[int, typer.Option("--people", min=1, help="Held-out users at most.")] = 500,
+    cold_people: Annotated[int, typer.Option("--cold-people", min=0, help="Users asked about new items; 0 asks the model none.")] = 150,
     bootstrap: Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of users behind every interval.")] = 500,
+    run: Annotated[Path | None, typer.Option("--run", help="Read this complete run instead of simulating `movielens`.")] = None,
+    server: Annotated[str | None, typer.Option("--server", metavar="URL", help="Ask a model behind an OpenAI-compatible server.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Its name on the server.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of planted faults and of the texts that are checked.")] = 7,
     set_: Set = None,
     output: Output = None,
     json: Json = False,
 ) -> None:
-    """What the language model knows alone, and what it adds to the users without it; also for a model of your own (--set)."""
+    """All that the language model adds to the users, and what it does not; also for a model of your own (--server, --set)."""
     from experiments.benchmarks import language  # noqa: PLC0415
+    from experiments.benchmarks.language_parts import Wanted  # noqa: PLC0415
     from experiments.commands.fidelity import reporting  # noqa: PLC0415
+    from experiments.fidelity import cold_items  # noqa: PLC0415
 
-    _check_known(data, language.DATA, "there is no data set '{name}' here; allowed are: {known}.")
-    names = tuple(name for name, own in language.DATA.items() if (name in data if data else own is None or folder is not None))
-    target = output or language.OUTPUT
+    known = tuple(dict.fromkeys((*language.DATA, *cold_items.SETS)))
+    _check_known(data, known, "there is no data set '{name}' here; allowed are: {known}.")
+    if model is not None and server is None:
+        raise ConfigError("--model names a model on a server; name the server with --server.")
+    settings = [*([language.server(server, model)] if server is not None else []), *(set_ or [])]
+    some, target = language.parts_named(parts), output or language.OUTPUT
     with reporting() as report:
-        result = language.run(folder, names, people, bootstrap, set_ or [], target, report)
-    _tell(result, language.table(result), "Choices among items of the same popularity, AUC [95 %] of held-out users", target, json)
+        wanted = Wanted(folder, run, people, cold_people, bootstrap, seed, settings, report)
+        result = language.run(wanted, some, tuple(name for name in known if not data or name in data), target)
+    _tell(result, language.table(result), "What the language model adds, [95 %] over users", target, json)
+    if not json:
+        for part, reason in result["not_run"].items():
+            note(f"{part}: {reason}")
 
 
 @app.command("leaks")

@@ -31,7 +31,8 @@ People = Annotated[int | None, typer.Option("--people", min=1, help="Held-out pe
 Parts = Annotated[
     str | None,
     typer.Option(
-        "--parts", help="Some of choose,ratings,distributions,given,realism,probes,notes,ranking,traits,one_moment [default: all]."
+        "--parts",
+        help="Some of choose,ratings,satisfaction,distributions,given,realism,probes,notes,ranking,traits,one_moment [default: all].",
     ),
 ]
 Bootstrap = Annotated[int, typer.Option("--bootstrap", min=10, help="Resamples of people behind every interval.")]
@@ -75,6 +76,7 @@ def fidelity(
         return
     assert target is not None
     from experiments.fidelity import report as reports  # noqa: PLC0415 - slow imports, and only here
+    from experiments.fidelity import satisfaction  # noqa: PLC0415
     from experiments.fidelity.headline import table  # noqa: PLC0415
     from experiments.run_work import working_in  # noqa: PLC0415
     from experiments.trait_sentences import of_report  # noqa: PLC0415
@@ -101,7 +103,8 @@ def fidelity(
     given = document["parts"].get("given", {}).get("verdict")
     if given is not None:
         note(given["sentence"])
-    for sentence in [*document["warnings"], *of_report(document["parts"].get("traits", {}), document["model"])]:
+    glad = satisfaction.sentences(document["parts"].get("satisfaction", {}))
+    for sentence in [*document["warnings"], *of_report(document["parts"].get("traits", {}), document["model"]), *glad]:
         note(sentence)
     tell_missing(document, "not measured")
     note(f"all figures: {folder / 'fidelity.json'}; drawings: {', '.join(path.name for path in figures.values())} in {folder / 'figures'}")

@@ -1,4 +1,4 @@
-"""`usersim models`: list, get, describe and prepare language models."""
+"""`usersim models`: list, get, describe and prepare language models, and list adapters with their cards."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import typer
 from experiments.commands.fetching import From, FromOption, fetched
 from experiments.commands.options import Json, finite_number
 from experiments.console import emit, emit_table, progress
+from simulator.errors import ModelError
 from simulator.llm import models
 
 if TYPE_CHECKING:
     from simulator.llm.engines import Measurement
 
-app = typer.Typer(help="List, fetch, describe and prepare language models.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, fetch, describe and prepare language models; list adapters.", no_args_is_help=True, rich_markup_mode=None)
 
 
 class Format(StrEnum):
@@ -67,6 +68,42 @@ def describe_command(
 ) -> None:
     """Read a model file's header."""
     emit(models.describe(model), as_json=json)
+
+
+@app.command("adapters")
+def adapters_command(
+    name: Annotated[str | None, typer.Argument(metavar="[PATH-or-NAME]", help="Print this adapter's model card.")] = None,
+    json: Json = False,
+) -> None:
+    """The adapters that come with usersim or were tuned here: data, its terms, who was learned from, figures; or one model card."""
+    from experiments.tuning import model_card  # noqa: PLC0415
+    from simulator.llm import adapters  # noqa: PLC0415
+
+    if name is not None:
+        folder = adapters.find(name)
+        card, entries = adapters.card(folder), adapters.learned_from(folder)
+        if not {"tuning", "data", "people", "model"} <= set(card):
+            raise ModelError(f"the adapter in '{folder}' has no {adapters.CARD} of usersim tune, so nobody knows what it learned from.")
+        if json:
+            emit({"folder": str(folder), **card, "learned_from": entries}, as_json=True)
+        else:
+            typer.echo(model_card.text(card, entries))
+        return
+    rows = []
+    for one in adapters.names():
+        card = adapters.card(adapters.find(one))
+        own = [str(before["data"]["name"]) for before in adapters.descent(card) if "data" in before]
+        after = card.get("tuning", {}).get("after", {})
+        rows.append(
+            {
+                "name": one,
+                "data": ", after ".join(own) or "unknown",
+                "users": card.get("people", {}).get("fit"),
+                "AUC on validation users": round(after["choose_auc"], 3) if "choose_auc" in after else None,
+                "terms": "; ".join(dict.fromkeys(model_card.terms(data) for data in own)) or model_card.UNKNOWN_TERMS,
+            }
+        )
+    emit_table(rows, as_json=json)
 
 
 @app.command("prepare")

@@ -84,13 +84,16 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
         emit({"run": str(path), **summary}, as_json=True)
         return
     from experiments.anchor import sentence  # noqa: PLC0415 - slow imports
+    from experiments.model_effect import first_words, text_words  # noqa: PLC0415
 
     tokens = summary["tokens"]
     share = tokens["computed_tokens"] / tokens["prompt_tokens"] if tokens["prompt_tokens"] else 0.0
     kinds = sum((Counter(counts) for counts in summary.get("repairs", ())), Counter[str]())
     repairs = ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items()))
     failures = ", ".join(f"{count:,} {status}" for status, count in summary.get("session_failures", {}).items())
+    told = first_words(summary)
     rows: list[tuple[str, Any]] = [
+        *([("language model", told)] if told else []),
         ("people", f"{summary['people']:,}"),
         ("rounds", summary["rounds"]),
         ("sessions", f"{summary['sessions']:,}"),
@@ -110,15 +113,11 @@ def _show(path: Path, summary: dict[str, Any], *, as_json: bool) -> None:
     ]
     if tokens["prompt_tokens"]:
         rows.append(("tokens", f"{tokens['prompt_tokens']:,} in prompts ({share:.0%} computed), {tokens['generated_tokens']:,} generated"))
-    from experiments.model_effect import text_words  # noqa: PLC0415
-
     if words := text_words(summary):
         rows.append(("texts", words))
     if summary.get("text_failures"):
         from experiments.analysis.report_sections import failed_texts  # noqa: PLC0415 - slow imports
 
         rows.append(("texts of the model that failed", failed_texts(summary)))
-    if did := summary.get("language_model"):
-        rows.append(("language model", did["said"]))
     rows += [("log", f"{path}/impressions.parquet"), ("report", f"{path}/report.html"), ("run", str(path))]
     emit({}, as_json=False, title="What happened", rows=rows)

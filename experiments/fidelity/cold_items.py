@@ -21,7 +21,8 @@ from agents.content import COLUMNS
 from agents.exposures import people_split
 from experiments import build
 from experiments import config as configuration
-from experiments.fidelity import measured_sets, sentence_encoder, shelf
+from experiments.fidelity import cold_language, measured_sets, sentence_encoder, shelf
+from experiments.fidelity.cold_language import Reader
 from experiments.fidelity.resampling import area_under_curve, estimate, plain, resample, resampled_area
 from simulator import plugins
 from simulator.dataset import Catalog, Dataset
@@ -49,10 +50,10 @@ ROWS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Rows and the scores that each may use (`agents.cold_items.ColdScores`); `SHIPPED` is what calibrated users have."""
 
-NO_MODEL: Final[str] = (
-    "not measured: the tuned language model reads histories and pages in prompts of some hundred tokens, and was not asked here; its lift "
-    "over words and the encoder is not known"
-)
+OVER: Final[tuple[str, ...]] = ("tfidf", "sentence_encoder", SHIPPED, ALL)
+"""Rows over which the language model's own lift is told."""
+
+NO_MODEL: Final[str] = "not measured: no language model was asked (`usersim benchmark language FOLDER --parts cold-items` asks one)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +132,11 @@ def _with_categories(catalog: Catalog) -> Catalog:
 
 
 @one_thread()
-def measure(data: Dataset, seed: int = 7) -> dict[str, Any]:
+def measure(data: Dataset, seed: int = 7, reader: Reader | None = None) -> dict[str, Any]:
     """All rows of one data set.
 
     Args:
-        data: with texts of items. seed: of the choice of items and users.
+        data: with texts of items. seed: of the choice of items and users. reader: a language model that is asked too, of fewer users.
 
     Raises:
         ConfigError: nothing is written about the items, or too little was chosen among the hidden ones.
@@ -157,7 +158,15 @@ def measure(data: Dataset, seed: int = 7) -> dict[str, Any]:
     popularity = np.bincount(train.interactions["item"].to_numpy(), minlength=data.n_items)
     said = {"popularity": popularity[np.concatenate([one.items for one in some])].astype(np.float64)}
     wanted = {name: _of_known(used, known) for name, used in ROWS.items()}
-    said |= {name: lesson.weights(used).log_odds(rows) for name, used in wanted.items() if used}
+    weights = {name: lesson.weights(used) for name, used in wanted.items() if used}
+    said |= {name: one.log_odds(rows) for name, one in weights.items()}
+    own: dict[str, Any] = {cold_language.ALONE: {"why": NO_MODEL}}
+    about: dict[str, Any] = {}
+    if reader is not None:
+        best = ALL if ALL in said else SHIPPED
+        weighed = weights[best].log_odds(lesson.rows)
+        places, told, about = reader.measure(train, some, said[best], lesson, weighed, stream)
+        own = _of_model(said, some, places, told, stream)
     return {
         "held_out_users": asked.people,
         "new_items": len(new),
@@ -167,8 +176,30 @@ def measure(data: Dataset, seed: int = 7) -> dict[str, Any]:
         "described_share": 1.0 - data.catalog.items["description"].null_count() / max(1, data.n_items),
         "rows_auc": {name: _figures(said, name, asked) for name in said}
         | {name: {"why": sentence_encoder.WHY_NOT} for name in ROWS if encoded is None and set(ROWS[name]) & set(ENCODED)}
-        | {"language_model": {"why": NO_MODEL}},
+        | own,
+        **({"language_model": about} if about else {}),
     }
+
+
+def _of_model(
+    said: Mapping[str, np.ndarray],
+    some: Sequence[Choices],
+    places: Sequence[int],
+    told: Mapping[str, np.ndarray],
+    stream: Stream,
+) -> dict[str, Any]:
+    """The rows of the language model, on the users who were asked, with paired lifts over what needs no model."""
+    starts = np.cumsum([0, *(len(one.items) for one in some)])
+    rows = np.concatenate([np.arange(starts[place], starts[place + 1]) for place in places])
+    asked = Asked.of([some[place] for place in places], stream.child("language model").child("resamples"))
+    fewer = {**{name: scores[rows] for name, scores in said.items()}, **told}
+    found = {}
+    for name in told:
+        found[name] = _figures(fewer, name, asked)
+        for base in OVER:
+            if base in fewer:
+                found[name][f"lift_over_{base}"] = _figures(fewer, name, asked, base)["lift"]
+    return found
 
 
 def _of_known(used: Sequence[str], known: set[str]) -> tuple[str, ...]:
@@ -178,9 +209,9 @@ def _of_known(used: Sequence[str], known: set[str]) -> tuple[str, ...]:
     return tuple("texts" if name == "words" and name not in known else name for name in used)
 
 
-def _figures(said: Mapping[str, np.ndarray], name: str, asked: Asked) -> dict[str, Any]:
-    """Areas of a row, within users and pooled, and the paired lift over genres, years and categories."""
-    scores, base = said[name], said[TODAY]
+def _figures(said: Mapping[str, np.ndarray], name: str, asked: Asked, over: str = TODAY) -> dict[str, Any]:
+    """Areas of a row, within users and pooled, and the paired lift over another one (genres, years and categories)."""
+    scores, base = said[name], said[over]
     own, other = asked.within(scores), asked.within(base)
     pooled, pooled_base = (resampled_area(one, asked.chosen, asked.person, asked.weights) for one in (scores, base))
     value, value_base = (float(area_under_curve(one, asked.chosen)[0]) for one in (scores, base))

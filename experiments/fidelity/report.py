@@ -24,13 +24,13 @@ from simulator.files import read_json, write_atomically
 from simulator.llm import adapters
 from simulator.run_directory import RunDirectory
 
-PARTS = ("choose", "ratings", "distributions", "given", "realism", "probes", "notes", "ranking", "traits", "one_moment")
+PARTS = ("choose", "ratings", "satisfaction", "distributions", "given", "realism", "probes", "notes", "ranking", "traits", "one_moment")
 """Everything that can be measured, in order."""
 
 OF_A_LOG = ("distributions", "given", "realism")
 """Parts that compare the log of a run."""
 
-ELSEWHERE = ("probes", "notes", "ranking", "traits", "one_moment")
+ELSEWHERE = ("satisfaction", "probes", "notes", "ranking", "traits", "one_moment")
 """Parts that are modules beside this one, imported when they are asked for."""
 
 

@@ -56,7 +56,7 @@ def settings(context: FidelityContext) -> dict[str, Any]:
     """Everything that scores and figures depend on, as JSON; a stored result with other settings is not used."""
     return {
         **_ingredients(context),
-        "adapter": _adapter(context.config),
+        "adapter": adapter_sha256(context.config),
         "page_size": context.question_size,
         "stream": [context.stream.seed, *context.stream.path],
         "people": [int(code) for code in context.people],
@@ -148,7 +148,7 @@ def _pages(
     return Asked(table, situations, train, fitted)
 
 
-def _adapter(config: ExperimentConfig) -> str | None:
+def adapter_sha256(config: ExperimentConfig) -> str | None:
     """What tells one adapter from another of the same name, or None without one."""
     name = config.language_model.options.get("adapter") if config.language_model else None
     return adapters.identity(adapters.find(str(name))) if name else None

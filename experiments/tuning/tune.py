@@ -9,6 +9,7 @@ Everything lives in one folder per adapter, in the cache unless another is named
                  factors.npz         of the items, where their vectors are learned
                  start.npz  start.json       the adapter that it began with, where there is one
                  adapter_config.json  adapter_model.safetensors  vectors.safetensors  card.json       the adapter
+                 README.md  learned_from.json        its model card, and whose choices were learned from
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from agents.exposures import people_split
 from agents.prompts import PromptBuilder, PromptConfig
 from experiments import build
 from experiments.config import ExperimentConfig
+from experiments.tuning import model_card
 from experiments.tuning.examples import examples
 from experiments.tuning.item_factors import item_factors
 from experiments.tuning.packs import Pack
@@ -243,6 +245,7 @@ def tune(config: ExperimentConfig, folder: Path, training: TrainingConfig, say: 
     _write_adapter(folder, told["model"]["name"])
     card = {"name": folder.name, **told, **({"start": began} if began else {}), "tuning": result}
     write_atomically(folder / adapters.CARD, (json.dumps(card, indent=1) + "\n").encode())
+    model_card.write(folder, card, model_card.learned(build.data(config).train, training.start))
     return card
 
 

@@ -38,6 +38,8 @@ SHIPPED = Path(__file__).parent / "tuned"
 """Adapters that come with usersim, one folder each."""
 
 CARD, CONFIG, WEIGHTS = "card.json", "adapter_config.json", "adapter_model.safetensors"
+LEARNED = "learned_from.json"
+"""Ids of the users that an adapter was learned from, by data set (`experiments.tuning.model_card`)."""
 
 
 def tuned_folder() -> Path:
@@ -80,6 +82,23 @@ def card(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"'{path}' is not JSON ({error}); tune again or remove it.") from error
     return found
+
+
+def learned_from(folder: Path) -> list[dict[str, Any]]:
+    """Whose choices had a part in an adapter: an entry for each data set (`LEARNED`); empty where that was not kept.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    path = folder / LEARNED
+    if not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        whole = [{key: entry[key] for key in ("data", "fingerprint", "learned", "watched")} for entry in found]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"'{path}' does not hold whom the adapter learned from ({error}); tune again or copy it again.") from error
+    return whole
 
 
 def descent(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from experiments.cli import call
-from experiments.model_effect import effect, text_words
+from experiments.model_effect import effect, first_words, text_words
 
 SUMMARY = {
     "tokens": {"prompt_tokens": 900, "computed_tokens": 500, "generated_tokens": 100, "calls": 9},
@@ -37,6 +37,8 @@ def test_a_model_is_worth_its_cost_where_it_changes_enough_for_the_better(change
 
 def test_without_a_model_nothing_is_said_of_one():
     assert effect({"tokens": {"calls": 0}}) is None
+    assert first_words({"tokens": {"calls": 0}, "language_model": None}) == "no language model had a say"
+    assert first_words({}) == "", "of a run of before nothing is known"
     assert text_words({"texts": 0, "texts_from_facts": 0}) == ""
     assert "25% of the language model's texts" in text_words({"texts": 1, "texts_from_facts": 3, "texts_passed_share": 0.25})
 
@@ -77,6 +79,12 @@ def test_a_run_counts_the_decisions_that_the_model_changed_and_one_flag_does_wit
     assert 0 <= share < 1
     assert did["tokens"] > 0
     assert did["said"] in (tmp_path / "with" / "summary.json").read_text()
+    first = first_words(summaries["with"])
+    assert first.startswith("it has a say in which items are chosen, none in when people leave")
+    report = (tmp_path / "with" / "report.html").read_text()
+    assert first[:60] in report[: report.index('id="run"')], "what the model does and does not stands in the first screen"
+    assert f"{share:.1%}" in report[: report.index('id="run"')]
+    assert "No language model had a say" in (tmp_path / "without" / "report.html").read_text()
     assert summaries["without"]["language_model"] is None
     assert summaries["without"]["tokens"]["calls"] == 0
     assert pl.read_parquet(tmp_path / "without" / "pages.parquet")["unlike_without_model"].null_count() == summaries["without"]["pages"]

@@ -1,11 +1,15 @@
 """The benchmark of new items: rows are what they say, and a world whose words decide is read from its words."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
 from environments.datasets.assembly import items_from_ids, users_from_ids
+from experiments import config as configuration
 from experiments.fidelity import cold_items, sentence_encoder
+from experiments.fidelity.cold_language import Reader
 from simulator.dataset import INTERACTIONS_SCHEMA, Catalog, Dataset
 from simulator.seeds import Stream
 
@@ -39,6 +43,20 @@ def test_words_tell_new_items_apart_and_popularity_does_not(world, monkeypatch):
     assert "why" in rows["language_model"]
     assert len(cold_items.table({"data": {"words": found}})) == len(rows)
     assert cold_items.measure(world) == found
+
+
+def test_a_language_model_is_asked_by_fewer_users_and_its_lift_is_paired_with_words(world, monkeypatch, tmp_path):
+    monkeypatch.setattr(sentence_encoder, "installed", lambda: False)
+    config = configuration.read(
+        Path("movielens"), ["language_model={use='simulator.llm.scripted:ScriptedLanguageModel'}", "recommender.page_size=5"]
+    )
+    found = cold_items.measure(world, reader=Reader(config, 6, tmp_path))
+    row, about = found["rows_auc"]["language_model"], found["language_model"]
+    assert row["auc"]["people"] == row["lift_over_tfidf"]["people"] == about["asked"] == about["validation_users"] == 6
+    assert row["lift_over_tfidf"]["value"] < 0, "words decide in this world, and the scripted model cannot read"
+    assert found["rows_auc"]["all_and_language_model"]["auc"]["value"] > 0.6
+    assert (about["learned_from"], about["unusable_pages"]) == ([], 0)
+    assert 0 <= about["p"] <= 1
 
 
 def test_a_category_path_is_taken_out_of_a_title():

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from environments.datasets.splits import SplitConfig, split
-from experiments.fidelity.satisfaction import of_held_out, of_run
+from experiments.fidelity.satisfaction import of_held_out, of_run, sentences
 from simulator.dataset import FILMS, INTERACTIONS_SCHEMA, ITEMS_SCHEMA, USERS_SCHEMA, Catalog, Dataset
 from simulator.seeds import Stream
 
@@ -16,18 +16,33 @@ def sessions(satisfaction, mean_rating):
 
 
 def test_of_a_run():
-    found = of_run(sessions([1.0, 3.0, 5.0, 6.0, 8.0], [None, 2.0, 3.0, 4.0, 5.0]))
+    found = of_run(sessions([1.0, 3.0, 5.0, 6.0, 8.0], [None, 2.0, 3.0, 4.0, 5.0]), Stream(1), 50)
     assert found["satisfaction_rho_rating"] == pytest.approx(1.0)
     assert found["satisfaction_nothing_chosen_rank"] == 1
     assert found["satisfaction_by_group"]["nothing chosen"] == 1.0
-    noise = of_run(sessions([7.0, 3.0, 5.0, 6.0, 4.0], [None, 2.0, 3.0, 4.0, 5.0]))
+    noise = of_run(sessions([7.0, 3.0, 5.0, 6.0, 4.0], [None, 2.0, 3.0, 4.0, 5.0]), Stream(1), 50)
     assert noise["satisfaction_rho_rating"] == pytest.approx(0.4)
     assert noise["satisfaction_nothing_chosen_rank"] == 5
+    assert "number 5 from below of 5 groups" in sentences(noise)[1]
+
+
+def test_the_interval_of_a_rank_is_over_users():
+    many = pl.concat(
+        [
+            sessions([float(2 + (number % 3 == 0)), 2.5, 5.0, 6.0, 8.0], [None, 2.0, 3.0, 4.0, 5.0]).with_columns(user=pl.lit(str(number)))
+            for number in range(30)
+        ]
+    )
+    found = of_run(many, Stream(1), 200)
+    assert found["satisfaction_nothing_chosen_rank"] == 1
+    assert found["satisfaction_nothing_chosen_rank_low"] == 1
+    assert found["satisfaction_nothing_chosen_rank_high"] == 2
+    assert found["satisfaction_nothing_chosen_rank_users"] == 30
 
 
 def test_of_a_run_without_ratings_or_without_such_sessions():
-    assert of_run(sessions([1.0, 3.0], [None, None]))["satisfaction_rho_rating"] is None
-    assert of_run(sessions([2.0, 3.0, 4.0], [3.0, 4.0, 5.0]))["satisfaction_nothing_chosen_rank"] is None
+    assert of_run(sessions([1.0, 3.0], [None, None]), Stream(1))["satisfaction_rho_rating"] is None
+    assert of_run(sessions([2.0, 3.0, 4.0], [3.0, 4.0, 5.0]), Stream(1))["satisfaction_nothing_chosen_rank"] is None
 
 
 @pytest.fixture(scope="module")
