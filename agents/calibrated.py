@@ -77,9 +77,8 @@ class CalibratedConfig(VisitConfig):
         stars: whether the language model is also asked how many stars each item would get. The answer had no weight wherever it was
             estimated, and the question is a sixth of a page's tokens.
         moods: whether visits of one person differ as they do in the log (`agents.moods`), where it has times.
-        whole_log: whether everything the log tells is used where a sample would do to order items: over the whole catalog and all visits
-            as much of each level of popularity is chosen as in the log (`agents.margins`), which matters where pages show anything, as
-            random ones do; and the ratings of one visit have something in common (`agents.moods`).
+        whole_log: whether everything the log tells is used where a sample would do to order items: over all visits as much of each item
+            is chosen as in the log (`agents.margins.over_visits`), and the ratings of one visit have something in common (`agents.moods`).
         foreseen: share of what is not predictable of somebody's ratings that they foresee when they pick, in [0, 1]: it says how much less
             than the log says items are liked that nobody picked (`agents.rating_selection`). No log shows it; random ratings do.
         random_ratings: Parquet or CSV file of ratings of items that people were given and did not pick (user, item, rating), from
@@ -112,11 +111,12 @@ class CalibratedDecisions:
 
     Choosing: ``logit p = c + a_u + s_i + b_ui + w_e * e(u, i) + w_m * m(u, i) + v_i``, with e the log-odds of the evidence
     (`agents.behaviour`), m the language model's corrected log-odds, a_u the person's own level, b_ui what their own slope of popularity
-    adds (`agents.user_slopes`), v_i the mood of the visit (`agents.moods`) and, with `whole_log`, what the site itself puts before
-    everybody (`agents.margins.over_catalog`; both are 0 for a page outside of a visit), and s_i what sampling took from popular items
-    (`agents.sampled_pages.catalog_log_odds`; s and b are 0 with recommended and with true exposures). Where nothing was truly shown,
-    sampling decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is `choose_rate`,
-    and w for place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue are estimated.
+    adds (`agents.user_slopes`), v_i the mood of the visit (`agents.moods`; 0 for a page outside of one), and s_i what sampling took from
+    popular items: its correction by formula (`agents.sampled_pages.catalog_log_odds`), and what all levels of popularity still lack to
+    be met as often as they are (`agents.margins.over_catalog`; s and b are 0 with recommended and with true exposures). Where nothing was
+    truly shown, sampling decides the intercept, so c is set instead such that the mean probability on a good recommender's pages is
+    `choose_rate`, and w for place and fatigue is 0: MovieLens and its like cannot tell them. With true exposures c, a_u, place and fatigue
+    are estimated.
 
     Ratings: `agents.rating_model`, on the data's own values; what is picked keeps the level of the log. Leaving: a hazard of fatigue,
     satisfaction and the appeal of the page around the person's own expected pages (`agents.staying`); the language model's answer to that
@@ -232,7 +232,7 @@ class CalibratedDecisions:
         if self._rates and train.has_ratings:
             anew, random = self.config.weights == "fit", self.config.random_ratings
             self._rate_by(kept_ratings.fitted(train, foreseen=self.config.foreseen, random=random, anew=anew))
-        if self.config.whole_log and self._from_a_sample:
+        if self._from_a_sample:
             self._exposed = self._over_catalog(train, rng.child("levels").generator())
         if self.config.moods:
             # Whose interactions are hidden at random is judged by the rest of the same visits.
@@ -384,7 +384,7 @@ class CalibratedDecisions:
         parts[addends.COLD] = self._weighted(evidence, None, top, 0.0) - self._weighted(plain, None, top, 0.0)
         parts[addends.OWN_SLOPE] = self._own_slope(profile, items)
         parts[addends.SAMPLING] = self._sampled[items]
-        parts[addends.SITE] = self._exposed[items] if situation.visit is not None else nothing
+        parts[addends.SITE] = self._exposed[items]
         parts[addends.MOOD] = self._moods.log_odds(items, visit) if self._moods is not None and visit is not None else nothing
         parts[addends.PLACE] = self._weighted(nothing, None, place, 0.0)
         parts[addends.FATIGUE] = self._weighted(nothing, None, top, state.fatigue)
@@ -479,10 +479,9 @@ class CalibratedDecisions:
         said = self._stand_in(situation, evidence) if reading is None else log_odds(self._choose, reading.logprobs["choose"])
         place = np.array([impression.position for impression in situation.page.impressions], dtype=np.float64)
         index = self._weighted(evidence, said, place, state.fatigue)
-        index = index + self._own_level(profile) + self._own_slope(profile, items) + self._sampled[items] + self._intercept + self._shift
+        index = index + self._own_level(profile) + self._own_slope(profile, items) + self._intercept + self._shift
+        index = index + self._sampled[items] + self._exposed[items]
         visit = self._visit(situation)
-        if situation.visit is not None:
-            index = index + self._exposed[items]
         if self._moods is not None and visit is not None:
             index = index + self._moods.log_odds(items, visit)
         decision = self._drawn(situation, index, reading, visit)

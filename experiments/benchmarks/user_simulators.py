@@ -36,14 +36,15 @@ START, END = "<!-- users: written by `usersim benchmark users` -->", "<!-- end o
 CALIBRATED: Final[str] = "agents.calibrated:CalibratedDecisions"
 POPULATIONS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "calibrated": (CALIBRATED, {"language_model": False}),
+    "calibrated, no moods": (CALIBRATED, {"language_model": False, "moods": False}),
     "evidence": ("agents.controls:EvidenceDecisions", {}),
     "popularity": ("agents.controls:PopularityDecisions", {}),
     "own rates": ("agents.controls:RandomDecisions", {}),
     "traits": ("agents.bad_users:TraitsDecisions", {}),
 }
-"""Name -> decision model and its options: ours; a logistic model of popularity, one neighbourhood score and quality, with ratings by
-biases; popularity alone with the user's own histogram of ratings; a fixed rate of choosing with that histogram; users of whom traits
-alone are known."""
+"""Name -> decision model and its options: ours; ours without the mood of the one visit that each user makes here; a logistic model of
+popularity, one neighbourhood score and quality, with ratings by biases; popularity alone with the user's own histogram of ratings; a fixed
+rate of choosing with that histogram; users of whom traits alone are known."""
 
 EVERYTHING: Final[str] = "everything 4"
 """What the calibrated population chooses, with the same rating for everything, three quarters up the scale."""
@@ -56,6 +57,8 @@ FIGURES: Final[Mapping[str, tuple[str, ...]]] = {
     "choose_rate": ("parts", "shown", "choose_rate"),
     "auc_shown": ("parts", "shown", "among_shown", "auc"),
     "lift_shown": ("parts", "shown", "among_shown", "lift"),
+    "auc_within": ("parts", "shown", "among_shown", "within", "auc"),
+    "lift_within": ("parts", "shown", "among_shown", "within", "lift"),
     "hits_lift": ("parts", "shown", "hits", "lift"),
     "worst_ratio": ("headline", "worst_distribution_ratio"),
     "ratings_ratio": ("parts", "distributions", "distributions", "ratings", "distances", "wasserstein", "ratio"),
@@ -181,6 +184,8 @@ def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
                     "users": name,
                     "AUC among shown": _told(row, "auc_shown"),
                     "over the best baseline": _told(row, "lift_shown", sign=True),
+                    "AUC within users": _told(row, "auc_within"),
+                    "over the best there": _told(row, "lift_within", sign=True),
                     "hits, times popularity's": _told(row, "hits_lift"),
                     "worst distribution, floors": _told(row, "worst_ratio"),
                     "ratings, floors": _told(row, "ratings_ratio"),

@@ -291,6 +291,25 @@ def pages_command(
     _tell(result, page_policies.table(result), title, target, json)
 
 
+@app.command("choose-rate")
+def choose_rate_command(
+    folder: Folder,
+    data: Annotated[list[str] | None, typer.Option("--data", help="This data set only; may be repeated [default: ml-100k].")] = None,
+    recommender: Annotated[list[str] | None, typer.Option("--recommender", help="Whose pages; may be repeated [default: all].")] = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """The share chosen that was asked for and the one that came, on the pages of every recommender (about 10 minutes)."""
+    from experiments.benchmarks import choose_rates  # noqa: PLC0415
+    from experiments.component_names import shipped  # noqa: PLC0415
+    from experiments.fidelity import shelf  # noqa: PLC0415
+
+    _check_known(data, shelf.SETS, "there is no data set '{name}' here; allowed are: {known}.")
+    target = output or choose_rates.OUTPUT
+    result = choose_rates.run(folder, data or ["ml-100k"], recommender or list(shipped()), target, note)
+    _tell(result, choose_rates.table(result), "Share of shown items that is chosen, asked and got", target, json)
+
+
 @app.command("users")
 def users_command(
     folder: Annotated[Path | None, typer.Argument(help="Folder with the data sets, each in a folder of its own.")] = None,

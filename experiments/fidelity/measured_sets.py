@@ -12,6 +12,12 @@ from simulator.errors import UsersimError
 from simulator.files import write_atomically
 
 
+def read(output: Path) -> dict[str, Any]:
+    """What was measured so far: an object with ``data``."""
+    found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"data": {}}
+    return found
+
+
 def run(
     names: Sequence[str], output: Path, measure: Callable[[str], Mapping[str, Any]], about: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -24,7 +30,7 @@ def run(
     Returns:
         The contents of the file, with ``seconds`` in what was measured now.
     """
-    found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {"data": {}}
+    found = read(output)
     found |= about or {}
     for name in names:
         started = time.perf_counter()

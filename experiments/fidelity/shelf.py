@@ -27,6 +27,7 @@ from experiments.fidelity.baselines import CHANCE, COUNTS, Judge, Part, Scored
 from experiments.fidelity.candidates import MATCHED, MIXES, POSITIVE, in_mix, nested_candidates
 from experiments.fidelity.choices import best_threshold
 from experiments.run import origin
+from experiments.sections import RecommenderSection
 from simulator.dataset import Dataset
 from simulator.errors import UsersimError
 from simulator.one_thread import one_thread
@@ -366,12 +367,18 @@ def _rates_on_pages(model: CalibratedDecisions, config: ExperimentConfig, held_o
     for name, use in RECOMMENDERS.items():
         if (name == "EASE" and train.n_items > MOST_EASE_PAGES) or (name == "BPR" and train.interactions.height > MOST_BPR):
             continue
-        section = config.recommender.model_copy(update={"use": use})
-        own = config.model_copy(update={"recommender": section})
-        blueprint = build.Blueprint(own, train.catalog, build.actions(train), train.rating_scale, Path())
-        feed = Feed(round_recommender.fitted(own, train, 0), build.policy_id(own), section.feed_config(), train.n_items)
-        got[name] = anchoring.met(blueprint, model, feed, people, origin(train))
+        got[name] = rate_on_pages(model, config, config.recommender.model_copy(update={"use": use}), train, people)
     return {"choose_rate_asked": model.config.choose_rate, "choose_rate_got": got}
+
+
+def rate_on_pages(
+    model: CalibratedDecisions, config: ExperimentConfig, section: RecommenderSection, train: Dataset, people: Sequence[UserProfile]
+) -> float:
+    """The share that some users choose in the first round of a run with a recommender, on whose pages their level is met."""
+    own = config.model_copy(update={"recommender": section})
+    blueprint = build.Blueprint(own, train.catalog, build.actions(train), train.rating_scale, Path())
+    feed = Feed(round_recommender.fitted(own, train, 0), build.policy_id(own), section.feed_config(), train.n_items)
+    return anchoring.met(blueprint, model, feed, people, origin(train))
 
 
 def _entropy(counts: np.ndarray) -> float:

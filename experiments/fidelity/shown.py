@@ -7,7 +7,7 @@ whoever chooses. So only choosing *among what was shown* judges users (`among_sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -106,7 +106,8 @@ def among_shown(behaviour: Behaviour, rows: pl.DataFrame, weights: np.ndarray) -
 
     Returns:
         ``auc`` of the probability of choosing (of the choice itself where the log has none), ``auc_of_choices``, ``baselines``, ``best``,
-        ``lift`` over the best; ``shown`` and ``right`` count rows.
+        ``lift`` over the best; ``shown`` and ``right`` count rows; ``within``: the same without what only tells who has much held out, with
+        the ``auc`` of each user, their mean, ``baselines``, ``best`` and ``lift``.
     """
     n_items = behaviour.train.n_items
     trained = np.concatenate([k * n_items + behaviour.context.profiles[u].history.astype(np.int64) for k, u in enumerate(behaviour.people)])
@@ -138,7 +139,32 @@ def among_shown(behaviour: Behaviour, rows: pl.DataFrame, weights: np.ndarray) -
         "baselines": points,
         "best": best.told,
         "lift": judged(scores, best.scores),
+        "within": _within(person, right, scores, baselines, weights),
     }
+
+
+def _within(person: np.ndarray, right: np.ndarray, scores: np.ndarray, baselines: Sequence[Scored], weights: np.ndarray) -> dict[str, Any]:
+    """Areas of single users and their mean, of scores and of baselines; arguments as in `among_shown`, rows in order of `person`."""
+    starts = np.searchsorted(person, np.arange(weights.shape[1] + 1))
+
+    def areas(values: np.ndarray) -> np.ndarray:
+        pairs = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+        return np.array([area_under_curve(values[start:end], right[start:end])[0] for start, end in pairs])
+
+    own = areas(scores)
+    told = np.isfinite(own)
+
+    def judged(values: np.ndarray) -> dict[str, Any]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = (weights[:, told] @ values[told]) / weights[:, told].sum(axis=1)
+        return plain(estimate(float(values[told].mean()), drawn, int(told.sum())))
+
+    if not told.any():
+        return {"auc": plain(estimate(float("nan"), np.zeros(0), 0))}
+    found = {f"{one.name}, {one.scaling}": areas(one.scores) for one in baselines}
+    best = max(found, key=lambda name: float(found[name][told].mean()))
+    points = {name: float(values[told].mean()) for name, values in found.items()}
+    return {"auc": judged(own), "baselines": points, "best": best, "lift": judged(own - found[best])}
 
 
 def _baselines(behaviour: Behaviour, person: np.ndarray, item: np.ndarray) -> list[Scored]:

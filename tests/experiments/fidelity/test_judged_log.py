@@ -114,6 +114,9 @@ def test_a_log_that_knows_the_truth_is_right_and_one_that_rates_everything_4_is_
     found = judged(oracle, experiment, tmp_path)
     assert found["parts"]["shown"]["among_shown"]["auc"]["value"] == 1.0
     assert found["parts"]["shown"]["among_shown"]["lift"]["value"] > 0
+    within = found["parts"]["shown"]["among_shown"]["within"]
+    assert within["auc"]["value"] == 1.0
+    assert within["lift"]["value"] == pytest.approx(1.0 - within["baselines"][within["best"]])
     assert found["parts"]["shown"]["hits"]["share"] == 1.0
     flat = log.with_columns(stars=pl.when("chosen").then(4.0))
     ratings = [one["parts"]["distributions"]["distributions"]["ratings"] for one in (plain, judged(flat, experiment, tmp_path))]
