@@ -160,11 +160,11 @@ def leaving_chance(visits: Visits, session: int, chosen: int, step: float) -> fl
 def expected_length(visits: Visits) -> float:
     """Mean number of things chosen in a visit of this person, over as many visits as their log has, the first one among them."""
     later = len(visits.later.values)
-    means = [float(_shares(visits, is_first) @ np.arange(1, len(_shares(visits, is_first)) + 1)) for is_first in (True, False)]
+    means = [float(length_shares(visits, is_first) @ np.arange(1, len(length_shares(visits, is_first)) + 1)) for is_first in (True, False)]
     return (means[0] + later * means[1]) / (1 + later)
 
 
-def _shares(visits: Visits, is_first: bool) -> np.ndarray:
+def length_shares(visits: Visits, is_first: bool) -> np.ndarray:
     """Share of visits with 1, 2, ... things chosen: the person's own ones, completed by everybody's."""
     pool = visits.pool
     own, others, strength = (visits.first, pool.first, FIRST_STRENGTH) if is_first else (visits.later, pool.later, pool.strength)
@@ -176,7 +176,7 @@ def _shares(visits: Visits, is_first: bool) -> np.ndarray:
 
 @lru_cache(maxsize=1_024)
 def _chances(visits: Visits, is_first: bool, step: float) -> np.ndarray:
-    return leaving_chances(_shares(visits, is_first), step)
+    return leaving_chances(length_shares(visits, is_first), step)
 
 
 def leaving_chances(shares: np.ndarray, step: float) -> np.ndarray:

@@ -22,7 +22,7 @@ from environments.feed import Feed
 from experiments import anchoring, build, round_recommender
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
-from experiments.fidelity import baselines, measured_sets, shelf_data
+from experiments.fidelity import baselines, measured_sets, session_lengths, shelf_data
 from experiments.fidelity.baselines import CHANCE, COUNTS, Judge, Part, Scored
 from experiments.fidelity.candidates import MATCHED, MIXES, POSITIVE, in_mix, nested_candidates
 from experiments.fidelity.choices import best_threshold
@@ -173,6 +173,7 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
     figures["calibration_slope"] = _slope(held_out.rows, utility)
     varied = _varied(model, held_out, divided.test, stream.child("varied"))
     figures |= _rated(model, held_out, divided.test, varied, stream.child("rated")) | varied
+    session_lengths.add(figures, session_lengths.compared(held_out, divided.test, stream.child("sessions")))
     figures |= _rates_on_pages(model, config, held_out, stream.child("pages"))
     return figures
 
