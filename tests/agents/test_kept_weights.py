@@ -1,6 +1,8 @@
 """Weights that are kept: what they depend on is in their key, each ingredient of it."""
 
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,6 +21,7 @@ from simulator.protocols import DecisionContext
 from simulator.seeds import Stream
 from tests.conftest import made_up_films
 
+CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 METHODS = ("fit", "decide", "close_sessions", "save", "load")
 
 
@@ -256,7 +259,8 @@ def test_the_weights_that_ship_hold_for_the_data_the_words_and_the_prompts_as_th
     told = json.loads(file.read_text(encoding="utf-8"))["key"]
     data = MovieLens100K(MovieLens100K.Config(path=shared_data / "ml-100k")).load()
     train = split(data, SplitConfig(), Stream(7).child("split")).train
-    made = build("agents.calibrated:CalibratedDecisions", {}, where="decision", methods=METHODS, context=context_of(train, Elsewhere()))
+    options = {"prompt": tomllib.loads((CONFIGS / "movielens.toml").read_text(encoding="utf-8"))["decision"]["prompt"]}
+    made = build("agents.calibrated:CalibratedDecisions", options, where="decision", methods=METHODS, context=context_of(train, Elsewhere()))
     found = key_of(made.config, made._context, train, [], Stream(99), made._model.prompts)
     assert {name: found[name] for name in kept_weights.OF_SHIPPED} == {name: told[name] for name in kept_weights.OF_SHIPPED}
     adapter = told["language_model"]["settings"]["adapter"]
