@@ -48,6 +48,12 @@ def simulated(tmp_path_factory) -> Callable[[str, str], Path]:
     return simulate
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this test draw no figures at their end; those of fixtures of the module do."""
+    monkeypatch.setattr("experiments.analysis.report.write_report", lambda run, _=None: run / "report.html")
+
+
 def write_run(
     folder: Path,
     *,

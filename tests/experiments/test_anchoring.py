@@ -22,6 +22,7 @@ from experiments.run import origin
 from experiments.sections import RecommenderSection
 from simulator.seeds import Stream
 
+pytestmark = pytest.mark.usefixtures("no_report")
 EXPERIMENT = """
 name = "level"
 rounds = 2

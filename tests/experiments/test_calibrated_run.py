@@ -41,6 +41,7 @@ def run(file, output, *extra):
     return json.loads((output / "summary.json").read_text())
 
 
+@pytest.mark.usefixtures("no_report")
 def test_without_the_language_model_one_and_two_workers_give_the_same_log(experiment, tmp_path):
     evidence_only = ("--set", "decision.language_model=false")
     one = run(experiment, tmp_path / "one", "--workers", "1", *evidence_only)

@@ -6,6 +6,7 @@ import pytest
 from experiments.config import read
 from experiments.run import start
 
+pytestmark = pytest.mark.usefixtures("no_report")
 EXPERIMENT = """
 name = "three-rounds"
 rounds = 3
