@@ -260,7 +260,9 @@ def test_the_weights_that_ship_hold_for_the_data_the_words_and_the_prompts_as_th
     data = MovieLens100K(MovieLens100K.Config(path=shared_data / "ml-100k")).load()
     train = split(data, SplitConfig(), Stream(7).child("split")).train
     options = {"prompt": tomllib.loads((CONFIGS / "movielens.toml").read_text(encoding="utf-8"))["decision"]["prompt"]}
-    made = build("agents.calibrated:CalibratedDecisions", options, where="decision", methods=METHODS, context=context_of(train, Elsewhere()))
+    made = build(
+        "agents.calibrated:CalibratedDecisions", options, where="decision", methods=METHODS, context=context_of(train, Elsewhere())
+    )
     found = key_of(made.config, made._context, train, [], Stream(99), made._model.prompts)
     assert {name: found[name] for name in kept_weights.OF_SHIPPED} == {name: told[name] for name in kept_weights.OF_SHIPPED}
     adapter = told["language_model"]["settings"]["adapter"]
