@@ -1,7 +1,7 @@
 """Who would choose what: held-out interactions told apart from items without interaction, at several ratios.
 
-Accuracy, precision, recall and F1 are those of one threshold on the probability of choosing, which is set on validation
-people (`best_threshold`); the area under the curve needs none. `auc` pools all candidates of all people, `auc_per_person`
+Precision, recall and F1 are those of the threshold on the probability of choosing that has the highest F1 on validation people,
+accuracy that of the threshold with the highest accuracy there (`best_threshold`); the area under the curve needs none. `auc` pools all candidates of all people, `auc_per_person`
 is the mean of the people's own curves. The lift of the language model is the calibrated model with it minus the calibrated
 model without it, on the same candidates of the same resampled people.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -33,7 +33,7 @@ def measure(context: FidelityContext) -> dict[str, Any]:
     """All mixes for all decision models that the experiment can have.
 
     Returns:
-        ``models``: name -> mix -> figure -> estimate (and ``threshold``, ``pairs``, ``base_rate``); ``lift``: mix -> figure ->
+        ``models``: name -> mix -> figure -> estimate (and ``threshold``, ``accuracy_threshold``, ``pairs``, ``base_rate``); ``lift``: mix -> figure ->
         estimate; ``not_measured``: name -> reason; numbers of people.
     """
     held_out, validation, missing = {}, {}, {}
@@ -90,15 +90,16 @@ def _beside(context: FidelityContext, main: str, scored_rows: pl.DataFrame) -> d
 
 
 def told_apart(context: FidelityContext, held_out: pl.DataFrame, validation: pl.DataFrame) -> dict[str, Any]:
-    """Every mix of one model: mix -> figures, with a threshold from the validation people."""
+    """Every mix of one model: mix -> figures, with thresholds from the validation people."""
     found: dict[str, Any] = {}
     for name, mix in MIXES.items():
         learned = in_mix(validation, mix).filter(pl.col("choose").is_finite())
         rows = in_mix(held_out, mix)
         if not rows.height or not learned.height:
             continue
-        threshold = best_threshold(learned["choose"].to_numpy(), learned["chosen"].to_numpy())
-        found[name] = {"threshold": threshold} | _figures(context, name, rows, threshold)
+        scores, chosen = learned["choose"].to_numpy(), learned["chosen"].to_numpy()
+        thresholds = {"threshold": best_threshold(scores, chosen, "f1"), "accuracy_threshold": best_threshold(scores, chosen, "accuracy")}
+        found[name] = thresholds | _figures(context, name, rows, **thresholds)
     return found
 
 
@@ -152,33 +153,39 @@ def lift(context: FidelityContext, with_it: pl.DataFrame, without_it: pl.DataFra
     return found
 
 
-def best_threshold(scores: np.ndarray, chosen: np.ndarray) -> float:
-    """The threshold with the highest F1 if everything scored at least so high is called chosen.
+def best_threshold(scores: np.ndarray, chosen: np.ndarray, figure: Literal["f1", "accuracy"]) -> float:
+    """The threshold with the highest F1 or accuracy if everything scored at least so high is called chosen.
 
-    It lies halfway between two neighbouring scores, so that it carries over to other people.
+    It lies halfway between two neighbouring scores, so that it carries over to other people. Of accuracy it may lie above all scores:
+    where few are chosen, calling nothing chosen can be the most accurate.
 
     Args:
-        scores: finite, shape (n,), n >= 1. chosen: bool, shape (n,), at least one True.
+        scores: finite, shape (n,), n >= 1. chosen: bool, shape (n,), at least one True. figure: what is to be highest.
     """
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], np.cumsum(chosen[order])
     last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
-    f1 = 2 * hits[last] / (last + 1 + chosen.sum())
-    best = int(last[np.argmax(f1)])
+    value = 2 * hits[last] / (last + 1 + chosen.sum()) if figure == "f1" else (2 * hits[last] - (last + 1)) / len(scores)
+    if figure == "accuracy" and value.max() < 0:  # 0 is calling nothing chosen
+        return float(np.nextafter(ranked[0], np.inf))
+    best = int(last[np.argmax(value)])
     below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
     return float((ranked[best] + below) / 2)
 
 
-def _figures(context: FidelityContext, mix: str, rows: pl.DataFrame, threshold: float) -> dict[str, Any]:
+def _figures(context: FidelityContext, mix: str, rows: pl.DataFrame, threshold: float, accuracy_threshold: float) -> dict[str, Any]:
     person, n = person_index(rows["user"].to_numpy())
     weights = resample(n, context.bootstrap, context.stream.child("choose", mix))
     usable = rows["choose"].is_finite().to_numpy()
     scores, chosen, person = rows["choose"].to_numpy()[usable], rows["chosen"].to_numpy()[usable], person[usable]
-    said = scores >= threshold
-    sums = np.stack([np.bincount(person[which], minlength=n) for which in (said & chosen, said & ~chosen, ~said & chosen, ~said & ~chosen)])
-    points = _rates(sums.sum(axis=1, keepdims=True).astype(np.float64))
-    resampled = _rates((weights @ sums.T).T)
-    found = {name: plain(estimate(float(points[name][0]), resampled[name], n)) for name in points}
+    found: dict[str, Any] = {}
+    for least, names in ((accuracy_threshold, ("accuracy",)), (threshold, ("precision", "recall", "f1"))):
+        said = scores >= least
+        kinds = (said & chosen, said & ~chosen, ~said & chosen, ~said & ~chosen)
+        sums = np.stack([np.bincount(person[which], minlength=n) for which in kinds])
+        points = _rates(sums.sum(axis=1, keepdims=True).astype(np.float64))
+        resampled = _rates((weights @ sums.T).T)
+        found |= {name: plain(estimate(float(points[name][0]), resampled[name], n)) for name in names}
     area = float(area_under_curve(scores, chosen)[0])
     found["auc"] = plain(estimate(area, resampled_area(scores, chosen, person, weights), n))
     found["auc_per_person"] = plain(_weighted_mean(_own_areas(scores, chosen, person, n), weights))

@@ -241,7 +241,7 @@ def _against(judge: Judge, best: Mapping[str, Mapping[str, Scored]], taste: np.n
 def _one_to_one(
     model: CalibratedDecisions, judge: Judge, utility: np.ndarray, validation: Part, best: Mapping[str, Mapping[str, Scored]]
 ) -> dict[str, Any]:
-    """Accuracy among as many random items, each way at its own threshold from validation users, and its lift over counts."""
+    """Accuracy among as many random items, each way at the threshold most accurate on validation users, and its lift over counts."""
     own = _accuracy(judge.rows, utility, validation.rows, asked(model, validation)[1])
     users = validation.rows["item"].to_numpy()
     counts = _accuracy(judge.rows, best["auc_random"][COUNTS].scores, validation.rows, validation.counts[users])
@@ -259,7 +259,7 @@ def _accuracy(rows: pl.DataFrame, scores: np.ndarray, learned: pl.DataFrame, lea
         kept = in_mix(table.with_columns(score=pl.Series(values)), MIXES[MIXED])
         return kept["score"].to_numpy(), kept["chosen"].to_numpy()
 
-    threshold = best_threshold(*mixed(learned, learned_scores))
+    threshold = best_threshold(*mixed(learned, learned_scores), "accuracy")
     values, chosen = mixed(rows, scores)
     return float(((values >= threshold) == chosen).mean())
 

@@ -91,9 +91,25 @@ def test_no_threshold_has_a_higher_f1(pairs):
     scores, chosen = np.array([score for score, _ in pairs]), np.array([flag for _, flag in pairs])
     if not chosen.any():
         return
-    best = f1_score(chosen, scores >= best_threshold(scores, chosen))
+    best = f1_score(chosen, scores >= best_threshold(scores, chosen, "f1"))
     for threshold in np.unique(scores):
         assert best >= f1_score(chosen, scores >= threshold) - 1e-12
+
+
+@given(rows)
+def test_no_threshold_is_more_accurate(pairs):
+    scores, chosen = np.array([score for score, _ in pairs]), np.array([flag for _, flag in pairs])
+    best = ((scores >= best_threshold(scores, chosen, "accuracy")) == chosen).mean()
+    for threshold in (*np.unique(scores), 1.0):
+        assert best >= ((scores >= threshold) == chosen).mean() - 1e-12
+
+
+def test_the_most_accurate_threshold_is_not_that_of_f1():
+    """Counts of a sparse log: nothing is known of most items, and F1 would call them all chosen."""
+    scores = np.array([0.9, 0.8, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
+    chosen = np.array([True, False, True, True, True, False, False, False])
+    assert (scores >= best_threshold(scores, chosen, "f1")).sum() == 8
+    assert (scores >= best_threshold(scores, chosen, "accuracy")).sum() == 1
 
 
 @given(rows, some.integers(0, 5))
