@@ -1,9 +1,9 @@
 """Who would choose what: held-out interactions told apart from items without interaction, at several ratios.
 
 Precision, recall and F1 are those of the threshold on the probability of choosing that has the highest F1 on validation people,
-accuracy that of the threshold with the highest accuracy there (`best_threshold`); the area under the curve needs none. `auc` pools all candidates of all people, `auc_per_person`
-is the mean of the people's own curves. The lift of the language model is the calibrated model with it minus the calibrated
-model without it, on the same candidates of the same resampled people.
+accuracy that of the threshold with the highest accuracy there (`best_threshold`); the area under the curve needs none. `auc` pools
+all candidates of all people, `auc_per_person` is the mean of the people's own curves. The lift of the language model is the
+calibrated model with it minus the calibrated model without it, on the same candidates of the same resampled people.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def measure(context: FidelityContext) -> dict[str, Any]:
     """All mixes for all decision models that the experiment can have.
 
     Returns:
-        ``models``: name -> mix -> figure -> estimate (and ``threshold``, ``accuracy_threshold``, ``pairs``, ``base_rate``); ``lift``: mix -> figure ->
+        ``models``: name -> mix -> figure -> estimate (and ``threshold``, ``accuracy_threshold``, ``pairs``, ``base_rate``);
+        ``lift``: mix -> figure ->
         estimate; ``not_measured``: name -> reason; numbers of people.
     """
     held_out, validation, missing = {}, {}, {}
