@@ -39,7 +39,7 @@ def one_arrival(rhythm: Rhythm, window: Window, stream: Stream) -> int:
 
 
 def next_arrival(rhythm: Rhythm, window: Window, origin: int, last_end: int | None, session: int, stream: Stream) -> int | None:
-    """The next start of a renewal process with the person's own lognormal gaps, times their `gap_factor`, or None if it falls behind the window.
+    """The next start of a renewal process with own lognormal gaps times the `gap_factor`, or None if it falls behind the window.
 
     The gap before a session is drawn from a stream named by the session's number, not by the round: who did not come
     back within one round is still the same time away in the next. Before the first session only the rest of a gap is
