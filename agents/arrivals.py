@@ -39,7 +39,7 @@ def one_arrival(rhythm: Rhythm, window: Window, stream: Stream) -> int:
 
 
 def next_arrival(rhythm: Rhythm, window: Window, origin: int, last_end: int | None, session: int, stream: Stream) -> int | None:
-    """The next start of a renewal process with the person's own lognormal gaps, or None if it falls behind the window.
+    """The next start of a renewal process with own lognormal gaps times the `gap_factor`, or None if it falls behind the window.
 
     The gap before a session is drawn from a stream named by the session's number, not by the round: who did not come
     back within one round is still the same time away in the next. Before the first session only the rest of a gap is
@@ -54,7 +54,7 @@ def next_arrival(rhythm: Rhythm, window: Window, origin: int, last_end: int | No
         stream: of the person, not of the round.
     """
     rng = stream.child("gap", session).generator()
-    gap = float(np.exp(rhythm.gap_log_mean + rhythm.gap_log_sd * rng.standard_normal()))
+    gap = rhythm.gap_factor * float(np.exp(rhythm.gap_log_mean + rhythm.gap_log_sd * rng.standard_normal()))
     time = origin + rng.random() * gap if last_end is None else last_end + gap
     return max(int(time), window.start) if time < window.end else None
 

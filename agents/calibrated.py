@@ -163,6 +163,7 @@ class CalibratedDecisions:
         self._asks = True
         self._usual_pages = np.full(1, logit(config.choose_rate))
         self._usual_activity = 0.0
+        self._level_slope = 1.0
 
     @staticmethod
     def uses_language_model(options: Mapping[str, Any]) -> bool:
@@ -607,9 +608,9 @@ class CalibratedDecisions:
         """See `simulator.protocols.Anchorable`."""
         return self._own_level(profile)
 
-    def anchor(self, shift: float, usual: np.ndarray) -> None:
+    def anchor(self, shift: float, usual: np.ndarray, level_slope: float = 1.0) -> None:
         """See `simulator.protocols.Anchorable`."""
-        self._shift, self._usual_pages = shift, usual
+        self._shift, self._usual_pages, self._level_slope = shift, usual, level_slope
 
     def _own_level(self, profile: UserProfile) -> float:
         known = self.calibration.people_effects.get(profile.user_id, 0.0)
@@ -641,7 +642,7 @@ class CalibratedDecisions:
 
     def _usual_pick(self, profile: UserProfile) -> float:
         """The probability with which somebody usually picked what they pick, on a good recommender's pages."""
-        chances = expit(self._usual_pages + self._own_level(profile))
+        chances = self._usual_chances(profile)
         return float(np.square(chances).sum() / chances.sum())
 
     def _ratings(self, situation: Situation, picked: np.ndarray, reading: Reading | None, visit: Visit | None) -> np.ndarray:
@@ -657,7 +658,11 @@ class CalibratedDecisions:
 
     def _usual_share(self, profile: UserProfile) -> float:
         """Share of the items that a user usually chooses on a good recommender's pages."""
-        return float(expit(self._usual_pages + self._own_level(profile)).mean())
+        return float(self._usual_chances(profile).mean())
+
+    def _usual_chances(self, profile: UserProfile) -> np.ndarray:
+        """Quantiles of the probability with which a user chooses what a good recommender shows, as far as their own level tells."""
+        return np.asarray(expit(self._usual_pages + self._level_slope * self._own_level(profile)))
 
     def _staying(self, profile: UserProfile) -> Staying:
         """How a person leaves pages."""

@@ -150,7 +150,7 @@ class EvidenceDecisions(RandomDecisions):
         """See `simulator.protocols.Anchorable`; nobody has one."""
         return 0.0
 
-    def anchor(self, shift: float, usual: np.ndarray) -> None:
+    def anchor(self, shift: float, usual: np.ndarray, level_slope: float = 1.0) -> None:
         """See `simulator.protocols.Anchorable`; what is usual is the rate itself."""
         self._shift = shift
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from agents.returning import return_rates
 from agents.shrinkage import dirichlet_strength, normal_strength, shrink_shares
 from agents.visits import Sessions, fit_visits
 from simulator.records import Rhythm
@@ -58,6 +59,8 @@ def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_second
       (`normal_strength`); "own" means that the person's gaps outweigh them.
     * Sessions per week while active: (gaps + s) / (weeks from the first to the last session + s / population rate), the
       posterior mean of a Gamma-Poisson rate, with the same number s of pseudo-gaps.
+    * Gaps are multiplied such that people come as often, relative to each other, as `agents.returning` finds, and all together as
+      often as without.
     * Items per session: mean, completed by one session of the population.
     * Seconds per item: see `seconds_per_item`.
     * Hours: shares of session starts, completed by `dirichlet_strength` starts of the population.
@@ -82,6 +85,7 @@ def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_second
     seconds = seconds_per_item(sessions, times, n)
     hours = _hours(sessions, n)
     visits = fit_visits(sessions, times, n, kept, seed)
+    factors = _gap_factors(sessions, log_means, log_sds, float(times.max()), n)
     return [
         Rhythm(
             sessions_per_week=float(rates[i]),
@@ -92,6 +96,7 @@ def fit_rhythms(people: np.ndarray, times: np.ndarray | None, n: int, gap_second
             hours=tuple(hours[i].tolist()),
             source="own" if n_gaps[i] > strength else "population",
             visits=visits[i],
+            gap_factor=float(factors[i]),
         )
         for i in range(n)
     ]
@@ -110,6 +115,20 @@ def _gaps(sessions: Sessions, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     pooled = float(residuals.sum() / len(logs)) if len(logs) > 1 else DEFAULT_RHYTHM.gap_log_sd**2
     variances = (residuals + strength * pooled) / (own + strength)
     return log_means, np.sqrt(np.maximum(variances, 1e-4)), own, strength
+
+
+def _gap_factors(sessions: Sessions, log_means: np.ndarray, log_sds: np.ndarray, end: float, n: int) -> np.ndarray:
+    """What the gaps of each person are multiplied by, shape (n,), > 0, for rates as of `return_rates` whose mean stays as it was.
+
+    The rate of lognormal gaps is one over their mean, ``exp(-mean - sd^2 / 2)``.
+    """
+    starts = np.full(n, end)
+    np.minimum.at(starts, sessions.people, sessions.starts.astype(np.float64))
+    wanted = return_rates(np.bincount(sessions.people, minlength=n) - 1.0, (end - starts) / WEEK)
+    rates = np.exp(-log_means - 0.5 * log_sds**2)
+    if np.ptp(wanted) == 0.0:
+        return np.ones(n)
+    return np.asarray(rates / wanted * (wanted.mean() / rates.mean()))
 
 
 def _rates(sessions: Sessions, n_gaps: np.ndarray, strength: float, n: int) -> np.ndarray:

@@ -197,6 +197,7 @@ class _Sketch:
             seconds_per_item=float(np.exp(values["seconds_per_item"])),
             hours=tuple((hours / hours.sum()).tolist()),
             source="population",
+            gap_factor=float(np.exp(values["gap_factor"])),
         )
 
 
@@ -230,6 +231,7 @@ def _quantities(profiles: Sequence[UserProfile], tastes: np.ndarray) -> dict[str
         "sessions_per_week": np.log(column([p.rhythm.sessions_per_week for p in profiles])),
         "gap_log_mean": column([p.rhythm.gap_log_mean for p in profiles]),
         "gap_log_sd": column([p.rhythm.gap_log_sd for p in profiles]),
+        "gap_factor": np.log(column([p.rhythm.gap_factor for p in profiles])),
         "items_per_session": np.log(column([p.rhythm.items_per_session for p in profiles])),
         "seconds_per_item": np.log(column([p.rhythm.seconds_per_item for p in profiles])),
     }

@@ -31,7 +31,7 @@ class Anchor:
         asked: share of shown items that people are to choose, or None where true exposures tell it.
         anchored_on: id of the policy whose pages it is met on. people, pages: of the rehearsal.
         expected: mean probability of choosing on those pages, None without any.
-        shift: log-odds that are added to everybody's. usual: see `simulator.protocols.Anchorable.anchor`.
+        shift: log-odds that are added to everybody's. usual, level_slope: see `simulator.protocols.Anchorable.anchor`.
         made_from: what all this depends on besides the decision model and the people.
     """
 
@@ -43,6 +43,7 @@ class Anchor:
     shift: float
     usual: tuple[float, ...]
     made_from: dict[str, Any]
+    level_slope: float = 1.0
 
 
 def with_common_anchor(config: ExperimentConfig, recommender: RecommenderSection) -> ExperimentConfig:
@@ -68,7 +69,8 @@ def read(run: Path) -> Anchor | None:
         return None
     stored, whole = read_document(file, WAY_OUT)
     try:
-        found = Anchor(**{**stored, "usual": tuple(float(one) for one in stored["usual"]), "shift": float(stored["shift"])})
+        usual, shift, slope = tuple(map(float, stored["usual"])), float(stored["shift"]), float(stored.get("level_slope", 1.0))
+        found = Anchor(**{**stored, "usual": usual, "shift": shift, "level_slope": slope})
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole:
@@ -79,7 +81,7 @@ def read(run: Path) -> Anchor | None:
 def put_in_force(part: object, run: Path) -> None:
     """Moves a decision model that was just loaded from a run to the run's level, if it has one."""
     if isinstance(part, Anchorable) and (found := read(run)) is not None and found.asked is not None:
-        part.anchor(found.shift, np.array(found.usual))
+        part.anchor(found.shift, np.array(found.usual), found.level_slope)
 
 
 def told(run: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any, cast
 import mesa
 import numpy as np
 import polars as pl
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from agents.arrivals import Window
@@ -58,6 +59,9 @@ QUANTILES = (np.arange(32) + 0.5) / 32
 """Of the log-odds on the pages that are kept, to tell what somebody usually chooses."""
 
 LEAST = 1e-9
+
+SLOPES = (-1.0, 2.0)
+"""Bounds of how much more often people choose per unit of their own level."""
 
 
 def anchor_of(config: ExperimentConfig) -> ExperimentConfig:
@@ -115,7 +119,7 @@ def anchored(
         return None
     feed = Feed(fitted(own, train, 0), build.policy_id(own), own.recommender.feed_config(), train.n_items)
     anchor = found(replace(blueprint, config=own, interventions=()), decisions, feed, people, origin)
-    decisions.anchor(anchor.shift, np.array(anchor.usual))
+    decisions.anchor(anchor.shift, np.array(anchor.usual), anchor.level_slope)
     return anchor
 
 
@@ -127,7 +131,7 @@ def met(blueprint: build.Blueprint, decisions: Anchorable, feed: Feed, people: S
         blueprint, decisions, feed, people, origin: as in `found`.
     """
     anchor, moved = found(blueprint, decisions, feed, people, origin), decisions.rehearsing()
-    moved.anchor(anchor.shift, np.array(anchor.usual))
+    moved.anchor(anchor.shift, np.array(anchor.usual), anchor.level_slope)
     seen = rehearse(blueprint, moved, feed, people, origin, Stream(blueprint.config.seed))
     return float(np.concatenate(seen.chosen).mean()) if seen.chosen else float("nan")
 
@@ -187,7 +191,7 @@ def found(blueprint: build.Blueprint, decisions: Anchorable, feed: Feed, people:
     everybody = sample_of(people, MOST_PEOPLE, draws.child("people"))
     few = everybody[:: max(1, len(everybody) // FEW_PEOPLE)]
     rehearsed = decisions.rehearsing()
-    shift, expected, usual, pages = 0.0, asked, np.full(len(QUANTILES), logit(asked)), 0
+    shift, slope, expected, usual, pages = 0.0, 1.0, asked, np.full(len(QUANTILES), logit(asked)), 0
     for some in (few, everybody) if len(few) < len(everybody) else (everybody,):
         for _ in range(PASSES):
             seen = rehearse(blueprint, rehearsed, feed, some, origin, draws)
@@ -198,11 +202,42 @@ def found(blueprint: build.Blueprint, decisions: Anchorable, feed: Feed, people:
             before = float(expit(log_odds).mean())
             step = intercept_for(log_odds, asked)
             shift, expected = shift + step, float(expit(log_odds + step).mean())
-            usual = np.quantile(log_odds + step - levels, QUANTILES)
-            rehearsed.anchor(shift, usual)
+            slope = level_slope(log_odds + step, levels)
+            usual = np.quantile(log_odds + step - slope * levels, QUANTILES)
+            rehearsed.anchor(shift, usual, slope)
             if abs(before / asked - 1.0) < CLOSE:
                 break
-    return Anchor(asked, build.policy_id(blueprint.config), len(everybody), pages, expected, shift, tuple(usual.tolist()), {})
+    return Anchor(asked, build.policy_id(blueprint.config), len(everybody), pages, expected, shift, tuple(usual.tolist()), {}, slope)
+
+
+def level_slope(log_odds: np.ndarray, levels: np.ndarray) -> float:
+    """How much more often users choose what they are shown per unit of their own level, log-odds, within `SLOPES`.
+
+    A level is part of the log-odds, and so is what the level goes with: the active have met what is popular, and less that they would
+    choose is left. With the slope the shares that users of a higher level are taken to choose are those that they chose:
+    ``sum level (p - mean_q expit(x_q + slope * level)) = 0``, with x_q the quantiles of ``log p / (1 - p) - slope * level``, the
+    score equation of a fractional logit (Papke & Wooldridge, Journal of Applied Econometrics 11, 1996).
+
+    Args:
+        log_odds: of choosing what was shown, finite, shape (n,). levels: own level of whoever it was shown to, shape (n,).
+
+    Returns:
+        The slope; 1 where all have one level.
+    """
+    values, place = np.unique(levels, return_inverse=True)
+    if np.ptp(values) < LEAST:
+        return 1.0
+    counts = np.bincount(place)
+    chosen, centred = np.bincount(place, weights=expit(log_odds)), values - levels.mean()
+
+    def too_few(slope: float) -> float:
+        usual = np.quantile(log_odds - slope * levels, QUANTILES)
+        return float((centred * (chosen - counts * expit(usual[:, None] + slope * values[None, :]).mean(axis=0))).sum())
+
+    low, high = SLOPES
+    if too_few(low) <= 0:
+        return low
+    return high if too_few(high) >= 0 else float(brentq(too_few, low, high, xtol=1e-6))
 
 
 def rehearse(

@@ -227,12 +227,14 @@ class Anchorable(Protocol):
     def own_level(self, profile: UserProfile) -> float:
         """Log-odds by which somebody chooses more often than the usual person."""
 
-    def anchor(self, shift: float, usual: np.ndarray) -> None:
+    def anchor(self, shift: float, usual: np.ndarray, level_slope: float = 1.0) -> None:
         """Moves everybody.
 
         Args:
             shift: log-odds of choosing that are added to those that were fitted or loaded; replaces an earlier shift.
-            usual: quantiles of the log-odds of choosing what is usually shown, without people's own levels, with the shift.
+            usual: quantiles of the log-odds of choosing what is usually shown, without what people's own levels add, with the shift.
+            level_slope: log-odds by which what is usually shown is chosen more often per unit of `own_level`; less than 1 where those
+                who choose more have less left to choose.
         """
 
     def decide(self, situations: Sequence[Situation]) -> list[Decision]:

@@ -202,6 +202,8 @@ class Rhythm:
         hours: probability of starting a session in each hour of the day (UTC), 24 numbers that sum to 1.
         source: "own" if fitted mostly on this person's gaps, "population" if shrunk there, "default" if the data has no times.
         visits: the sittings themselves, for people who come and stay as in the data; None if the data has no times.
+        gap_factor: what gaps are multiplied by, > 0, for people to come as often, compared with others, as until the end of the log,
+            and not only while they were active.
     """
 
     sessions_per_week: float
@@ -212,6 +214,7 @@ class Rhythm:
     hours: tuple[float, ...]
     source: Literal["own", "population", "default"]
     visits: Visits | None = field(default=None, compare=False, repr=False)
+    gap_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

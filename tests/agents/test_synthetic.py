@@ -36,7 +36,7 @@ def drawn(ml_100k: Dataset, real: list[UserProfile]) -> list[UserProfile]:
 def quantities(people: list[UserProfile]) -> dict[str, np.ndarray]:
     table = {name: np.array([getattr(p, name).value for p in people]) for name in ("activity", "conformity", "diversity", "pickiness")}
     table["age"] = np.array([p.age for p in people], dtype=float)
-    for name in ("sessions_per_week", "gap_log_mean", "gap_log_sd", "items_per_session", "seconds_per_item"):
+    for name in ("sessions_per_week", "gap_log_mean", "gap_log_sd", "gap_factor", "items_per_session", "seconds_per_item"):
         table[name] = np.array([getattr(p.rhythm, name) for p in people])
     for genre in ("Drama", "Comedy", "Action", "Horror", "Children's"):
         table[genre] = np.array([p.genres[genre] for p in people])

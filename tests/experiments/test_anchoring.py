@@ -187,3 +187,23 @@ def test_a_sample_has_people_of_all_activities(prepared):
     assert ranks == sorted(ranks)
     assert ranks[-1] - ranks[0] > len(profiles) // 2
     assert len(anchoring.sample_of(profiles, 1_000, Stream(1))) == len(profiles)
+
+
+@pytest.mark.parametrize("slope", [-0.5, 0.3, 1.0])
+def test_how_far_levels_show_is_read_off_what_is_chosen(slope):
+    rng = Stream(4).generator()
+    levels = np.repeat(rng.normal(0.0, 0.8, 400), 10)
+    log_odds = -1.0 + slope * levels + rng.normal(0.0, 1.5, len(levels))
+    assert anchoring.level_slope(log_odds, levels) == pytest.approx(slope, abs=0.1)
+    assert anchoring.level_slope(log_odds, np.full(len(levels), 0.3)) == 1.0
+
+
+def test_what_somebody_usually_chooses_follows_their_level_as_far_as_levels_show(prepared):
+    _, _, profiles, models = prepared
+    moved = models[CalibratedDecisions].rehearsing()
+    levels = np.array([moved.own_level(profile) for profile in profiles])
+    for slope in (-0.5, 1.0):
+        moved.anchor(0.0, np.array([-1.0]), slope)
+        usual = np.array([moved._staying(profile).usual_share for profile in profiles])
+        assert np.log(usual / (1.0 - usual)) == pytest.approx(-1.0 + slope * levels)
+    assert np.ptp(levels) > 0.1
