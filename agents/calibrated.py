@@ -412,6 +412,20 @@ class CalibratedDecisions:
         index = self._unasked(self._told(features, profile, profile.history, items)) + self._sampled[items] + self._exposed[items]
         return np.asarray(index + self._own_slope(profile, items))
 
+    def preferences_drawn(self, profile: UserProfile, items: np.ndarray, stream: Stream, draws: int) -> np.ndarray:
+        """`preferences` as they are, and then with slopes of popularity drawn anew from the user's posterior (`agents.user_slopes`).
+
+        Args:
+            profile: of the user. items: item codes. stream: draws by the user's id. draws: how many in all, >= 1.
+
+        Returns:
+            Shape (draws, len(items)), each row up to a constant of its own.
+        """
+        rows = np.tile(self.preferences(profile, items), (draws, 1))
+        if self._slopes is not None and draws > 1:
+            rows[1:] += self._slopes.drawn_again(profile, items, self._before_slopes, stream, draws - 1)
+        return rows
+
     def _before_slopes(self, profile: UserProfile, items: np.ndarray) -> np.ndarray:
         """The preferences that slopes are fitted to, where what is written about new items changes nothing."""
         return np.asarray(self._unasked(self._evidence(profile, profile.history, items)) + self._sampled[items] + self._exposed[items])

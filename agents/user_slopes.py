@@ -132,6 +132,22 @@ class UserSlopes:
         """A user's slope, drawn from their posterior by their id, in log-odds per standard deviation of log popularity."""
         return self._of(profile, log_odds)[0] if self.variance > 0.0 else 0.0
 
+    def drawn_again(self, profile: UserProfile, items: np.ndarray, log_odds: LogOdds, stream: Stream, draws: int) -> np.ndarray:
+        """What slopes drawn anew from a user's posterior would change in the log-odds of items, up to a constant of the user.
+
+        Args:
+            profile: of the user. items: item codes. log_odds: as in `fit`. stream: draws by the user's id. draws: how many, >= 1.
+
+        Returns:
+            Shape (draws, len(items)).
+        """
+        curve = self.curve(profile, log_odds) if self.variance > 0.0 else None
+        if curve is None:
+            return np.zeros((draws, len(items)))
+        mode, deviation = curve.posterior(self.variance)
+        slopes = mode + deviation * stream.child(profile.user_id).generator().standard_normal(draws)
+        return np.asarray(np.outer(slopes - self._of(profile, log_odds)[0], self.popularity[items]))
+
     def curve(self, profile: UserProfile, log_odds: LogOdds) -> Curve | None:
         """What a user would choose from; None where they have met every item that Z is summed over."""
         met = np.unique(profile.history)
