@@ -50,6 +50,9 @@ RESAMPLES: Final[int] = 200
 FEWEST_RATED, FEWEST_VARIED = 5, 20
 """Ratings of a user whose mean is compared, and users whose variance is."""
 
+DRAWS = 10
+"""Times that each user chooses, where it is compared how much users differ; of one time alone, much is chance."""
+
 MOST_PAGES, MOST_EASE_PAGES, MOST_BPR = 300, 5_000, 200_000
 """Users of a first round that is looked at; items and interactions above which EASE and BPR do not fill any, for their time."""
 
@@ -274,7 +277,8 @@ def _slope(rows: pl.DataFrame, utility: np.ndarray) -> float | None:
 def _varied(model: CalibratedDecisions, held_out: Part, test: pl.DataFrame, stream: Stream) -> dict[str, Any]:
     """How much users differ, simulated over real, where each chooses as many items of the whole catalog as were held out.
 
-    Items outside of the history are drawn without replacement in proportion to their odds (Gumbel variables added to them; Vieira 2014).
+    Items outside of the history are drawn without replacement in proportion to their odds (Gumbel variables added to them; Vieira 2014),
+    `DRAWS` times; ratios and correlations are means over these.
     """
     train, catalog = held_out.train, held_out.train.catalog
     values = {"popularity": np.log1p(held_out.counts)}
@@ -283,7 +287,7 @@ def _varied(model: CalibratedDecisions, held_out: Part, test: pl.DataFrame, stre
         values["year"] = years
     genres = catalog.genre_matrix.astype(np.float64)
     everything = np.arange(train.n_items)
-    drawn: dict[str, list[float]] = {}
+    drawn: dict[str, list[list[float]]] = {}
     real: dict[str, list[float]] = {}
     items_of = {int(str(user)): rows["item"].to_numpy() for (user,), rows in test.group_by("user")}
     for user in held_out.rows["user"].unique(maintain_order=True).to_list():
@@ -291,21 +295,23 @@ def _varied(model: CalibratedDecisions, held_out: Part, test: pl.DataFrame, stre
         if len(own) < 2:
             continue
         profile = held_out.profiles[user]
-        index = model.preferences(profile, everything) + stream.child(profile.user_id).generator().gumbel(size=len(everything))
+        index = model.preferences(profile, everything)
         index[profile.history] = -np.inf
-        simulated = np.argsort(-index, kind="stable")[: len(own)]
+        generator = stream.child(profile.user_id).generator()
+        simulated = [np.argsort(-index - generator.gumbel(size=len(index)), kind="stable")[: len(own)] for _ in range(DRAWS)]
         for name, of_item in values.items():
-            known = [items[np.isfinite(of_item[items])] for items in (simulated, own)]
+            known = [items[np.isfinite(of_item[items])] for items in (*simulated, own)]
             if all(len(items) for items in known):
-                drawn.setdefault(name, []).append(float(of_item[known[0]].mean()))
-                real.setdefault(name, []).append(float(of_item[known[1]].mean()))
+                *of_draws, of_real = (float(of_item[items].mean()) for items in known)
+                drawn.setdefault(name, []).append(of_draws)
+                real.setdefault(name, []).append(of_real)
         if genres.shape[1] > 1 and len(own) >= 5:
-            drawn.setdefault("genre_entropy", []).append(_entropy(genres[simulated].sum(axis=0)))
+            drawn.setdefault("genre_entropy", []).append([_entropy(genres[items].sum(axis=0)) for items in simulated])
             real.setdefault("genre_entropy", []).append(_entropy(genres[own].sum(axis=0)))
     enough = [name for name in drawn if len(drawn[name]) >= FEWEST_VARIED and np.var(real[name]) > 0]
     return {
-        "variance_ratio": {name: float(np.var(drawn[name]) / np.var(real[name])) for name in enough},
-        "variance_rho": {name: float(np.corrcoef(drawn[name], real[name])[0, 1]) for name in enough},
+        "variance_ratio": {name: float(np.var(drawn[name], axis=0).mean() / np.var(real[name])) for name in enough},
+        "variance_rho": {name: float(np.corrcoef(np.transpose(drawn[name]), real[name])[-1, :-1].mean()) for name in enough},
     }
 
 
