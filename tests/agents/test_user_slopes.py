@@ -67,6 +67,17 @@ def test_who_has_no_history_has_a_slope_drawn_from_the_prior():
     assert np.std(drawn) == pytest.approx(0.7, abs=0.07)
 
 
+def test_slopes_drawn_again_have_mode_and_deviation_of_the_posterior():
+    slopes, user, items = slopes_with(0.25), profile(np.arange(380, 400)), np.array([0, 399])
+    mode, deviation = slopes.curve(user, nothing).posterior(0.25)
+    changes = slopes.drawn_again(user, items, nothing, Stream(9), 4_000)
+    again = changes[:, 1] / POPULARITY[399] + slopes.slope(user, nothing)
+    assert again.mean() == pytest.approx(mode, abs=4 * deviation / 4_000**0.5)
+    assert again.std() == pytest.approx(deviation, rel=0.05)
+    assert np.allclose(changes[:, 0], -changes[:, 1])
+    assert not slopes_with(0.0).drawn_again(user, items, nothing, Stream(9), 3).any()
+
+
 def test_slopes_change_what_is_chosen_and_not_how_much_of_the_catalog():
     own = np.arange(350, 380)
     free = np.setdiff1d(np.arange(N_ITEMS), own)
