@@ -24,6 +24,8 @@ from simulator.spread import spreads
 
 MOST_LOG_ODDS = 10.0
 FEWEST_FOR_TEST = 50
+MOST_P = 0.05
+"""The language model's answer has weight only if a likelihood-ratio test on pages that it was asked about says so with a smaller p value."""
 SECOND_L2 = 1.0
 SAID_L2 = 10.0
 
@@ -197,6 +199,16 @@ def _second_step(
     told: dict[str, Any] = {"people": len(np.unique(people)), "rows": len(y)}
     effects: dict[str, float] = {}
     if with_model:
+        if asked.sum() >= FEWEST_FOR_TEST:
+            larger = fit_logit(x, y, people, names)
+            fewer = [k for k, name in enumerate(names) if name != "language model"]
+            smaller = fit_logit(x[:, fewer], y, people, [names[k] for k in fewer])
+            if not (larger.trouble or smaller.trouble):
+                statistic, freedom, p = likelihood_ratio(larger, smaller)
+                told["likelihood_ratio"] = {"statistic": statistic, "degrees_of_freedom": freedom, "p": p}
+                if p >= MOST_P or model.weights[1 + names.index("language model")] <= 0.0:
+                    model = _without_model(model, fit_logit(x[:, fewer], y, people, [names[k] for k in fewer], l2=SECOND_L2, offset=base))
+                    told["no_weight"] = True
         rate = y[asked].mean()
         odds = np.log(rate / (1.0 - rate)) if 0.0 < rate < 1.0 else 0.0
         told |= {
@@ -206,16 +218,20 @@ def _second_step(
             "after": calibration(expit(model.index(x[asked])), y[asked]),
             "lift": lift(model.index(x[asked]), base[asked], y[asked], people[asked]),
         }
-        if asked.sum() >= FEWEST_FOR_TEST:
-            larger = fit_logit(x, y, people, names)
-            fewer = [k for k, name in enumerate(names) if name != "language model"]
-            smaller = fit_logit(x[:, fewer], y, people, [names[k] for k in fewer])
-            if not (larger.trouble or smaller.trouble):
-                statistic, freedom, p = likelihood_ratio(larger, smaller)
-                told["likelihood_ratio"] = {"statistic": statistic, "degrees_of_freedom": freedom, "p": p}
     if true:
         effects = _people_effects(model.index(x), y, people, ids)
     return model, background, effects, told
+
+
+def _without_model(model: Logit, smaller: Logit) -> Logit:
+    """The second step where the language model's answer has no weight, its terms in the order of `model`, whose errors it keeps.
+
+    Args:
+        model: with the language model. smaller: without it, fitted with the evidence as the offset.
+    """
+    own = dict(zip(smaller.names, smaller.weights, strict=True))
+    weights = np.array([own.get(name, 0.0) + (name == "evidence") for name in model.names])
+    return replace(model, weights=weights, log_likelihood=smaller.log_likelihood, trouble=smaller.trouble)
 
 
 def _people_effects(index: np.ndarray, chosen: np.ndarray, people: np.ndarray, ids: dict[int, str]) -> dict[str, float]:

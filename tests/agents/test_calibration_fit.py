@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from agents.behaviour import FEATURES
-from agents.calibration_fit import Rows, estimate
+from agents.calibration_fit import MOST_P, Rows, estimate
 from simulator.seeds import Stream
 
 PEOPLE, EACH = 400, 10
@@ -57,6 +57,19 @@ def test_the_models_weight_comes_from_who_was_asked_and_the_trust_in_evidence_fr
 
 def test_a_model_that_adds_nothing_is_not_found_to_add_something():
     assert np.mean([second_step(world(seed, 0.0), 40)[1]["likelihood_ratio"]["p"] < 0.05 for seed in range(12)]) <= 0.25
+
+
+def test_an_answer_has_weight_only_where_a_test_says_so():
+    for seed in range(6):
+        for adds, sign in ((0.0, 1.0), (0.6, 1.0), (0.6, -1.0)):
+            rows = world(seed, adds)
+            weights, report = second_step(replace(rows, log_odds=sign * rows.log_odds), 40)
+            used = report["likelihood_ratio"]["p"] < MOST_P and sign > 0
+            assert (weights["language model"][0] > 0.0) == used
+            assert report.get("no_weight", False) == (not used)
+            if not used:
+                assert weights["language model"][0] == 0.0
+                assert weights["evidence"][0] == pytest.approx(1.0, abs=0.05)
 
 
 def test_with_everybody_asked_it_is_one_logit_of_both():
