@@ -25,7 +25,7 @@ from simulator.spread import spreads
 MOST_LOG_ODDS = 10.0
 FEWEST_FOR_TEST = 50
 MOST_P = 0.05
-"""The language model's answer has weight only if a likelihood-ratio test on pages that it was asked about says so with a smaller p value."""
+"""The language model's answer has weight only if a likelihood-ratio test on pages that it was asked about has a smaller p value."""
 SECOND_L2 = 1.0
 SAID_L2 = 10.0
 
