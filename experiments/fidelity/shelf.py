@@ -193,7 +193,8 @@ def measure(config: ExperimentConfig, users: int | None = None) -> dict[str, Any
     }
     figures |= _against(judge, best, taste, utility)
     of_baselines = accuracy.of_baselines(held_out, validation, best["auc_random"], tried)
-    own = accuracy.one_to_one(held_out.rows, utility, validation.rows, asked(model, validation)[1])
+    without_hidden, _ = fitted(config, validation.train, list(validation.profiles.values()))  # as baselines are, for the threshold
+    own = accuracy.one_to_one(held_out.rows, utility, validation.rows, asked(without_hidden, validation)[1])
     figures |= accuracy.lifts(own, of_baselines) | {"auc_random": judge.point("auc_random", utility)}
     figures["auc_random_baselines"] = {name: judge.point("auc_random", one.scores) for name, one in best["auc_random"].items()}
     figures["calibration_slope"] = _slope(held_out.rows, utility)
