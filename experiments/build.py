@@ -136,9 +136,9 @@ def dataset(config: ExperimentConfig) -> Dataset:
     return found
 
 
-def data(config: ExperimentConfig) -> Split:
-    """The data set of an experiment, read and split; the log says how it was understood, and what of the split must be known."""
-    whole = dataset(config)
+def data(config: ExperimentConfig, whole: Dataset | None = None) -> Split:
+    """The data set of an experiment, read unless it is given, and split; the log says how it was understood, and what must be known."""
+    whole = dataset(config) if whole is None else whole
     for line in told(whole):
         _LOG.info("%s", line)
     parts = split(whole, config.dataset.split_config(), Stream(config.seed).child("split"))

@@ -188,6 +188,9 @@ def ratings_command(
 def shelf_command(
     folder: Annotated[Path | None, typer.Argument(help="Folder with the data sets, each in a folder of its own.")] = None,
     data: Data = None,
+    users: Annotated[
+        list[int] | None, typer.Option("--users", min=1, help="A random subsample of so many users instead of everybody; may be repeated.")
+    ] = None,
     page: Page = None,
     output: Output = None,
     json: Json = False,
@@ -197,11 +200,11 @@ def shelf_command(
     from experiments.fidelity import shelf  # noqa: PLC0415
 
     _check_known(data, shelf.SETS, "there is no data set '{name}' on the shelf; it has: {known}.")
-    target = output or shelf.OUTPUT
+    target = output or (shelf.SUBSAMPLES if users else shelf.OUTPUT)
     if folder is None and page is None:
         raise ConfigError("give the folder with the data sets, or --page to write the table of what was measured.")
     names = () if folder is None else tuple(name for name in shelf.SETS if not data or name in data)
-    result = shelf.run(folder or Path(), names, target, note)
+    result = shelf.run(folder or Path(), names, target, note, users or ())
     if page is not None:
         marked_tables.write(page, shelf.START, shelf.END, shelf.table(result))
     _tell(result, shelf.table(result), "The shelf: held-out users, beside the best of counts, biases, ItemKNN and EASE", target, json)

@@ -22,10 +22,9 @@ from environments.feed import Feed
 from experiments import anchoring, build, round_recommender
 from experiments import config as configuration
 from experiments.config import ExperimentConfig
-from experiments.fidelity import baselines, measured_sets, session_lengths, shelf_data
+from experiments.fidelity import accuracy, baselines, measured_sets, session_lengths, shelf_data
 from experiments.fidelity.baselines import CHANCE, COUNTS, Judge, Part, Scored
-from experiments.fidelity.candidates import MATCHED, MIXES, POSITIVE, in_mix, nested_candidates
-from experiments.fidelity.choices import best_threshold
+from experiments.fidelity.candidates import MATCHED, POSITIVE, nested_candidates
 from experiments.run import origin
 from experiments.sections import RecommenderSection
 from simulator.dataset import Dataset
@@ -38,6 +37,7 @@ from simulator.seeds import Stream
 
 CONFIGS: Final[Path] = Path(__file__).parent.parent / "configs" / "shelf"
 OUTPUT: Final[Path] = Path("results/benchmarks/shelf.json")
+SUBSAMPLES: Final[Path] = Path("results/benchmarks/shelf_subsamples.json")
 START, END = "<!-- shelf: written by `usersim benchmark shelf` -->", "<!-- end of shelf -->"
 """Between them stands the table in a document."""
 
@@ -63,22 +63,45 @@ RECOMMENDERS: Final[Mapping[str, str]] = {
     "EASE": "environments.recommenders.ease:EASE",
     "BPR": "environments.recommenders.bpr:BPR",
 }
-MIXED: Final[str] = "random_1_1"
+NO_SVDPP: Final[str] = (
+    "Surprise's SVD++ was run on its five folds of all ratings and not on this split: `usersim benchmark ratings FOLDER --surprise PYTHON`"
+    " holds its error beside ours there, in results/benchmarks/ratings.json"
+)
 
 
-def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def run(folder: Path, names: Sequence[str], output: Path, say: Callable[[str], None], users: Sequence[int] = ()) -> dict[str, Any]:
     """Measures data sets one after another; the file is written after each, and those that are not measured now stay as they are.
 
     Args:
         folder: holds a folder for each data set. names: of `SETS`. output: JSON. say: told what is going on.
+        users: sizes of random subsamples that are measured instead of everybody, under names such as ``ml-100k-300``.
     """
+    sizes: dict[str, tuple[str, int | None]] = {f"{name}-{size}": (name, size) for name in names for size in users}
+    sizes = sizes or {name: (name, None) for name in names}
 
-    def figures(name: str) -> Mapping[str, Any]:
-        say(f"{name}: fitting users and baselines")
+    def figures(label: str) -> Mapping[str, Any]:
+        say(f"{label}: fitting users and baselines")
+        name, size = sizes[label]
         config = experiment(name, folder)
-        return measure(config) | {"global_time": at_one_moment(config)}
+        own = measure(config, size)
+        started = time.perf_counter()
+        later = at_one_moment(config, size)
+        if later is not None:
+            later["seconds"] = round(time.perf_counter() - started, 1)
+        return with_later(own, later)
 
-    return measured_sets.run(names, output, figures)
+    return measured_sets.run(list(sizes), output, figures)
+
+
+def with_later(own: Mapping[str, Any], later: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Figures, and under ``global_time`` those of one cut in time with the same keys; None stands for what one of both does not have.
+
+    ``seconds`` is of the cut in time here; `experiments.fidelity.measured_sets.run` adds that of the whole.
+    """
+    if later is None:
+        return {**own, "global_time": None}
+    of_both: dict[str, Any] = dict.fromkeys([*own, *(key for key in later if key not in ("not_measured", "seconds"))])
+    return {**of_both, **own, "global_time": {**of_both, **later}}
 
 
 def table(found: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -135,22 +158,22 @@ def experiment(name: str, folder: Path) -> ExperimentConfig:
     return configuration.read(CONFIGS / f"{name}.toml", [f"dataset.path={place}"])
 
 
-def at_one_moment(config: ExperimentConfig) -> dict[str, Any] | None:
+def at_one_moment(config: ExperimentConfig, users: int | None = None) -> dict[str, Any] | None:
     """The figures of users without a language model where everything after one moment is held out; None where the data has no times."""
-    if not build.data(config).train.has_times:
+    if not build.dataset(config).has_times:
         return None
     section = config.dataset.model_copy(update={"split": "global_time", "test_share": 0.2})
     decision = config.decision.model_validate({**config.decision.model_dump(), "hide": "auto", "language_model": False})
     try:
-        return measure(config.model_copy(update={"dataset": section, "decision": decision}))
+        return measure(config.model_copy(update={"dataset": section, "decision": decision}), users)
     except UsersimError as error:
         return {"not_measured": str(error)}
 
 
 @one_thread()
-def measure(config: ExperimentConfig) -> dict[str, Any]:
-    """All figures of one data set, flat."""
-    divided = build.data(config)
+def measure(config: ExperimentConfig, users: int | None = None) -> dict[str, Any]:
+    """All figures of one data set, or of a random subsample of so many of its users, flat."""
+    divided = build.data(config, None if users is None else shelf_data.of_users(build.dataset(config), users, config.seed))
     train, roles, stream = divided.train, people_split(divided.train), Stream(config.seed).child("shelf")
     held_out = _held_out(train, divided.test, roles, stream)
     validation = _validation(train, roles, config, stream)
@@ -171,7 +194,11 @@ def measure(config: ExperimentConfig) -> dict[str, Any]:
         "fit_seconds": round(seconds, 1),
     }
     figures |= _against(judge, best, taste, utility)
-    figures |= _one_to_one(model, judge, utility, validation, best)
+    of_baselines = accuracy.of_baselines(held_out, validation, best["auc_random"], tried)
+    without_hidden, _ = fitted(config, validation.train, list(validation.profiles.values()))  # as baselines are, for the threshold
+    own = accuracy.one_to_one(held_out.rows, utility, validation.rows, asked(without_hidden, validation)[1])
+    figures |= accuracy.lifts(own, of_baselines) | {"auc_random": judge.point("auc_random", utility)}
+    figures["auc_random_baselines"] = {name: judge.point("auc_random", one.scores) for name, one in best["auc_random"].items()}
     figures["calibration_slope"] = _slope(held_out.rows, utility)
     varied = _varied(model, held_out, divided.test, stream.child("varied"))
     figures |= _rated(model, held_out, divided.test, varied, stream.child("rated")) | varied
@@ -240,32 +267,6 @@ def _against(judge: Judge, best: Mapping[str, Mapping[str, Scored]], taste: np.n
     return found
 
 
-def _one_to_one(
-    model: CalibratedDecisions, judge: Judge, utility: np.ndarray, validation: Part, best: Mapping[str, Mapping[str, Scored]]
-) -> dict[str, Any]:
-    """Accuracy among as many random items, each way at the threshold most accurate on validation users, and its lift over counts."""
-    own = _accuracy(judge.rows, utility, validation.rows, asked(model, validation)[1])
-    users = validation.rows["item"].to_numpy()
-    counts = _accuracy(judge.rows, best["auc_random"][COUNTS].scores, validation.rows, validation.counts[users])
-    return {
-        "accuracy_1_1": own,
-        "accuracy_1_1_counts": counts,
-        "lift_over_counts": own - counts,
-        "auc_random": judge.point("auc_random", utility),
-        "auc_random_baselines": {name: judge.point("auc_random", one.scores) for name, one in best["auc_random"].items()},
-    }
-
-
-def _accuracy(rows: pl.DataFrame, scores: np.ndarray, learned: pl.DataFrame, learned_scores: np.ndarray) -> float:
-    def mixed(table: pl.DataFrame, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        kept = in_mix(table.with_columns(score=pl.Series(values)), MIXES[MIXED])
-        return kept["score"].to_numpy(), kept["chosen"].to_numpy()
-
-    threshold = best_threshold(*mixed(learned, learned_scores), "accuracy")
-    values, chosen = mixed(rows, scores)
-    return float(((values >= threshold) == chosen).mean())
-
-
 def _slope(rows: pl.DataFrame, utility: np.ndarray) -> float | None:
     """Slope of what was chosen on the utility, against random items: 1 where log-odds are as far apart as they should be."""
     keep = (rows["kind"] != MATCHED).to_numpy()
@@ -323,6 +324,7 @@ def _rated(
 ) -> dict[str, Any]:
     """Errors of expected ratings, and drawn ratings beside real ones; what users' means vary by is added to `varied`."""
     found: dict[str, Any] = dict.fromkeys(("rmse", "rmse_biases", "rmse_svdpp", "tv_own_values"))
+    found["rmse_svdpp_note"] = "the data has no ratings, or users do not rate" if model.raters is None else NO_SVDPP
     raters, train = model.raters, held_out.train
     if raters is None:
         return found

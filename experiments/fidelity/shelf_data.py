@@ -12,8 +12,11 @@ from typing import Any, Final
 
 import polars as pl
 
+from environments.datasets.splits import SplitConfig, filtered
+from simulator.dataset import Dataset
 from simulator.errors import DataError
 from simulator.files import write_atomically
+from simulator.seeds import Stream
 
 TABLES: Final[tuple[str, str]] = ("interactions.csv", "items.csv")
 
@@ -59,6 +62,25 @@ def from_recbole(source: Path, target: Path) -> None:
             texts.append((numbers[item].strip(), text.strip()))
     items = pl.DataFrame(texts, schema=["item_id", "title"], orient="row").unique("item_id", keep="first", maintain_order=True)
     _write(target, [pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row"), items])
+
+
+def of_users(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """A random subsample of users, and the items that they met.
+
+    Smaller subsamples of the same seed are part of larger ones, and whether somebody is drawn does not depend on the order of rows.
+
+    Args:
+        dataset: everybody. count: of users, >= 1. seed: of the experiment.
+
+    Raises:
+        DataError: the data has fewer users.
+    """
+    known = dataset.interactions.select("user").unique().join(dataset.users.select("user", "user_id"), on="user").sort("user_id")
+    if not 1 <= count <= known.height:
+        raise DataError(f"--users {count}: data set '{dataset.name}' has {known.height} users; give a number from 1 to {known.height}.")
+    drawn = Stream(seed).child("shelf").child("subsample").generator().permutation(known.height)[:count]
+    rows = dataset.interactions.filter(pl.col("user").is_in(known["user"].gather(drawn.tolist()).to_list()))
+    return filtered(dataset.with_interactions(rows), SplitConfig(k_core=1))
 
 
 def _path(found: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -12,9 +13,10 @@ from agents.exposures import items_by_user
 from agents.profiles import fit_profiles
 from environments.datasets.splits import SplitConfig, split
 from environments.datasets.tables import InteractionTables
+from experiments import build
 from experiments import config as configuration
-from experiments.fidelity import baselines, shelf, shelf_data
-from experiments.fidelity.baselines import COUNTS, Judge, Part, beside, scored, settings, tuned
+from experiments.fidelity import accuracy, baselines, shelf, shelf_data
+from experiments.fidelity.baselines import COUNTS, Judge, Part, Scored, beside, scored, settings, tuned
 from experiments.fidelity.candidates import nested_candidates
 from simulator.errors import DataError
 from simulator.seeds import Stream
@@ -151,6 +153,11 @@ def test_a_data_set_of_the_shelf_has_all_its_figures(folder):
     file = folder / "small.toml"
     file.write_text("\n".join(lines), encoding="utf-8")
     found = shelf.measure(configuration.read(file))
+    assert set(found["accuracy_1_1_baselines"]) == {COUNTS, "biases", "ItemKNN", "EASE"}
+    assert found["lift_over_counts"] == found["accuracy_1_1"] - found["accuracy_1_1_baselines"][COUNTS]
+    assert found["lift_1_1"] == found["accuracy_1_1"] - max(found["accuracy_1_1_baselines"].values())
+    assert found["rmse_svdpp"] is None
+    assert "results/benchmarks/ratings.json" in found["rmse_svdpp_note"]
     assert found["held_out_users"] == 27
     # two halves of the items: a taste tells them apart
     assert found["auc_matched"] > 0.6
@@ -162,6 +169,77 @@ def test_a_data_set_of_the_shelf_has_all_its_figures(folder):
     assert set(found["choose_rate_got"]) == {"Random", "Popularity", "ItemKNN", "EASE", "BPR"}
     assert {"popularity", "ratings"} <= set(found["variance_ratio"])
     assert shelf.table({"data": {"small": found, "other": {"not_measured": "it is not there"}}})[1]["users"] == "it is not there"
+
+
+def test_one_cut_in_time_has_the_same_keys_and_null_where_there_is_nothing(folder, tmp_path):
+    assert shelf.with_later({"lift": 0.1}, None) == {"lift": 0.1, "global_time": None}
+    found = shelf.with_later({"lift": 0.1, "rmse": 0.9}, {"not_measured": "nobody came back", "seconds": 2.0})
+    assert found == {
+        "lift": 0.1,
+        "rmse": 0.9,
+        "global_time": {"lift": None, "rmse": None, "not_measured": "nobody came back", "seconds": 2.0},
+    }
+    assert shelf.with_later({"lift": 0.1}, {"rmse": 0.9})["rmse"] is None
+    pl.read_csv(folder / "log.csv").drop("timestamp").write_csv(tmp_path / "log.csv")
+    lines = ['name = "small"', "[dataset]", 'use = "environments.datasets.tables:InteractionTables"', f'path = "{tmp_path.as_posix()}"']
+    lines += ['interactions = "log.csv"', 'split = "random"', "[decision]", 'use = "agents.calibrated:CalibratedDecisions"']
+    (tmp_path / "small.toml").write_text("\n".join([*lines, "language_model = false", 'hide = "random"']), encoding="utf-8")
+    assert shelf.at_one_moment(configuration.read(tmp_path / "small.toml")) is None
+
+
+def test_the_file_of_the_shelf_has_one_cut_in_time_and_subsamples_of_users(tmp_path, monkeypatch):
+    def measured(config, users=None):
+        if config.dataset.split == "global_time" and users == 5:
+            raise DataError("nobody came back.")
+        return {"lift": 0.1, "held_out_users": users}
+
+    monkeypatch.setattr(shelf, "measure", measured)
+    monkeypatch.setattr(build, "dataset", lambda config: SimpleNamespace(has_times=config.name != "lastfm"))
+    monkeypatch.setattr(shelf, "experiment", lambda name, folder: configuration.read(shelf.CONFIGS / f"{name}.toml"))
+    found = shelf.run(tmp_path, ("ml-100k", "lastfm"), tmp_path / "all.json", lambda text: None)["data"]
+    assert found["lastfm"]["global_time"] is None
+    assert found["ml-100k"]["global_time"].keys() == found["ml-100k"].keys() - {"global_time"}
+    found = shelf.run(tmp_path, ("ml-100k",), tmp_path / "some.json", lambda text: None, (5, 9))["data"]
+    assert {name: one["held_out_users"] for name, one in found.items()} == {"ml-100k-5": 5, "ml-100k-9": 9}
+    assert found["ml-100k-5"]["global_time"]["not_measured"] == "nobody came back."
+    assert found["ml-100k-5"]["global_time"]["lift"] is None
+
+
+def test_accuracy_stands_at_each_ways_own_most_accurate_threshold():
+    """At the thresholds of F1, all would be called chosen by either way, and half be right."""
+    chosen = [True, False, True, True, True, False, False, False]
+    kinds = ["positive" if one else "random" for one in chosen]
+    ranks = [0, 0, 1, 2, 3, 1, 2, 3]
+    table = pl.DataFrame({"user": [0] * 8, "item": range(8), "kind": kinds, "rank": ranks}).cast({"user": pl.Int32, "item": pl.Int32})
+    part = Part(None, {}, table)
+    known = np.array([0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
+    better = np.array([0.9, 0.1, 30.0, 0.1, 0.1, 0.1, 0.1, 0.1])
+    ways = [Scored(COUNTS, {}, "raw", known), Scored("EASE", {"l2": 50.0}, "raw", better)]
+    found = accuracy.of_baselines(part, part, {one.name: one for one in ways}, ways)
+    assert found == {COUNTS: 5 / 8, "EASE": 6 / 8}
+    assert accuracy.lifts(0.875, found) == {
+        "accuracy_1_1": 0.875,
+        "accuracy_1_1_counts": 5 / 8,
+        "accuracy_1_1_baselines": found,
+        "lift_over_counts": 0.25,
+        "best_baseline_1_1": "EASE",
+        "lift_1_1": 0.125,
+    }
+
+
+def test_a_subsample_has_its_users_and_their_items_only(folder):
+    data = InteractionTables(InteractionTables.Config(path=folder, interactions="log.csv")).load()
+    small, large = shelf_data.of_users(data, 10, 7), shelf_data.of_users(data, 30, 7)
+    assert (small.n_users, large.n_users) == (10, 30)
+    assert set(small.users["user_id"]) < set(large.users["user_id"])
+    assert small.interactions["item"].n_unique() == small.n_items
+    own = {item for (item,) in small.interactions.join(small.catalog.items, on="item").select("item_id").rows()}
+    log = pl.read_csv(folder / "log.csv").filter(pl.col("user_id").is_in(small.users["user_id"].to_list()))
+    assert own == set(log["item_id"])
+    assert small.interactions.height == log.height
+    assert set(shelf_data.of_users(data, 10, 8).users["user_id"]) != set(small.users["user_id"])
+    with pytest.raises(DataError, match=r"--users 91.* has 90 users"):
+        shelf_data.of_users(data, 91, 7)
 
 
 def test_every_experiment_of_the_shelf_can_be_read_and_differs_in_names_only():
