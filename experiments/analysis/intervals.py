@@ -126,4 +126,6 @@ def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.nd
     p = k / safe
     centre = (p + z2 / (2 * safe)) / (1 + z2 / safe)
     half = np.sqrt(z2 * (p * (1 - p) / safe + z2 / (4 * safe**2))) / (1 + z2 / safe)
-    return np.where(n > 0, np.clip(centre - half, 0.0, 1.0), 0.0), np.where(n > 0, np.clip(centre + half, 0.0, 1.0), 1.0)
+    # Without rounding, the limits are exact where nothing or everything is a success.
+    lower = np.where((n > 0) & (k > 0), np.clip(centre - half, 0.0, 1.0), 0.0)
+    return lower, np.where((n > 0) & (k < n), np.clip(centre + half, 0.0, 1.0), 1.0)

@@ -21,6 +21,8 @@ def test_wilson_agrees_with_the_published_intervals_of_newcombe_1998(successes: 
 def test_wilson_holds_the_share_and_stays_within_zero_and_one(successes: int, failures: int) -> None:
     lower, upper = wilson(np.array([successes]), np.array([successes + failures]))
     assert 0 <= lower[0] < upper[0] <= 1
+    assert (lower[0] == 0) == (successes == 0)
+    assert (upper[0] == 1) == (failures == 0)
     if successes + failures:
         assert lower[0] <= successes / (successes + failures) + 1e-12
         assert upper[0] >= successes / (successes + failures) - 1e-12
