@@ -33,7 +33,7 @@ from experiments.sections import (
     TuningSection,
 )
 from experiments.trust import check_trusted, is_of_a_run
-from experiments.without_model import spread
+from experiments.without_model import spread, without_options_of_others
 from simulator.credentials import check_settings, shown, shown_override
 from simulator.errors import ConfigError, PluginError, with_suggestion
 from simulator.plugins import explain
@@ -139,6 +139,9 @@ def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         check_trusted(contents, file.parent)
     for override in overrides:
         apply_override(contents, override)
+    if any(override.partition("=")[0].strip() == "decision.use" for override in overrides):
+        written = tomllib.loads(file.read_text(encoding="utf-8")).get("decision", {})
+        contents["decision"] = without_options_of_others(contents["decision"], written)
     _refuse_endless(contents, str(file))
     return contents
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from experiments import component_names
 from experiments.sections import DEFAULT_DECISION, DecisionSection
 from simulator.errors import ConfigError, UsersimError
 from simulator.plugins import load
@@ -55,6 +56,27 @@ def spread(document: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(use, str) and _switched(use):
             changed["decision"] = {**decision, "language_model": False}
     return changed
+
+
+def without_options_of_others(section: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """[decision] where another decision model was set than the file has: what the file wrote for its own is left out.
+
+    Args:
+        section: with what was set. written: as the file has it.
+    """
+    kept = dict(section)
+    try:
+        own, other = (load(_path(str(one.get("use", DEFAULT_DECISION)))).Config.model_fields for one in (written, section))
+    except (UsersimError, AttributeError):  # said where the section is checked
+        return kept
+    for key in set(own) - set(other):
+        if key in written and kept.get(key) == written[key]:
+            del kept[key]
+    return kept
+
+
+def _path(use: str) -> str:
+    return use if ":" in use else component_names.import_path(use, "decision")
 
 
 def other_switches(config: ExperimentConfig, *, decides: bool) -> str:

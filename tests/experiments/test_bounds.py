@@ -257,7 +257,8 @@ def test_switching_the_model_off_is_enough():
     experiment = configuration.read(configuration.Path("movielens"), alone)
     build.resolved(experiment)
     assert experiment.decision.use == "agents.calibrated:CalibratedDecisions"
-    assert experiment.decision.options == {"leave_response": 0.5, "language_model": False}
+    prompt = {"liked": 12, "years": True, "unasked": ["rate", "leave"]}
+    assert experiment.decision.options == {"leave_response": 0.5, "language_model": False, "prompt": prompt}
 
 
 # --- data in place of an experiment -------------------------------------------------------------------------------------

@@ -185,8 +185,9 @@ def test_unusable_replies_are_logged_counted_and_bounded(tmp_path, film_files, c
     summary = json.loads((tmp_path / "lenient" / "summary.json").read_text())
     share = summary["fallback_share"]
     sessions = pl.read_parquet(tmp_path / "lenient" / "sessions.parquet")
-    assert summary["session_failures"] == {"unreadable": sessions.filter(pl.col("status") == "unreadable").height}
-    assert summary["session_failures"]["unreadable"] > 0
+    # Satisfaction follows from what happened, so that nobody is asked about a session.
+    assert summary["session_failures"] == {}
+    assert set(sessions["status"]) == {"ok"}
     assert share == pytest.approx(bad.height / pages.height)
     assert 0.05 < share < 0.4
     assert set(bad["reply"]) == {"as the script wants it"}

@@ -64,6 +64,8 @@ def test_config_show_prints_what_can_be_run_again(capsys, tmp_path):
     text = capsys.readouterr().out
     (tmp_path / "again.toml").write_text(text)
     assert tomllib.loads(text)["decision"]["use"] == "agents.controls:RandomDecisions"
+    assert "prompt" not in tomllib.loads(text)["decision"]
+    assert cli.call(["config", "show", "movielens", "--set", "decision.use=random", "--set", "decision.strength=2"]) == 2
     assert configuration.read(tmp_path / "again.toml").recommender.use == "environments.recommenders.ease:EASE"
 
 
