@@ -201,13 +201,14 @@ def _second_step(
     if with_model:
         if asked.sum() >= FEWEST_FOR_TEST:
             larger = fit_logit(x, y, people, names)
-            fewer = [k for k, name in enumerate(names) if name != "language model"]
-            smaller = fit_logit(x[:, fewer], y, people, [names[k] for k in fewer])
+            others = [name for name in names if name != "language model"]
+            rest = np.column_stack([columns[name] for name in others])
+            smaller = fit_logit(rest, y, people, others)
             if not (larger.trouble or smaller.trouble):
                 statistic, freedom, p = likelihood_ratio(larger, smaller)
                 told["likelihood_ratio"] = {"statistic": statistic, "degrees_of_freedom": freedom, "p": p}
                 if p >= MOST_P or model.weights[1 + names.index("language model")] <= 0.0:
-                    model = _without_model(model, fit_logit(x[:, fewer], y, people, [names[k] for k in fewer], l2=SECOND_L2, offset=base))
+                    model = _without_model(model, fit_logit(rest, y, people, others, l2=SECOND_L2, offset=base))
                     told["no_weight"] = True
         rate = y[asked].mean()
         odds = np.log(rate / (1.0 - rate)) if 0.0 < rate < 1.0 else 0.0

@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,10 +138,10 @@ def document(file: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{file} cannot be read: {error.strerror}; allowed is a readable file.") from error
     if is_of_a_run(file):
         check_trusted(contents, file.parent)
+    written = deepcopy(contents.get("decision", {}))
     for override in overrides:
         apply_override(contents, override)
     if any(override.partition("=")[0].strip() == "decision.use" for override in overrides):
-        written = tomllib.loads(file.read_text(encoding="utf-8")).get("decision", {})
         contents["decision"] = without_options_of_others(contents["decision"], written)
     _refuse_endless(contents, str(file))
     return contents

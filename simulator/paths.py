@@ -14,6 +14,11 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else user_cache_path("usersim", appauthor=False)
 
 
+def without_places(text: str) -> str:
+    """A sentence for a file that others read too: folders of this machine are named by what they are, the cache and the home folder."""
+    return text.replace(str(cache_folder()), "the cache").replace(str(Path.home()), "~")
+
+
 def data_folder(name: str) -> Path:
     """Where the data set of this name is kept. May not exist yet."""
     return cache_folder() / "data" / name

@@ -20,6 +20,7 @@ from experiments.component_names import import_path
 from experiments.fidelity import measured_sets, shelf
 from experiments.sections import RecommenderSection
 from simulator.errors import UsersimError
+from simulator.paths import without_places
 from simulator.plugins import load
 from simulator.records import UserProfile
 from simulator.seeds import Stream
@@ -61,7 +62,7 @@ def measure(folder: Path, name: str, recommenders: Sequence[str], say: Callable[
         try:
             got[recommender] = shelf.rate_on_pages(model, config, section(recommender), train, people)
         except UsersimError as error:
-            got[recommender] = str(error)
+            got[recommender] = without_places(str(error))
     return {"asked": model.config.choose_rate, "got": got}
 
 

@@ -8,7 +8,7 @@ with the same model, data and code is found again. A figure that was not measure
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from experiments.benchmarks.language_parts import ENDS, MAIN, Figures, Wanted
 from experiments.fidelity import cold_items
 from simulator.errors import ConfigError, UsersimError
 from simulator.files import read_json, write_atomically
+from simulator.paths import without_places
 
 OUTPUT: Final[Path] = Path("results/benchmarks/language_model.json")
 DATA: Final[Mapping[str, str | None]] = {"ml-100k": None, "ml-100k-random": None, "ml-1m": "ml-1m"}
@@ -83,8 +84,8 @@ def run(wanted: Wanted, some: Sequence[str], names: Sequence[str], output: Path)
         UsersimError: no part could be measured; the reason of the last.
     """
     found = _before(output)
-    for name in ("ml-100k", "ml-100k-random", "ml-1m"):
-        wanted.experiment(name, DATA[name])  # a wrong setting is found before anything is measured
+    for name, own in DATA.items():
+        wanted.experiment(name, own)  # a wrong setting is found before anything is measured
     failed: UsersimError | None = None
     done = 0
     for part, label, place, measure in _steps(wanted, some, names):
@@ -93,7 +94,7 @@ def run(wanted: Wanted, some: Sequence[str], names: Sequence[str], output: Path)
             figures = measure()
             done += 1
         except UsersimError as error:
-            failed, figures = error, _nothing(part) | {"why": str(error)}
+            failed, figures = error, _nothing(part) | {"why": without_places(str(error))}
         _put(found, part, label, place, figures)
         model = configuration.read(parts.RUN, wanted.set_).language_model
         asked = None if model is None else {"use": model.use, **model.options}
@@ -146,8 +147,7 @@ def _labels() -> list[str]:
 
 def _nothing(part: str) -> Figures:
     """The figures of a part, all null."""
-    ends: Callable[[str], Collection[str]] = lambda key: ("",) if key in SPREADLESS else ENDS  # noqa: E731
-    return {f"{key}{end}": None for key in PARTS[part] for end in ends(key)}
+    return {f"{key}{end}": None for key in PARTS[part] for end in (("",) if key in SPREADLESS else ENDS)}
 
 
 def _put(found: dict[str, Any], part: str, label: str, place: str | None, figures: Figures) -> None:

@@ -150,7 +150,7 @@ def texts(wanted: Wanted) -> Figures:
     caught = found["planted_false_caught"]
     return {
         **share("planted_false_caught", None if caught is None else round(caught * found["planted"]), found["planted"]),
-        **share("true_rejected", round(found["true_rejected_share"] * found["true_sentences"]), found["true_sentences"]),
+        **share("true_rejected_share", round(found["true_rejected_share"] * found["true_sentences"]), found["true_sentences"]),
         "texts_paraphrases_rejected_share": found["paraphrases_rejected_share"],
         "planted": found["planted"],
         "planted_kinds": found["kinds"],
@@ -170,7 +170,7 @@ def run(wanted: Wanted) -> Figures:
     return {
         **_changed(pages, stream.child("changed")),
         **_passed(written, summary, stream.child("texts")),
-        **share("texts_false", false, checked["texts_checked"], checked["texts_users"]),
+        **share("texts_false_share", false, checked["texts_checked"], checked["texts_users"]),
         "texts_checked": checked["texts_checked"],
         "texts_false_examples": checked["texts_false"],
         **glad,
@@ -192,8 +192,7 @@ def spread(name: str, estimate: Mapping[str, Any] | None) -> Figures:
 
 
 def share(name: str, count: int | None, of: int, users: int | None = None) -> Figures:
-    """A share of independent trials under ``<name>_share`` or `name`, with Wilson's interval; null without a trial."""
-    name = name if name.endswith("caught") else f"{name}_share"
+    """A share of independent trials under four flat keys (`ENDS`), with Wilson's interval; null without a trial."""
     if count is None or not of:
         return spread(name, None)
     low, high = wilson(np.array([count]), np.array([of]))
@@ -218,7 +217,7 @@ def _passed(written: pl.DataFrame, summary: Mapping[str, Any], stream: Stream) -
     trial = summary.get("figures") or {}
     of = int(trial.get("texts_trial_asked", 0))
     passed_trial = round(trial.get("texts_trial_passed_share", 0.0) * of)
-    return share("texts_passed", passed_trial, of) | {"texts_passed_of": "sentences of the trial before the run", "texts_asked": of}
+    return share("texts_passed_share", passed_trial, of) | {"texts_passed_of": "sentences of the trial before the run", "texts_asked": of}
 
 
 def _simulated(wanted: Wanted) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from simulator.errors import UsersimError
 from simulator.files import write_atomically
+from simulator.paths import without_places
 
 
 def read(output: Path) -> dict[str, Any]:
@@ -32,12 +33,13 @@ def run(
     """
     found = read(output)
     found |= about or {}
+    output.parent.mkdir(parents=True, exist_ok=True)
     for name in names:
         started = time.perf_counter()
         try:
             own = measure(name)
         except UsersimError as error:
-            own = {"not_measured": str(error)}
+            own = {"not_measured": without_places(str(error))}
         found["data"][name] = {**own, "seconds": round(time.perf_counter() - started, 1)}
         write_atomically(output, (json.dumps(found, indent=1) + "\n").encode())
     return found

@@ -9,24 +9,10 @@ from experiments.benchmarks import choose_rates
 from experiments.cli import call
 from experiments.fidelity import shelf
 
-EXPERIMENT = """
-name = "rates"
-[dataset]
-path = "{data}"
-split = "random"
-test_share = 0.3
-[decision]
-use = "agents.calibrated:CalibratedDecisions"
-language_model = false
-"""
-
 
 @pytest.fixture
-def experiment(tmp_path, film_files, monkeypatch):
-    monkeypatch.setenv("USERSIM_CACHE", str(tmp_path / "cache"))
-    file = tmp_path / "rates.toml"
-    file.write_text(EXPERIMENT.format(data=film_files), encoding="utf-8")
-    monkeypatch.setattr(shelf, "experiment", lambda name, folder: configuration.read(file))
+def experiment(film_experiment, monkeypatch):
+    monkeypatch.setattr(shelf, "experiment", lambda name, folder: configuration.read(film_experiment))
     monkeypatch.setattr(choose_rates, "USERS", 10)
 
 

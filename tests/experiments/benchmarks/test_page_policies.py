@@ -2,36 +2,24 @@
 
 import json
 
-import pytest
-
 from experiments.benchmarks.page_policies import agreement
 from experiments.cli import call
 
-EXPERIMENT = """
-name = "pages"
-language_model = false
-[dataset]
-path = "{data}"
-split = "random"
-test_share = 0.3
-[decision]
-use = "agents.calibrated:CalibratedDecisions"
-language_model = false
-"""
 
-
-@pytest.fixture
-def experiment(tmp_path, film_files, monkeypatch):
-    monkeypatch.setenv("USERSIM_CACHE", str(tmp_path / "cache"))
-    file = tmp_path / "pages.toml"
-    file.write_text(EXPERIMENT.format(data=film_files), encoding="utf-8")
-    return file
-
-
-def test_every_population_is_judged_on_the_pages_of_every_recommender_and_other_data_stays(experiment, tmp_path):
+def test_every_population_is_judged_on_the_pages_of_every_recommender_and_other_data_stays(film_experiment, tmp_path):
     output = tmp_path / "pages.json"
     output.write_text(json.dumps({"data": {"other": {"users": 1}}}))
-    arguments = ["benchmark", "pages", str(experiment), "--output", str(output), "--population", "traits", "--population", "calibrated"]
+    arguments = [
+        "benchmark",
+        "pages",
+        str(film_experiment),
+        "--output",
+        str(output),
+        "--population",
+        "traits",
+        "--population",
+        "calibrated",
+    ]
     assert call([*arguments, "--recommender", "ease", "--recommender", "random"]) == 0
     found = json.loads(output.read_text())["data"]
     assert found.pop("other") == {"users": 1}
@@ -45,8 +33,8 @@ def test_every_population_is_judged_on_the_pages_of_every_recommender_and_other_
         assert population["same_verdict"] is False
 
 
-def test_an_unknown_population_is_one_sentence(experiment, capsys):
-    assert call(["benchmark", "pages", str(experiment), "--population", "trait"]) == 2
+def test_an_unknown_population_is_one_sentence(film_experiment, capsys):
+    assert call(["benchmark", "pages", str(film_experiment), "--population", "trait"]) == 2
     assert "unknown population 'trait'; did you mean 'traits'?" in capsys.readouterr().err
 
 
